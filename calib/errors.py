@@ -1,0 +1,17 @@
+"""The exceptions that we own. Jobs turn them into exit codes."""
+
+
+class CalibError(Exception):
+    """Something failed while running (exit code 1)."""
+
+
+class InputError(CalibError):
+    """Bad configuration, input or usage (exit code 2).
+
+    The message is one sentence that names the file and the key, what was found, what was
+    expected and what to do.
+    """
+
+
+class Interrupted(CalibError):
+    """The user or the system asked us to stop (exit code 130)."""
