@@ -1,0 +1,128 @@
+"""The contract of a calibration: what a plug-in provides, and who calls it when.
+
+A calibration is one file or folder in ``calib/calibrations/`` with a class named
+``Calibration`` (a subclass of the one here). The order of the calls is
+
+    needs, selection            before any event is read
+    rejects, collect            on the workers, once per chunk and pass; the sums add
+    reduce                      once, on the total
+    next_pass                   after reduce: another pass over the events, or None
+    closure_pass, closure       events that took no part, against the result
+    publish, sections           payload and report
+    apply                       events of an analysis, with the payload alone
+
+No method knows about files, Dask or the command line.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from calib.config import Sample, Strict
+from calib.histograms import Fill, Sums
+from calib.pairs import Pairs
+from calib.results import Check, Closure, Pass, Reduction, Section
+from calib.typing import AnyArray, BoolArray
+
+Edits = Mapping[str, Mapping[str, Any]]
+"""Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """Columns that a calibration reads, by their names in NanoAOD without ``Muon_``.
+
+    ``pt, eta, phi, charge`` are always read. ``muon`` must be there; ``optional`` are read
+    where the input has them. ``why`` completes the sentence of the refusal where one is missing
+    ("... or set settings.predicted_resolution").
+    """
+
+    muon: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    why: Mapping[str, str] | None = None
+
+
+class Calibration(ABC):
+    """One calibration with its settings, for the samples of one run."""
+
+    name: ClassVar[str]
+    Settings: ClassVar[type[BaseModel]] = Strict
+    payload_names: ClassVar[tuple[str, ...]]
+    """Names of the corrections in its payload; the first one identifies it."""
+
+    def __init__(self, settings: BaseModel, samples: Sequence[Sample], seed: int) -> None:
+        self.settings = settings
+        self.samples = tuple(samples)
+        self.seed = seed
+
+    # before any event ------------------------------------------------------------------------
+    @abstractmethod
+    def needs(self, sample: Sample) -> Needs:
+        """Return the columns to read."""
+
+    @abstractmethod
+    def selection(self, sample: Sample) -> Mapping[str, Any]:
+        """Return its defaults for the keys of `Selection` that the user left open."""
+
+    # event loop, on the workers --------------------------------------------------------------
+    def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
+        """Return masks of pairs it cannot use, by reason (``outside_categories``)."""
+        return {}
+
+    @abstractmethod
+    def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
+        """Return columns to be filled, or sums ready to be added, by name."""
+
+    # reduction, once ---------------------------------------------------------------------------
+    @abstractmethod
+    def reduce(self, sums: Mapping[str, Sums], edits: Edits) -> Reduction:
+        """Fit and extract from the sums of each sample.
+
+        Raises
+        ------
+        InputError
+            If an edit names a category or a key that does not exist.
+        """
+
+    def next_pass(self, reduction: Reduction, walk: Pass) -> Pass | None:
+        """Return the next pass over the events of an iteration, or None when it is done."""
+        return None
+
+    def closure_pass(self, reduction: Reduction) -> Pass | None:
+        """Return the pass over the events that the closure test needs, or None."""
+        return None
+
+    def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
+        """Test the result on events that took no part in it."""
+        raise NotImplementedError
+
+    # out ---------------------------------------------------------------------------------------
+    @abstractmethod
+    def publish(self, reduction: Reduction) -> Mapping[str, Any]:
+        """Return the payload: a correctionlib schema 2 document."""
+
+    def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
+        """Read the written payload back and compare it with the result."""
+        return ()
+
+    def sections(
+        self,
+        reduction: Reduction,
+        closure: Closure | None,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> Sequence[Section]:
+        """Return its sections of the report; ``earlier`` is an earlier payload to compare with."""
+        return ()
+
+    @classmethod
+    def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+        """Return new columns of each pair, by name, from a payload alone.
+
+        ``mu1_pt, mu2_pt`` (leading, sub-leading) replace the muons' pt; any other name is added.
+        """
+        raise NotImplementedError

@@ -1,0 +1,174 @@
+"""The configuration: a schema that refuses unknown keys and names the nearest known one.
+
+See ``calib init`` for a commented example. Addresses in ``files`` are relative to the
+configuration file.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from calib.errors import InputError
+
+
+class Strict(BaseModel):
+    """A part of the configuration: frozen, refuses unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Sample(Strict):
+    """Files that belong together."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)
+    resonance: Literal["jpsi", "upsilon", "z", "h"]
+    format: Literal["nanoaod", "stage1"]
+    files: tuple[str, ...] = Field(
+        min_length=1, description="globs, directories or addresses, relative to this file"
+    )
+    simulation: bool = False
+
+
+class Selection(Strict):
+    """Which events are used. None means the default of the calibration."""
+
+    triggers: tuple[str, ...] = Field(
+        default=(), description="branches, any of which must have fired; none: no requirement"
+    )
+    identification: Literal["auto", "none", "loose", "medium", "tight"] = Field(
+        default="auto", description="auto: medium where the input has it, else none (and says so)"
+    )
+    isolation: float | Literal["auto", "none"] = Field(
+        default="auto", description="largest pfRelIso04_all; auto: 0.25 where the input has it"
+    )
+    leading_pt: float | None = Field(default=None, description="GeV, lower edge, leading muon")
+    subleading_pt: float | None = Field(default=None, description="GeV, lower edge, the other")
+    abs_eta: float | None = Field(default=None, description="upper edge of |eta|")
+    opposite_charge: bool = True
+    mass_window: tuple[float, float] | None = Field(
+        default=None, description="GeV, [low, high), of the mass from the muons"
+    )
+    certified: str | None = Field(
+        default=None, description="JSON of certified luminosity sections (collision data only)"
+    )
+
+
+class Cluster(Strict):
+    """Where the work is done."""
+
+    kind: Literal["local", "inline", "address", "gateway", "slurm", "kubernetes"] = "local"
+    workers: int = Field(default=2, ge=1)
+    address: str | None = Field(default=None, description="kind address: of a Dask scheduler")
+    memory_limit: str = Field(default="auto", description="per worker, as Dask writes it")
+
+
+class Config(Strict):
+    """The whole configuration of one run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)
+    calibration: str
+    samples: tuple[Sample, ...] = Field(min_length=1)
+    selection: Selection = Selection()
+    settings: dict[str, Any] = Field(default_factory=dict)
+    cluster: Cluster = Cluster()
+    chunk_size: int = Field(default=500_000, ge=1, description="events per chunk")
+    seed: int = Field(default=1, ge=0, lt=2**63)
+
+
+def validated(model: type[BaseModel], values: Any, where: str) -> Any:
+    """Return the model made from the values.
+
+    Raises
+    ------
+    InputError
+        With one sentence that names the place, the key, what was found and what to do.
+    """
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where}: found {values!r}, expected keys with values")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InputError(f"{where}: {_sentence(model, error)}") from None
+
+
+def _sentence(model: type[BaseModel], error: ValidationError) -> str:
+    details = error.errors(include_url=False)
+    # an unknown key is the likely cause of a missing one: name it first
+    first = next((e for e in details if e["type"] == "extra_forbidden"), details[0])
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(model, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+        return f"unknown key {key!r}; {hint}"
+    if first["type"] == "missing":
+        return f"key {key!r} is missing; add it"
+    found = first.get("input")
+    return f"key {key!r}: found {found!r}, {_lower(first['msg'])}; correct it"
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the schema knows at this place."""
+    current: Any = model
+    for part in path:
+        if isinstance(part, int) or not hasattr(current, "model_fields"):
+            continue
+        field = current.model_fields.get(part)
+        if field is None:
+            continue
+        current = _inner_model(field.annotation) or current
+    return sorted(current.model_fields)
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in getattr(annotation, "__args__", ()):
+        found = _inner_model(part)
+        if found is not None:
+            return found
+    return None
+
+
+def load(path: Path) -> Config:
+    """Return the configuration in a YAML file.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, is not YAML, or does not fit the schema.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"{path}: there is no such file; `calib init` writes a configuration"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a YAML file") from None
+    except yaml.YAMLError as error:
+        text = " ".join(str(error).split())
+        raise InputError(f"{path}: not valid YAML ({text}); correct it") from None
+    config: Config = validated(Config, values, str(path))
+    names = [s.name for s in config.samples]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{path}: key 'samples': two samples are named {name!r}; rename one")
+    return config
+
+
+def dump(config: BaseModel) -> str:
+    """Return a configuration as YAML, keys in the order of the schema."""
+    return yaml.safe_dump(
+        config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
+    )
