@@ -6,6 +6,7 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 from calib.calibrations.base import Calibration
@@ -13,24 +14,56 @@ from calib.config import Config, validated
 from calib.errors import InputError
 
 
+GROUP = "dimucal.calibrations"
+"""Entry points of calibrations in other packages."""
+
+
 def available() -> tuple[str, ...]:
-    """Return the names of the calibrations, sorted."""
-    return tuple(sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"))
+    """Return the names of the calibrations, ours and those of installed plug-ins, sorted."""
+    ours = {m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"}
+    return tuple(sorted(ours | {e.name for e in entry_points(group=GROUP)}))
 
 
 def get(name: str) -> type[Calibration]:
     """Return a calibration's class by its name.
+
+    Parameters
+    ----------
+    name : str
+        One of `available`, or ``package.module:Class`` of any class that can be imported.
 
     Raises
     ------
     InputError
         If there is none of this name.
     """
-    if name not in available():
-        near = difflib.get_close_matches(name, available(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(available())}"
-        raise InputError(f"key 'calibration': there is no calibration {name!r}; {hint}")
-    found: type[Calibration] = importlib.import_module(f"{__name__}.{name}").Calibration
+    if ":" in name:
+        return _imported(name)
+    if any(m.name == name != "base" for m in pkgutil.iter_modules(__path__)):
+        found: type[Calibration] = importlib.import_module(f"{__name__}.{name}").Calibration
+        return found
+    for entry in entry_points(group=GROUP):
+        if entry.name == name:
+            return _imported(entry.value)
+    near = difflib.get_close_matches(name, available(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(available())}"
+    raise InputError(f"key 'calibration': there is no calibration {name!r}; {hint}")
+
+
+def _imported(name: str) -> type[Calibration]:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"key 'calibration': {name!r} cannot be imported ({error});"
+            " expected package.module:Class on the Python path"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Calibration)):
+        raise InputError(
+            f"key 'calibration': {name!r} is {found!r}, expected a subclass of Calibration;"
+            " name the class"
+        )
     return found
 
 
@@ -38,7 +71,7 @@ def build(config: Config, where: str = "configuration") -> Calibration:
     """Return the calibration of a configuration, its settings validated, defaults filled in."""
     kind = get(config.calibration)
     settings = validated(kind.Settings, config.settings, f"{where}: settings")
-    return kind(settings, config.samples, config.seed)
+    return kind(settings, config.samples, config.seed, config.selection)
 
 
 def of_payload(document: Mapping[str, Any]) -> type[Calibration]:

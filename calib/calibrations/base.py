@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
-from calib.config import Sample, Strict
+from calib.config import Sample, Selection, Strict
 from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
 from calib.results import Check, Closure, Pass, Reduction, Section
@@ -55,10 +55,17 @@ class Calibration(ABC):
     payload_names: ClassVar[tuple[str, ...]]
     """Names of the corrections in its payload; the first one identifies it."""
 
-    def __init__(self, settings: BaseModel, samples: Sequence[Sample], seed: int) -> None:
+    def __init__(
+        self,
+        settings: BaseModel,
+        samples: Sequence[Sample],
+        seed: int,
+        user_selection: Selection | None = None,
+    ) -> None:
         self.settings = settings
         self.samples = tuple(samples)
         self.seed = seed
+        self.user_selection = user_selection or Selection()
 
     # before any event ------------------------------------------------------------------------
     @abstractmethod
@@ -68,6 +75,16 @@ class Calibration(ABC):
     @abstractmethod
     def selection(self, sample: Sample) -> Mapping[str, Any]:
         """Return its defaults for the keys of `Selection` that the user left open."""
+
+    @classmethod
+    def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
+        """Return what it should find in simulated pairs with generated muons, or None.
+
+        ``{"table": "factors", "key": "category", "value": "factor", "truth": {name: value}}``:
+        the table of the reduction, its columns, and the true value of each row. `calib toys`
+        writes it into truth.json under ``calibrations.NAME``; `calib demo` compares.
+        """
+        return None
 
     # event loop, on the workers --------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:

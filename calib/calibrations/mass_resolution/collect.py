@@ -1,0 +1,191 @@
+"""Columns and templates of one chunk of events."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib.categories import Axis, Categories
+from calib.constants import RESONANCES, Z_MASS
+from calib.embedding import Generated, Line, embed, narrow_line, z_line
+from calib.histograms import Fill
+from calib.kinematics import mass as pair_mass
+from calib.kinematics import predicted_mass_resolution
+from calib.pairs import Muons, Pairs
+from calib.random import half, keys
+from calib.typing import AnyArray, Array, BoolArray, IntArray
+
+from .scan import Cuts, empty, scan
+from .settings import Settings
+
+PREDICTED_EDGES = np.geomspace(0.05, 25.0, 1601)
+"""Bins of the predicted resolution in GeV, 0.4 % wide, for its median."""
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What the event loop knows of the selection: the cuts that made muons must pass too."""
+
+    leading_pt: float = 26.0
+    subleading_pt: float = 20.0
+
+
+def categories(settings: Settings) -> Categories:
+    """Return the categories: leading pt x leading |eta| x sub-leading |eta|, ``30-45_OB``."""
+    rings = settings.ring_labels
+    return Categories.of(
+        (
+            Axis("leading_pt", settings.leading_pt, unit="GeV"),
+            Axis("leading_abs_eta", settings.abs_eta, rings),
+            Axis("subleading_abs_eta", settings.abs_eta, rings),
+        ),
+        ("_", ""),
+    )
+
+
+def relative_resolution(muons: Muons, settings: Settings) -> Array:
+    """Return the predicted sigma_k/k of each muon: ptErr/pt, or from the settings.
+
+    Muons outside all |eta| ranges of the settings get NaN.
+    """
+    if settings.predicted_resolution is None:
+        assert muons.pt_err is not None
+        return muons.pt_err / muons.pt
+    found = np.full(len(muons.pt), np.nan)
+    for part in settings.predicted_resolution:
+        low, high = part.abs_eta
+        inside = (np.abs(muons.eta) >= low) & (np.abs(muons.eta) < high)
+        found[inside] = np.hypot(part.a, part.c * muons.pt[inside])
+    return found
+
+
+def category_of(pairs: Pairs, settings: Settings) -> IntArray:
+    """Return the flat category of each pair, -1 outside."""
+    return categories(settings).index(
+        pairs.leading.pt, np.abs(pairs.leading.eta), np.abs(pairs.subleading.eta)
+    )
+
+
+def rejects(pairs: Pairs, settings: Settings) -> Mapping[str, BoolArray]:
+    """Return the pairs that cannot be used, by reason."""
+    found = {"outside_categories": category_of(pairs, settings) < 0}
+    if settings.predicted_resolution is not None:
+        unknown = [
+            ~np.isfinite(relative_resolution(m, settings)) for m in (pairs.leading, pairs.subleading)
+        ]
+        found["no_predicted_resolution"] = unknown[0] | unknown[1]
+    return found
+
+
+def cuts(settings: Settings, selected: Selected) -> Cuts:
+    """Return the cuts that made muons must pass."""
+    return Cuts(
+        selected.leading_pt,
+        selected.subleading_pt,
+        np.asarray(settings.leading_pt),
+        np.asarray(settings.abs_eta),
+        settings.mass_edges,
+    )
+
+
+def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
+    """Return the mass and the predicted resolution of the pairs, by half and category."""
+    n = len(categories(settings))
+    part = half(pairs.run, pairs.luminosityBlock, pairs.event)
+    category = category_of(pairs, settings)
+    flat = np.where(category < 0, -1, part * n + category)
+    first = relative_resolution(pairs.leading, settings)
+    second = relative_resolution(pairs.subleading, settings)
+    mass = pairs.mass
+    means = {"variance_leading": first**2, "variance_subleading": second**2}
+    predicted = predicted_mass_resolution(mass, first, second)
+    return {
+        "mass": Fill(flat, 2 * n, mass, settings.mass_edges, pairs.weight, means),
+        "predicted": Fill(flat, 2 * n, predicted, PREDICTED_EDGES, pairs.weight),
+    }
+
+
+def line_of(resonance: str) -> Line:
+    """Return the line shape of a resonance."""
+    return z_line() if resonance == "z" else narrow_line(RESONANCES[resonance].masses[0])
+
+
+def unit_of(resonance: str) -> float:
+    """Return the scale of the residuals: the resonance's mass over that of the Z."""
+    return RESONANCES[resonance].masses[0] / Z_MASS
+
+
+def embedded(
+    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int
+) -> dict[str, AnyArray]:
+    """Return templates made from the pairs under the peak, by half and category."""
+    n = len(categories(settings))
+    sums = empty(2 * n, settings.mass_edges)
+    for source, generated in embedded_copies(pairs, settings, resonance, seed):
+        offset = n * half(source.run, source.luminosityBlock, source.event)
+        scan(
+            sums, generated, generated.mass, source.weight, offset,
+            cuts(settings, selected), unit_of(resonance),
+        )
+    return {f"embedded/{name}": values for name, values in sums.items()}
+
+
+def embedded_copies(
+    pairs: Pairs, settings: Settings, resonance: str, seed: int
+) -> list[tuple[Pairs, Generated]]:
+    """Return the source pairs under the peak with one generated pair each, copy by copy."""
+    low, high = settings.source_window
+    mass = pairs.mass
+    source = pairs.take((mass >= low) & (mass < high))
+    line = line_of(resonance)
+    key = keys(seed, source.run, source.luminosityBlock, source.event)
+    first = relative_resolution(source.leading, settings)
+    second = relative_resolution(source.subleading, settings)
+    return [
+        (source, embed(source, first, second, key, copy, line, fsr=settings.fsr))
+        for copy in range(settings.copies)
+    ]
+
+
+def simulated(
+    pairs: Pairs, settings: Settings, selected: Selected, resonance: str
+) -> dict[str, AnyArray]:
+    """Return templates from simulated pairs, their residuals stretched, by category."""
+    sums = empty(len(categories(settings)), settings.mass_edges)
+    source, generated, base = simulated_muons(pairs, settings)
+    scan(
+        sums, generated, base, source.weight, np.zeros(len(source), dtype=np.int64),
+        cuts(settings, selected), unit_of(resonance),
+    )
+    return {f"simulation/{name}": values for name, values in sums.items()}
+
+
+def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated, Array]:
+    """Return simulated pairs with generated mass, as generated muons, and their base mass.
+
+    With generated muons the residual of each is that of its k. With the generated mass alone
+    the mass residual is divided between the muons in proportion to their predicted variances,
+    which is right on average; migrations between categories are then approximate.
+    """
+    assert pairs.gen_mass is not None
+    known = np.isfinite(pairs.gen_mass)
+    a, b = pairs.leading, pairs.subleading
+    if a.gen_pt is not None and b.gen_pt is not None:
+        known &= np.isfinite(a.gen_pt) & np.isfinite(b.gen_pt)
+    pairs = pairs.take(known)
+    a, b = pairs.leading, pairs.subleading
+    assert pairs.gen_mass is not None
+    if a.gen_pt is not None and b.gen_pt is not None:
+        pt1, pt2 = a.gen_pt, b.gen_pt
+    else:
+        log_ratio = -2 * np.log(pairs.mass / pairs.gen_mass)
+        first = relative_resolution(a, settings) ** 2
+        second = relative_resolution(b, settings) ** 2
+        pt1 = a.pt * np.exp(log_ratio * first / (first + second))
+        pt2 = b.pt * np.exp(log_ratio * second / (first + second))
+    generated = Generated(
+        pt1, pt2, a.eta, b.eta, a.phi, b.phi, pairs.gen_mass, pt1 / a.pt - 1, pt2 / b.pt - 1
+    )
+    return pairs, generated, pair_mass(pt1, a.eta, a.phi, pt2, b.eta, b.phi)

@@ -1,0 +1,122 @@
+"""Settings of the mass-resolution calibration, with their defaults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from calib.config import Strict
+from calib.typing import Array
+
+LineShape = Literal["embedded", "simulation", "breit_wigner"]
+
+
+class PredictedResolution(Strict):
+    """Relative resolution of a muon, sigma_k/k = a (+) c pt, in a range of |eta|."""
+
+    abs_eta: tuple[float, float] = Field(description="[low, high)")
+    a: float = Field(ge=0, description="constant term")
+    c: float = Field(ge=0, description="1/GeV")
+
+
+class FitSettings(Strict):
+    """The fit of one category."""
+
+    range: tuple[float, float] = Field(default=(80.0, 100.0), description="GeV")
+    bins: int = Field(default=120, ge=10, le=2000, description="equal bins in the range")
+    background: Literal["exponential", "none"] = "exponential"
+
+
+class Gates(Strict):
+    """What a category must pass before its own value is published."""
+
+    min_events: int = Field(default=1000, ge=1, description="in the fit range, effective")
+    chi2_probability: float = Field(default=1e-6, description="least")
+    neighbours: float = Field(
+        default=5.0, description="most standard deviations from the same rings at other pt"
+    )
+    neighbour_spread: float = Field(
+        default=0.03, description="relative spread of true factors among neighbours"
+    )
+    factor_range: tuple[float, float] = (0.5, 2.0)
+    max_held: float = Field(default=0.15, description="share of the events in held categories")
+
+
+class ClosureSettings(Strict):
+    """The closure test."""
+
+    edges: tuple[float, ...] = (
+        0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0, 2.5, 3.5,
+    )
+    min_events: int = Field(default=1000, ge=1, description="below: too_few_events")
+    tolerance: float = Field(
+        default=0.02,
+        description="relative; half of the central 68 % of a mixture is not its median",
+    )
+    probability: float = Field(
+        default=1e-3, description="least probability of the worst pull, given their number"
+    )
+
+
+class Settings(Strict):
+    """Settings of mass_resolution."""
+
+    line_shape: Literal["auto", "embedded", "simulation", "breit_wigner"] = Field(
+        default="auto", description="auto: simulation where a simulated sample is given"
+    )
+    compare: tuple[LineShape, ...] = Field(
+        default=("breit_wigner",), description="other models, for the appendix of the report"
+    )
+    leading_pt: tuple[float, ...] = Field(default=(30.0, 45.0, 52.0, 62.0, 200.0), min_length=2)
+    abs_eta: tuple[float, ...] = Field(default=(0.0, 0.9, 1.8, 2.4), min_length=2, max_length=27)
+    window: tuple[float, float] = Field(default=(75.0, 105.0), description="GeV, kept")
+    source_window: tuple[float, float] = Field(
+        default=(86.0, 96.0), description="GeV, events under the peak that are embedded"
+    )
+    copies: int = Field(default=8, ge=1, le=1000, description="embedded copies of an event")
+    fsr: bool = Field(default=True, description="embedded muons radiate")
+    predicted_resolution: tuple[PredictedResolution, ...] | None = Field(
+        default=None, description="instead of the events' ptErr: a and c per range of |eta|"
+    )
+    fit: FitSettings = FitSettings()
+    gates: Gates = Gates()
+    closure: ClosureSettings = ClosureSettings()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Settings:
+        for name, edges in (("leading_pt", self.leading_pt), ("abs_eta", self.abs_eta)):
+            if np.any(np.diff(edges) <= 0):
+                raise ValueError(f"edges of {name} are not ascending")
+        if self.abs_eta[0] < 0:
+            raise ValueError("abs_eta begins below 0")
+        low, high = self.fit.range
+        if not self.window[0] <= low < high <= self.window[1]:
+            raise ValueError(f"fit.range {self.fit.range} is not inside window {self.window}")
+        for edge in self.window:
+            if abs((edge - low) / self.step - round((edge - low) / self.step)) > 1e-6:
+                raise ValueError(
+                    f"window edge {edge:g} is not a whole number of fit bins"
+                    f" ({self.step:.6g} GeV) from fit.range"
+                )
+        if not self.window[0] <= self.source_window[0] < self.source_window[1] <= self.window[1]:
+            raise ValueError("source_window is not inside window")
+        return self
+
+    @property
+    def step(self) -> float:
+        """Width of a bin, in GeV."""
+        return (self.fit.range[1] - self.fit.range[0]) / self.fit.bins
+
+    @property
+    def mass_edges(self) -> Array:
+        """Edges of the bins over the whole window, in GeV."""
+        n = round((self.window[1] - self.window[0]) / self.step)
+        return np.linspace(self.window[0], self.window[1], n + 1)
+
+    @property
+    def ring_labels(self) -> tuple[str, ...]:
+        """Letters of the |eta| rings: B, O, E for three, else A, B, C ..."""
+        n = len(self.abs_eta) - 1
+        return tuple("BOE" if n == 3 else "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:n])

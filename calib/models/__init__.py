@@ -1,0 +1,1 @@
+"""Shapes of a mass peak and of its background, one a file."""

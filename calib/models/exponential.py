@@ -1,0 +1,31 @@
+"""Exponential background over a window, p(x) ~ exp(-slope t), t = (x - low)/(high - low).
+
+For combinatorial background in a narrow window. Not for a background with a turn-on: `cmsshape`.
+"""
+
+import numpy as np
+
+from calib.typing import Array
+
+
+def cdf(x: Array, slope: float, low: float, high: float) -> Array:
+    """Return the integral from low to x of the density normalised in [low, high].
+
+    Parameters
+    ----------
+    x : array, shape (n,)
+        GeV.
+    slope : float
+        Falling for positive values; no unit (per window).
+    low, high : float
+        The window, in GeV.
+    """
+    t = (x - low) / (high - low)
+    if abs(slope) < 1e-8:
+        return np.asarray(t * (1 - 0.5 * slope * (t - 1)))
+    return np.asarray(np.expm1(-slope * t) / np.expm1(-slope))
+
+
+def start() -> tuple[float]:
+    """Guess the slope: nearly flat."""
+    return (0.5,)

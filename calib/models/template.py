@@ -1,0 +1,133 @@
+"""A peak given as histograms on a grid of resolution factors: interpolated, moved, with background.
+
+The cumulative histogram is interpolated by cubic splines in the logarithm of the factor and in
+the mass, so that the model is smooth in all its parameters and is integrated over the bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.interpolate import CubicSpline
+
+from calib.models import exponential
+from calib.typing import Array
+
+
+def diagonal(
+    histograms: Array,
+    log_nodes: Array,
+    at_first: float,
+    at_second: float,
+    same: bool,
+    shifts: Array,
+) -> Array:
+    """Return histograms along a common change of both factors, shape (k, bins).
+
+    Parameters
+    ----------
+    histograms : array, shape (n, n, bins)
+        At each pair of nodes; only the diagonal is filled where ``same``.
+    log_nodes : array, shape (n,)
+        Logarithms of the factors of the nodes.
+    at_first, at_second : float
+        Logarithms of the two factors that correspond to no change.
+    same : bool
+        Whether both muons share one factor.
+    shifts : array, shape (k,)
+        Common changes (logarithms); both factors must stay on the grid.
+    """
+    if same:
+        line = histograms[np.arange(len(log_nodes)), np.arange(len(log_nodes))]
+        return np.asarray(CubicSpline(log_nodes, line, axis=0)(at_first + shifts))
+    along_first = CubicSpline(log_nodes, histograms, axis=0)(at_first + shifts)
+    return np.stack(
+        [
+            CubicSpline(log_nodes, along_first[i], axis=0)(at_second + shift)
+            for i, shift in enumerate(shifts)
+        ]
+    )
+
+
+def half_width(histogram: Array, edges: Array, share: float = 0.6827) -> float:
+    """Return half of the central ``share`` of a histogram, in the units of its edges."""
+    cumulative = np.concatenate([[0.0], np.cumsum(histogram)])
+    if cumulative[-1] <= 0:
+        return float("nan")
+    cumulative = np.maximum.accumulate(cumulative / cumulative[-1])
+    low, high = np.interp([(1 - share) / 2, (1 + share) / 2], cumulative, edges)
+    return float(high - low) / 2
+
+
+class TemplatePeak:
+    """Template peak with an exponential background: factor, mu, background, slope.
+
+    ``relative_variance`` is that of the template per bin before it was smoothed, ``smoothing``
+    what the smoothing leaves of the variance of one bin (the sum over many bins keeps it).
+    ``factor`` multiplies the resolution relative to the point at which the template was cut
+    from its grid; ``mu`` is the ratio of the mass to the template's; ``background`` a fraction.
+    """
+
+    names: Sequence[str] = ("factor", "mu", "background", "slope")
+
+    def __init__(
+        self,
+        shifts: Array,
+        histograms: Array,
+        template_edges: Array,
+        edges: Array,
+        relative_variance: Array,
+        smoothing: float = 1.0,
+    ) -> None:
+        cumulative = np.concatenate(
+            [np.zeros((len(shifts), 1)), np.cumsum(histograms, axis=1)], axis=1
+        )
+        self._cumulative = CubicSpline(shifts, cumulative, axis=0)
+        self._low = float(template_edges[0])
+        self._step = float(template_edges[1] - template_edges[0])
+        self._n = len(template_edges)
+        self._edges = edges
+        self._relative_variance = relative_variance
+        self.smoothing = smoothing
+        self.limits: Sequence[tuple[float, float]] = (
+            (float(np.exp(shifts[0])), float(np.exp(shifts[-1]))),
+            (0.98, 1.02),
+            (0.0, 0.9),
+            (-10.0, 10.0),
+        )
+
+    def signal(self, factor: float, mu: float) -> Array:
+        """Return the signal's fraction per bin, normalised in the window."""
+        values = self._cumulative(np.log(factor))
+        at = (self._edges / mu - self._low) / self._step
+        i = np.clip(at.astype(np.int64), 1, self._n - 3)
+        t = at - i
+        # Lagrange through four edges of the template
+        inside = (
+            -t * (t - 1) * (t - 2) / 6 * values[i - 1]
+            + (t + 1) * (t - 1) * (t - 2) / 2 * values[i]
+            - (t + 1) * t * (t - 2) / 2 * values[i + 1]
+            + (t + 1) * t * (t - 1) / 6 * values[i + 2]
+        )
+        content = np.diff(inside)
+        return np.asarray(content / content.sum())
+
+    def background(self, slope: float) -> Array:
+        """Return the background's fraction per bin, normalised in the window."""
+        return np.diff(exponential.cdf(self._edges, slope, self._edges[0], self._edges[-1]))
+
+    def __call__(self, *parameters: float) -> Array:
+        """Return the expected fraction per bin."""
+        factor, mu, background, slope = parameters
+        return np.asarray(
+            (1 - background) * self.signal(factor, mu) + background * self.background(slope)
+        )
+
+    def penalty(self, *parameters: float) -> float:
+        """Return the weak constraint on the slope (standard deviation 5)."""
+        return float(0.5 * (parameters[3] / 5.0) ** 2)
+
+    def relative_variance(self, *parameters: float) -> Array:
+        """Return the relative variance per bin from the template's statistics."""
+        return self._relative_variance
