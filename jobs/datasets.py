@@ -1,0 +1,282 @@
+"""Names to files: every input file opened once, before any event is read.
+
+What is wrong with an input is found here and said in one sentence; what can be done without is
+noted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from calib.calibrations.base import Calibration, Needs
+from calib.config import Config, Sample
+from calib.errors import InputError
+from jobs.inputs.addresses import expand, is_remote
+from jobs.inputs.facts import Facts
+from jobs.inputs.parquet import inspect_parquet
+from jobs.inputs.root import TREE, inspect_root
+from processors import columns
+from processors.resolve import near_matches, resolve
+from processors.selection import ResolvedSelection
+from processors.weights import load_certified
+
+WHOLE_GROUP = 2
+"""A row group or cluster is split only if it holds more than this many chunks: a part of it
+costs the reading of all of it."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of a sample, as it was found.
+
+    ``uuid`` is that of a ROOT file, and of parquet a digest of its content; ``boundaries`` are
+    the first entries of its row groups or clusters, and its end.
+    """
+
+    sample: str
+    path: str
+    format: str
+    n_events: int
+    size: int
+    uuid: str
+    treename: str | None
+    boundaries: tuple[int, ...]
+    columns: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All files of a run, the selection of each sample with its defaults, and remarks."""
+
+    files: tuple[InputFile, ...]
+    selections: Mapping[str, ResolvedSelection]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Entries start to stop of one file."""
+
+    sample: str
+    file: InputFile
+    start: int
+    stop: int
+
+
+def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
+    """Return what the files of a configuration are.
+
+    Parameters
+    ----------
+    config : Config
+    calibration : Calibration
+    base : Path
+        Folder of the configuration; its files are relative to it.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, empty, of another format, named twice, or lacks a column.
+    """
+    sections = None
+    if config.selection.certified is not None:
+        sections = load_certified(base / config.selection.certified)
+    files: list[InputFile] = []
+    selections: dict[str, ResolvedSelection] = {}
+    notes: list[str] = []
+    places: dict[object, InputFile] = {}
+    for sample in config.samples:
+        facts = _facts(sample, config, calibration.needs(sample), base)
+        found = [_input_file(sample, path, fact) for path, fact in facts]
+        for file in found:
+            _refuse_twice(file, places)
+        have = {path: frozenset(fact.columns) for path, fact in facts}
+        selection, remarks = resolve(
+            sample, config.selection, calibration.selection(sample), have, sections
+        )
+        _require(sample, calibration.needs(sample), selection, facts)
+        files += found
+        selections[sample.name] = selection
+        notes += [*remarks, *_remarks(sample, calibration.needs(sample), facts)]
+    return Inspection(tuple(files), selections, tuple(notes))
+
+
+def chunks(inspection: Inspection, chunk_size: int) -> list[Chunk]:
+    """Return the chunks of all files, in the order of the files, about chunk_size events each.
+
+    They begin and end at row groups or clusters; a group is split only where it is larger than
+    two chunks.
+    """
+    return [
+        Chunk(file.sample, file, start, stop)
+        for file in inspection.files
+        for start, stop in _cuts(file, chunk_size)
+    ]
+
+
+def _cuts(file: InputFile, chunk_size: int) -> Iterator[tuple[int, int]]:
+    edges = file.boundaries or (0, file.n_events)
+    start = edges[0]
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        if high - start > chunk_size and low > start:
+            yield start, low
+            start = low
+        if high - low > WHOLE_GROUP * chunk_size:
+            parts = math.ceil((high - low) / chunk_size)
+            inner = [low + (high - low) * i // parts for i in range(parts + 1)]
+            yield from zip(inner[:-1], inner[1:], strict=True)
+            start = high
+    if start < edges[-1]:
+        yield start, edges[-1]
+
+
+def _facts(
+    sample: Sample, config: Config, needs: Needs, base: Path
+) -> list[tuple[str, Facts]]:
+    look = inspect_root if sample.format == "nanoaod" else inspect_parquet
+    # identification and isolation are not resolved yet; they do not matter for clusters
+    open_selection = ResolvedSelection(triggers=config.selection.triggers)
+    wanted = columns.read(sample, needs, open_selection)
+    return [(path, look(path, wanted)) for path in expand(sample, base)]
+
+
+def _input_file(sample: Sample, path: str, facts: Facts) -> InputFile:
+    return InputFile(
+        sample=sample.name,
+        path=path,
+        format=sample.format,
+        n_events=facts.n_events,
+        size=facts.size,
+        uuid=facts.uuid,
+        treename=TREE if sample.format == "nanoaod" else None,
+        boundaries=facts.boundaries,
+        columns=tuple(facts.columns),
+    )
+
+
+def _refuse_twice(file: InputFile, places: dict[object, InputFile]) -> None:
+    """Raise InputError if these events are there already, under this name or another."""
+    identities: list[object] = [file.uuid]
+    if not is_remote(file.path):
+        status = os.stat(file.path)
+        identities.append((status.st_dev, status.st_ino))
+    for identity in identities:
+        other = places.setdefault(identity, file)
+        if other is file:
+            continue
+        same_name = "again" if other.path == file.path else f"the same events as {other.path}"
+        where = f"sample {other.sample!r}"
+        if other.sample != file.sample:
+            where = f"samples {other.sample!r} and {file.sample!r}"
+        raise InputError(
+            f"{file.path}: found {same_name} in {where}, key 'files', which would count them"
+            " twice; name the file once"
+        )
+
+
+def _require(
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    facts: Sequence[tuple[str, Facts]],
+) -> None:
+    """Raise InputError where a column is missing, is no number, or is in some files only."""
+    wanted = columns.required(sample, needs, selection)
+    for path, fact in facts:
+        missing = [name for name in wanted if name not in fact.columns]
+        if missing:
+            raise InputError(_missing_sentence(sample, needs, path, missing, wanted, fact))
+        _require_kind(sample, path, fact, columns.read(sample, needs, selection))
+    if sample.simulation and sample.format == "stage1":
+        _require_generated(sample, facts)
+    for group in columns.optional(sample, needs):
+        _require_alike(sample, group, facts)
+
+
+def _missing_sentence(
+    sample: Sample,
+    needs: Needs,
+    path: str,
+    missing: Sequence[str],
+    wanted: Mapping[str, str],
+    fact: Facts,
+) -> str:
+    reasons = dict.fromkeys(wanted[name] for name in missing)
+    what = "column" if sample.format == "stage1" else "branch"
+    plural = {"column": "columns", "branch": "branches"}[what] if len(missing) > 1 else what
+    named = ", ".join(repr(name) for name in missing)
+    near = dict.fromkeys(m for name in missing for m in near_matches(name, fact.columns))
+    hints = dict.fromkeys(
+        hint
+        for name, hint in (needs.why or {}).items()
+        if set(columns.muon_columns(sample.format, name)) & set(missing)
+    )
+    advice = list(hints) or ["give files that have them or correct the configuration"]
+    if near and not hints:
+        advice.insert(0, f"did you mean {' or '.join(near)}?")
+    return (
+        f"{path}: no {plural} {named} (sample {sample.name!r}), needed by"
+        f" {' and '.join(reasons)}; {'; '.join(advice)}"
+    )
+
+
+def _require_kind(sample: Sample, path: str, fact: Facts, wanted: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in fact.columns:
+            continue
+        column = fact.columns[name]
+        jagged = sample.format == "nanoaod" and name.startswith(("Muon_", "GenPart_"))
+        if column.kind != ("jagged" if jagged else "flat"):
+            expected = "a list of numbers for each event" if jagged else "numbers"
+            raise InputError(
+                f"{path}: column {name!r} (sample {sample.name!r}) is of type {column.type},"
+                f" expected {expected}; write the file again with numbers in it"
+            )
+
+
+def _require_generated(sample: Sample, facts: Sequence[tuple[str, Facts]]) -> None:
+    for path, fact in facts:
+        have = set(fact.columns)
+        if columns.GEN_MASS not in have and not set(columns.gen_kinematics()) <= have:
+            raise InputError(
+                f"{path}: no column {columns.GEN_MASS!r} (sample {sample.name!r} with"
+                " simulation: true); give files that have it, or set simulation: false"
+            )
+
+
+def _require_alike(
+    sample: Sample, group: tuple[str, ...], facts: Sequence[tuple[str, Facts]]
+) -> None:
+    """Raise InputError where some files of a sample have an optional column and others not."""
+    without = [path for path, fact in facts if not set(group) <= fact.columns.keys()]
+    if without and len(without) < len(facts):
+        raise InputError(
+            f"{without[0]}: no column {group[0]!r}, which other files of sample {sample.name!r}"
+            " have; make two samples of them"
+        )
+
+
+def _remarks(sample: Sample, needs: Needs, facts: Sequence[tuple[str, Facts]]) -> list[str]:
+    """Return what the files do not have, and what stands in for it."""
+    _, fact = facts[0]
+    have, name = fact.columns.keys(), f"sample {sample.name}"
+    notes = []
+    stand_in = {
+        "run": "a number made from the uuid of the file",
+        "luminosityBlock": "0",
+        "event": "the entry number in the file",
+    }
+    for column, instead in stand_in.items():
+        if column not in have:
+            notes.append(f"{name}: no {column}, {instead} is used instead")
+    if sample.simulation and columns.GEN_WEIGHT[sample.format] not in have:
+        notes.append(f"{name}: no {columns.GEN_WEIGHT[sample.format]}, all weights are 1")
+    for optional in needs.optional:
+        column = columns.muon_columns(sample.format, optional)[0]
+        if column not in have:
+            notes.append(f"{name}: no {column}, the calibration does without")
+    return notes

@@ -1,0 +1,1 @@
+"""What is learnt about an input file before any event is read."""

@@ -1,0 +1,1 @@
+"""The workshop: events in, sums out. coffea lives here."""

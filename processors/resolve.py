@@ -1,0 +1,121 @@
+"""The selection of a sample with its defaults filled in, from what its files have."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from calib.config import Sample, Selection
+from calib.errors import InputError
+from processors.columns import ISOLATION, identification_column, muon_columns
+from processors.selection import ResolvedSelection
+from processors.weights import Sections
+
+DEFAULT_IDENTIFICATION = "medium"
+DEFAULT_ISOLATION = 0.25
+
+Have = Mapping[str, frozenset[str]]
+"""The names of the columns of each file of a sample."""
+
+
+def resolve(
+    sample: Sample,
+    selection: Selection,
+    defaults: Mapping[str, Any],
+    have: Have,
+    sections: Sections | None,
+) -> tuple[ResolvedSelection, list[str]]:
+    """Return the selection of a sample, and notes on what it had to do without.
+
+    Parameters
+    ----------
+    sample : Sample
+    selection : Selection
+        As configured; None, ``auto`` and no triggers leave a key open.
+    defaults : mapping
+        Of the calibration, for the keys left open.
+    have : mapping of path to column names
+    sections : certified sections, or None
+
+    Raises
+    ------
+    InputError
+        If the files lack what is asked for, or differ in what ``auto`` looks for.
+    """
+    values = {**selection.model_dump(), **_left_open(selection, defaults)}
+    notes: list[str] = []
+    identification, isolation = values["identification"], values["isolation"]
+    if identification == "auto":
+        column = identification_column(DEFAULT_IDENTIFICATION)
+        found = _in_all("identification", column, sample, have)
+        identification = DEFAULT_IDENTIFICATION if found else "none"
+        if not found:
+            notes.append(_degraded(sample, column, "identification"))
+    if isolation == "auto":
+        found = _in_all("isolation", ISOLATION, sample, have)
+        isolation = DEFAULT_ISOLATION if found else "none"
+        if not found:
+            notes.append(_degraded(sample, ISOLATION, "isolation"))
+    window = values["mass_window"]
+    resolved = ResolvedSelection(
+        triggers=tuple(values["triggers"]),
+        identification=None if identification == "none" else str(identification),
+        isolation=None if isolation == "none" else float(isolation),
+        leading_pt=values["leading_pt"],
+        subleading_pt=values["subleading_pt"],
+        abs_eta=values["abs_eta"],
+        opposite_charge=values["opposite_charge"],
+        mass_window=None if window is None else (float(window[0]), float(window[1])),
+        certified=None if sample.simulation else sections,
+    )
+    if resolved.certified is not None:
+        _require_sections(sample, have)
+    return resolved, notes
+
+
+def _left_open(selection: Selection, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(defaults) - set(Selection.model_fields))
+    if unknown:
+        raise ValueError(f"a calibration gives defaults for {unknown}, which no selection has")
+    return {
+        key: value
+        for key, value in defaults.items()
+        if getattr(selection, key) in (None, "auto", ()) and value is not None
+    }
+
+
+def _in_all(key: str, name: str, sample: Sample, have: Have) -> bool:
+    """Return whether all files have a column of the muons; some with and some without is wrong."""
+    wanted = set(muon_columns(sample.format, name))
+    without = [path for path, columns in have.items() if not wanted <= columns]
+    if without and len(without) < len(have):
+        column = muon_columns(sample.format, name)[0]
+        raise InputError(
+            f"{without[0]}: no column {column!r}, which other files of sample {sample.name!r}"
+            f" have; set key 'selection.{key}', or make two samples of them"
+        )
+    return not without
+
+
+def _degraded(sample: Sample, name: str, what: str) -> str:
+    column = muon_columns(sample.format, name)[0]
+    if sample.format == "stage1":
+        return f"sample {sample.name}: no {column}, {what} is as in the files, not asked for again"
+    return f"sample {sample.name}: no {column}, {what} is not required (degraded)"
+
+
+def _require_sections(sample: Sample, have: Have) -> None:
+    wanted = {"run", "luminosityBlock"}
+    for path, columns in have.items():
+        missing = sorted(wanted - columns)
+        if missing:
+            raise InputError(
+                f"{path}: no column {missing[0]!r} in sample {sample.name!r}, which key"
+                " 'selection.certified' needs; remove that key or give files that have it"
+            )
+
+
+def near_matches(name: str, columns: Iterable[str], n: int = 3) -> list[str]:
+    """Return the columns whose names are nearest to this one."""
+    return difflib.get_close_matches(name, list(columns), n=n, cutoff=0.6)
