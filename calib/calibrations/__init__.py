@@ -13,7 +13,6 @@ from calib.calibrations.base import Calibration
 from calib.config import Config, validated
 from calib.errors import InputError
 
-
 GROUP = "dimucal.calibrations"
 """Entry points of calibrations in other packages."""
 

@@ -1,0 +1,345 @@
+"""The commands. Heavy imports stand inside them, so that `calib --help` answers at once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from jobs.console import (
+    NOT_PASSED,
+    PASSED,
+    Command,
+    Console,
+    Json,
+    Quiet,
+    Verbose,
+    console,
+)
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Calibrate the dimuon momentum scale and mass resolution."
+    "\n\nExample: [bold]calib demo[/bold] shows the whole chain on simulated events.",
+    epilog="Exit codes: 0 verdict passed; 1 failed while running (what was done is kept);"
+    " 2 bad configuration, input or usage; 3 finished, verdict not passed; 130 interrupted.",
+)
+
+Directory = Annotated[Path, typer.Argument(metavar="DIR", help="Directory of a run.")]
+Earlier = Annotated[
+    Path | None,
+    typer.Option(metavar="PAYLOAD", help="An earlier payload.json; the report says what moved."),
+]
+
+
+@app.callback()
+def commands(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        from importlib.metadata import version as of
+
+        typer.echo(of("dimucal"))
+        raise typer.Exit
+
+
+@app.command(cls=Command)
+def init(
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[OUT.yaml]", help="File to write; else stdout.")
+    ] = None,
+    calibration: Annotated[str | None, typer.Option(help="Its name.")] = None,
+    resonance: Annotated[str, typer.Option(help="jpsi, upsilon, z or h.")] = "z",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Write a commented configuration.
+
+    Example: [bold]calib init z-2018.yaml --resonance z[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs.init import commented, write_configuration
+
+    if out is None:
+        text = commented(calibration, resonance)
+        if own.json:
+            own.result({"configuration": text})
+        else:
+            typer.echo(text, nl=False)
+        return
+    write_configuration(out, calibration, resonance)
+    own.say(f"{out}: written; name your files in it, then [bold]calib run {out} --out DIR[/bold]")
+    own.result({"path": str(out)})
+
+
+@app.command(cls=Command)
+def toys(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
+    resonance: Annotated[str, typer.Option(help="z or h.")],
+    events: Annotated[int, typer.Option(min=1, help="Number of pairs.")],
+    format: Annotated[str, typer.Option(help="nanoaod or stage1.")] = "nanoaod",
+    files: Annotated[int, typer.Option(min=1, help="Number of files.")] = 1,
+    simulation: Annotated[
+        bool, typer.Option("--simulation", help="With generated muons, no background.")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 1,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Write simulated events with known truth, and truth.json.
+
+    Example: [bold]calib toys toys/ --resonance z --events 100000 --files 4[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from calib.errors import InputError
+    from calib.toys import generate
+    from jobs.toys import write_toys
+
+    if format not in ("nanoaod", "stage1"):
+        raise InputError(f"option --format: found {format!r}; give nanoaod or stage1")
+    made = generate(resonance, events, seed=seed, simulation=simulation)
+    write_toys(out, made, format, files)
+    own.say(f"{out}: {events} events in {files} files, and truth.json")
+    own.result({"path": str(out), "events": events, "files": files})
+
+
+@app.command(cls=Command)
+def run(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Configuration, or the DIR of a run.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory to make, or to go on in.")
+    ] = None,
+    earlier: Earlier = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Collect, reduce, test and report; go on where an earlier run stopped.
+
+    Example: [bold]calib run z-2018.yaml --out z-2018[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs import steps
+    from jobs.configuration import adopt
+    from jobs.summary import conclude
+
+    work = _work(config, out)
+    with work.directory.lock(_command()), own.working():
+        adopt(work)
+        steps.run(work, own.progress, earlier)
+    _end(own, conclude(work, own))
+
+
+@app.command(cls=Command)
+def collect(
+    config: Annotated[
+        Path, typer.Argument(metavar="CONFIG", help="Configuration, or the DIR of a run.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Directory to make, or to go on in.")
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Walk over the events and add up the histograms: the first step of a run.
+
+    Example: [bold]calib collect z-2018.yaml --out z-2018[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs import steps
+    from jobs.configuration import adopt
+    from jobs.summary import counts_table
+
+    work = _work(config, out)
+    with work.directory.lock(_command()), own.working():
+        adopt(work)
+        accounting = steps.collect(work, own.progress)
+    own.show(counts_table(accounting))
+    own.result({"directory": str(work.directory.path), "accounting": accounting})
+
+
+@app.command(cls=Command)
+def reduce(
+    directory: Directory,
+    category: Annotated[str | None, typer.Option(help="Refit this one.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="For this category.")
+    ] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="Take its earlier settings back first.")
+    ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Fit the sums again and rebuild everything after them, without touching events.
+
+    Example: [bold]calib reduce z-2018 --category 30-45_EE --set fit.range=[82,98][/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs import steps
+    from jobs.configuration import resume
+    from jobs.edits import edited
+    from jobs.summary import conclude
+
+    work = resume(directory)
+    with work.directory.lock(_command()), own.working():
+        edits = edited(work.directory.edits(), category, set_ or (), reset)
+        steps.reduce(work, edits, own.progress)
+    _end(own, conclude(work, own))
+
+
+@app.command(cls=Command)
+def closure(
+    directory: Directory, quiet: Quiet = False, verbose: Verbose = 0, json: Json = False
+) -> None:
+    """Test the result on events that took no part in it, and decide again.
+
+    Example: [bold]calib closure z-2018[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs import steps
+    from jobs.configuration import resume
+    from jobs.summary import conclude
+
+    work = resume(directory)
+    with work.directory.lock(_command()), own.working():
+        steps.closure(work, own.progress)
+    _end(own, conclude(work, own))
+
+
+@app.command(cls=Command)
+def report(
+    directory: Directory,
+    earlier: Earlier = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Write the page that people read, report.html, and the figures in plots/.
+
+    Example: [bold]calib report z-2018 --earlier z-2017/payload.json[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs import steps
+    from jobs.configuration import resume
+    from jobs.summary import conclude
+
+    work = resume(directory)
+    with work.directory.lock(_command()), own.working():
+        steps.report(work, own.progress, earlier)
+    _end(own, conclude(work, own))
+
+
+@app.command(cls=Command)
+def apply(
+    payload: Annotated[Path, typer.Argument(metavar="PAYLOAD", help="payload.json of a run.")],
+    events: Annotated[Path, typer.Argument(metavar="IN", help="stage1 .parquet or NanoAOD .root.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, same format.")],
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Write corrected events: the columns of IN, with those of the payload added or replaced.
+
+    Example: [bold]calib apply z-2018/payload.json events.parquet corrected.parquet[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs.apply import apply_payload
+
+    with own.working():
+        done = apply_payload(payload, events, out, own.progress)
+    own.say(f"{out}: {done['events']} events, {done['corrected']} of them corrected,"
+            f" new columns {', '.join(done['added']) or 'none'},"
+            f" replaced {', '.join(done['replaced']) or 'none'}")  # fmt: skip
+    for reason, n in done["left_alone"].items():
+        own.say(f"  left as it was: {reason} {n}")
+    own.result(done)
+
+
+@app.command(cls=Command)
+def status(
+    directory: Directory, quiet: Quiet = False, verbose: Verbose = 0, json: Json = False
+) -> None:
+    """Say what is done, what came out and where the report is.
+
+    Example: [bold]calib status z-2018[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs.status import lines, state
+
+    found = state(directory)
+    for line in lines(found):
+        own.say(line)
+    own.result(found)
+    raise typer.Exit(found["exit_code"])
+
+
+@app.command(cls=Command)
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to make.")] = Path(
+        "calib-demo"
+    ),
+    events: Annotated[int, typer.Option(min=100, help="Number of simulated pairs.")] = 300_000,
+    workers: Annotated[int, typer.Option(min=1, help="Of the local Dask cluster.")] = 2,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Show the whole chain on simulated events, and the result beside the truth.
+
+    Example: [bold]calib demo --out calib-demo --workers 2[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs.demo import demonstrate
+
+    with own.working():
+        shown = demonstrate(out, events, workers, own.progress)
+    for item in shown.tables:
+        own.show(item)
+    _end(own, shown.conclude(own))
+
+
+def _work(config: Path, out: Path | None) -> Any:
+    from calib.errors import InputError
+    from jobs.configuration import prepare, resume
+
+    if config.is_dir():
+        if out is not None and out.resolve() != config.resolve():
+            raise InputError(
+                f"{config}: the directory of a run goes on in itself; leave out --out {out}"
+            )
+        return resume(config)
+    if out is None:
+        raise InputError("option --out is missing; name the directory to make or to go on in")
+    return prepare(config, out)
+
+
+def _command() -> str:
+    return shlex.join(["calib", *sys.argv[1:]])[:200]
+
+
+def _end(own: Console, decided: dict[str, Any]) -> None:
+    own.result(decided)
+    raise typer.Exit(PASSED if decided["passed"] else NOT_PASSED)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="calib")
+
+
+if __name__ == "__main__":
+    main()

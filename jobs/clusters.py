@@ -1,0 +1,138 @@
+"""Where the work is done: one context manager for every kind of cluster."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from calib.config import Cluster
+from calib.errors import CalibError, InputError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+log = logging.getLogger(__name__)
+
+SETTINGS: dict[str, Any] = {
+    # without workers a client waits for ever
+    "distributed.scheduler.no-workers-timeout": "5 minutes",
+    "distributed.comm.timeouts.connect": "30 s",
+    "distributed.admin.large-graph-warning-threshold": "1 GB",
+}
+ONE_THREAD = {
+    name: 1
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+}
+WAIT_S = 60
+"""Seconds to wait for the first worker."""
+
+
+@contextmanager
+def client(cluster: Cluster) -> Iterator[Client | None]:
+    """Yield a Dask client, or None where the work is done in this process.
+
+    Raises
+    ------
+    InputError
+        If the configuration names a cluster that is not there.
+    """
+    if cluster.kind == "inline":
+        yield None
+    elif cluster.kind == "local":
+        with _local(cluster) as found:
+            yield found
+    elif cluster.kind == "address":
+        with _at_address(cluster) as found:
+            yield found
+    else:
+        raise InputError(
+            f"key 'cluster.kind': {cluster.kind!r} is not available in this version;"
+            " use local, inline or address"
+        )
+
+
+@contextmanager
+def _local(cluster: Cluster) -> Iterator[Client]:
+    import dask
+    from distributed import Client, LocalCluster
+
+    environment = dict(dask.config.get("distributed.nanny.pre-spawn-environ", {}) or {})
+    # the nanny's setting of the allocator halves the speed of the event loop
+    environment.pop("MALLOC_TRIM_THRESHOLD_", None)
+    environment.update(ONE_THREAD)
+    settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
+    with dask.config.set(settings):
+        with (
+            LocalCluster(
+                n_workers=cluster.workers,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                memory_limit=cluster.memory_limit,
+                silence_logs=logging.CRITICAL,
+            ) as here,
+            Client(here, set_as_default=False) as found,
+        ):
+            log.debug("local cluster of %d workers at %s", cluster.workers, here.scheduler_address)
+            yield found
+
+
+@contextmanager
+def _at_address(cluster: Cluster) -> Iterator[Client]:
+    import dask
+    from distributed import Client
+
+    if not cluster.address:
+        raise InputError(
+            "key 'cluster.address' is missing; kind 'address' needs the one of a Dask scheduler,"
+            " such as tcp://host:8786"
+        )
+    with dask.config.set(SETTINGS):
+        try:
+            found = Client(cluster.address, timeout="20s", set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise InputError(
+                f"key 'cluster.address': no Dask scheduler answers at {cluster.address}"
+                f" ({' '.join(str(error).split())}); start it, or correct the address"
+            ) from None
+        with found:
+            try:
+                found.wait_for_workers(1, timeout=WAIT_S)
+            except TimeoutError:
+                raise CalibError(
+                    f"key 'cluster.address': the scheduler at {cluster.address} has no worker"
+                    f" after {WAIT_S} s; start workers and run the same command again"
+                ) from None
+            yield found
+
+
+class Workers:
+    """A cluster that starts when it is first asked for, and ends with the block."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self._stack = ExitStack()
+        self._started = False
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def client(self) -> Client | None:
+        """Return the client of the cluster (None: the work is done in this process)."""
+        if not self._started:
+            self._client = self._stack.enter_context(client(self.cluster))
+            self._started = True
+        return self._client

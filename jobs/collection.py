@@ -1,0 +1,271 @@
+"""Walk over the events once: chunks to files as they come, then totals in a fixed order."""
+
+from __future__ import annotations
+
+import logging
+import uuid
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calib import histograms
+from calib.errors import CalibError, InputError
+from calib.histograms import Sums
+from calib.provenance import digest
+from calib.results import Pass
+from jobs import accounting as accounts
+from jobs import provenance
+from jobs.accounting import Counts
+from jobs.clusters import Workers
+from jobs.configuration import Work
+from jobs.datasets import Chunk, Inspection, chunks
+from jobs.directory import write_json
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int, int], None]
+"""Called with what is being done, how much of it is done, and how much there is."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One chunk with the file that holds its result."""
+
+    chunk: Chunk
+    path: Path
+
+
+def collect(
+    work: Work, inspection: Inspection, walk: Pass, workers: Workers, progress: Progress
+) -> bool:
+    """Make the totals of a pass; return whether anything had to be done.
+
+    Raises
+    ------
+    ChunkError
+        If a chunk failed twice; what was done is kept.
+    InputError
+        If a chunk found bad input, or a sample has no selected pair.
+    """
+    pieces = list(_pieces(work, inspection, walk))
+    key = digest([piece.path.name for piece in pieces])
+    step = f"collect.{walk.name}"
+    totals = [work.directory.total(walk, s.name) for s in work.config.samples]
+    if work.directory.marker(step).get("key") == key and all(t.is_file() for t in totals):
+        progress(f"collect {walk.name}", 1, 1)
+        return False
+
+    work.directory.unmark(step)
+    work.directory.keep_pass(walk)
+    watch = provenance.Stopwatch()
+    earlier = work.directory.note(f"time/{walk.name}")
+    try:
+        _run(work, inspection, walk, pieces, workers, progress, watch)
+        _sum(work, walk, pieces)
+    except CalibError as error:
+        if walk.name == "main":
+            _write_accounting(work, inspection, pieces, error)
+        raise
+    finally:
+        seconds = watch.read()
+        if earlier.get("key") == key:  # an earlier attempt at the same
+            seconds = {k: round(v + earlier[k], 3) for k, v in seconds.items()}
+        work.directory.keep(f"time/{walk.name}", {"key": key, **seconds})
+    if walk.name == "main":
+        accounts.require_pairs(_write_accounting(work, inspection, pieces))
+    _forget_others(pieces)
+    work.directory.mark(step, {"key": key, "chunks": len(pieces), **seconds})
+    return True
+
+
+def sums(work: Work, walk: Pass) -> dict[str, Sums]:
+    """Return the totals of a pass, by sample.
+
+    Raises
+    ------
+    InputError
+        If the pass has not been collected.
+    """
+    found = {}
+    for sample in work.config.samples:
+        path = work.directory.total(walk, sample.name)
+        if not path.is_file() or not work.directory.marker(f"collect.{walk.name}"):
+            raise InputError(
+                f"{work.directory.path}: the events have not been collected to the end;"
+                f" run `calib run {work.directory.path}`"
+            )
+        found[sample.name] = histograms.read(path)
+    return found
+
+
+def collected(work: Work, walk: Pass) -> str:
+    """Return the digest of what went into the totals of a pass, empty where it is not done."""
+    return str(work.directory.marker(f"collect.{walk.name}").get("key", ""))
+
+
+def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
+    """Return the digest of everything but the events that the sums of a pass depend on."""
+    kinds = [(s.name, s.resonance, s.format, s.simulation) for s in work.config.samples]
+    return digest(
+        provenance.code(type(work.calibration)),
+        work.config.calibration,
+        work.config.settings,
+        work.config.seed,
+        kinds,
+        dict(inspection.selections),
+        walk,
+    )
+
+
+def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
+    common = identity(work, inspection, walk)
+    folder = work.directory.chunks(walk)
+    for chunk in chunks(inspection, work.config.chunk_size):
+        key = digest(common, chunk.sample, chunk.file.uuid, chunk.start, chunk.stop)
+        yield Piece(chunk, folder / f"{key}.npz")
+
+
+# the event loop ------------------------------------------------------------------------------
+def _run(
+    work: Work,
+    inspection: Inspection,
+    walk: Pass,
+    pieces: Sequence[Piece],
+    workers: Workers,
+    progress: Progress,
+    watch: provenance.Stopwatch,
+) -> None:
+    from coffea.nanoevents import BaseSchema
+    from coffea.processor import Runner
+    from coffea.processor.executor import WorkItem
+
+    from jobs.executor import ChunkExecutor
+    from processors.calibration import CalibrationProcessor
+
+    todo = [piece for piece in pieces if not zipfile.is_zipfile(piece.path)]
+    total = sum(piece.chunk.stop - piece.chunk.start for piece in pieces)
+    done = total - sum(piece.chunk.stop - piece.chunk.start for piece in todo)
+    text = f"collect {walk.name}"
+    progress(text, done, total)
+    if not todo:
+        return
+    work.directory.chunks(walk).mkdir(parents=True, exist_ok=True)
+    log.debug("%d of %d chunks to do", len(todo), len(pieces))
+    processor = CalibrationProcessor(
+        work.calibration, {s.name: s for s in work.config.samples}, inspection.selections, walk
+    )
+    client = workers.client()
+
+    by_item: dict[WorkItem, Piece] = {}
+    for piece in todo:
+        chunk = piece.chunk
+        by_item[
+            WorkItem(
+                chunk.sample, chunk.file.path, chunk.file.treename or "",
+                chunk.start, chunk.stop, _uuid_bytes(chunk.file.uuid),
+            )
+        ] = piece  # fmt: skip
+
+    def store(item: WorkItem, result: Any, cpu_s: float) -> None:
+        nonlocal done
+        piece = by_item[item]
+        _write_chunk(piece, result[piece.chunk.sample])
+        if client is not None:
+            watch.elsewhere += cpu_s
+        done += len(item)
+        progress(text, done, total)
+
+    for kind, name in (("nanoaod", "root"), ("stage1", "parquet")):
+        items = [item for item, piece in by_item.items() if piece.chunk.file.format == kind]
+        if items:
+            executor = ChunkExecutor(status=False, store=store, client=client)
+            runner = Runner(executor, schema=BaseSchema, format=name, processor_compression=1)
+            runner.run(items, processor)
+
+
+def _uuid_bytes(text: str) -> bytes:
+    """Return the 16 bytes that coffea wants; of a digest where it is not a ROOT file's uuid."""
+    try:
+        return uuid.UUID(text).bytes
+    except ValueError:
+        return uuid.UUID(digest(text)).bytes
+
+
+def _write_chunk(piece: Piece, result: Any) -> None:
+    counts = Counts.of(result["counts"])
+    asked = piece.chunk.stop - piece.chunk.start
+    if counts.read != asked or not counts.adds_up:
+        raise CalibError(
+            f"{piece.chunk.file.path}: entries {piece.chunk.start} to {piece.chunk.stop}:"
+            f" {counts.read} of {asked} events read, {counts.selected} selected and"
+            f" {sum(counts.rejected.values())} rejected, which does not add up; nothing of it is"
+            " kept, please report this"
+        )
+    flat: Sums = {
+        "events/read": np.asarray(counts.read),
+        "events/selected": np.asarray(counts.selected),
+        **{f"events/rejected/{k}": np.asarray(n) for k, n in counts.rejected.items()},
+        **{f"sums/{k}": np.asarray(v) for k, v in result["sums"].items()},
+    }
+    histograms.write(piece.path, flat)
+
+
+# totals ----------------------------------------------------------------------------------------
+def _sum(work: Work, walk: Pass, pieces: Sequence[Piece]) -> None:
+    for sample in work.config.samples:
+        own = (_read_sums(p) for p in pieces if p.chunk.sample == sample.name)
+        histograms.write(work.directory.total(walk, sample.name), histograms.add(own))
+
+
+def _read_sums(piece: Piece) -> Sums:
+    try:
+        found = histograms.read(piece.path)
+    except InputError as error:
+        piece.path.unlink(missing_ok=True)
+        raise CalibError(
+            f"{piece.path}: damaged, and removed ({error.__cause__}); run the same command again"
+        ) from error
+    return {k.removeprefix("sums/"): v for k, v in found.items() if k.startswith("sums/")}
+
+
+def _read_counts(piece: Piece) -> Counts:
+    with np.load(piece.path, allow_pickle=False) as file:
+        prefix = "events/rejected/"
+        rejected = {k.removeprefix(prefix): int(file[k]) for k in file.files if prefix in k}
+        return Counts(int(file["events/read"]), int(file["events/selected"]), rejected)
+
+
+def _write_accounting(
+    work: Work,
+    inspection: Inspection,
+    pieces: Sequence[Piece],
+    error: CalibError | None = None,
+) -> dict[str, Any]:
+    from jobs.executor import ChunkError
+
+    files = []
+    for file in inspection.files:
+        own = [
+            p for p in pieces
+            if (p.chunk.sample, p.chunk.file.path) == (file.sample, file.path) and p.path.is_file()
+        ]  # fmt: skip
+        total = Counts.total(_read_counts(p) for p in own)
+        files.append((file.sample, file.path, file.n_events, total))
+    bad = []
+    if isinstance(error, ChunkError):
+        bad = [{"path": error.path, "error": error.error}]
+    found = accounts.account(files, bad, inspection.notes)
+    write_json(work.directory / "accounting.json", found)
+    return found
+
+
+def _forget_others(pieces: Sequence[Piece]) -> None:
+    """Remove chunks of inputs, settings or code that are no longer those of this run."""
+    mine = {piece.path for piece in pieces}
+    for path in pieces[0].path.parent.glob("*.npz") if pieces else ():
+        if path not in mine:
+            path.unlink()

@@ -1,0 +1,132 @@
+"""From the user's file to the complete configuration of a run, and back from its directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from calib import calibrations
+from calib.calibrations.base import Calibration
+from calib.config import Config, Selection, dump, load, validated
+from calib.errors import InputError
+from jobs.directory import RunDirectory, write_text
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run: its directory, its complete configuration, its calibration."""
+
+    directory: RunDirectory
+    config: Config
+    calibration: Calibration
+
+
+def complete(path: Path) -> tuple[Config, Calibration]:
+    """Return the configuration in a file with every default filled in, and its calibration.
+
+    Local paths become absolute, so that the configuration means the same in any directory.
+    """
+    config = load(path)
+    calibration = calibrations.build(config, str(path))
+    base = path.resolve().parent
+    samples = [
+        s.model_copy(update={"files": tuple(_absolute(f, base) for f in s.files)})
+        for s in config.samples
+    ]
+    update = {
+        "samples": tuple(samples),
+        "selection": _selection(config, calibration, base),
+        "settings": calibration.settings.model_dump(mode="json"),
+    }
+    config = config.model_copy(update=update)
+    return config, calibrations.build(config, str(path))
+
+
+def _absolute(address: str, base: Path) -> str:
+    return address if "://" in address else str(base / Path(address).expanduser())
+
+
+def _selection(config: Config, calibration: Calibration, base: Path) -> Selection:
+    """Return the selection, with the calibration's default where all samples have the same."""
+    values = config.selection.model_dump()
+    defaults = [dict(calibration.selection(sample)) for sample in config.samples]
+    for key, value in values.items():
+        own = [d[key] for d in defaults if key in d]
+        if value is None and len(own) == len(defaults) and all(o == own[0] for o in own):
+            values[key] = own[0]
+    if values["certified"] is not None:
+        values["certified"] = _absolute(values["certified"], base)
+    found: Selection = validated(Selection, values, "selection")
+    return found
+
+
+def prepare(config_path: Path, out: Path) -> Work:
+    """Return the work of a configuration in a directory, without writing anything.
+
+    Raises
+    ------
+    InputError
+        If the directory belongs to another configuration; the sentence names the first key.
+    """
+    config, calibration = complete(config_path)
+    directory = RunDirectory(out)
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: a file, expected a directory; choose another --out")
+    if directory.exists:
+        _require_same(config, load(directory / "config.yaml"), config_path, out)
+    elif out.is_dir() and any(p.name != ".calib" for p in out.iterdir()):
+        raise InputError(
+            f"{out}: has files in it but no config.yaml, so it is not the directory of a run;"
+            " choose another --out"
+        )
+    return Work(directory, config, calibration)
+
+
+def adopt(work: Work) -> None:
+    """Write the configuration into the directory (its lock held)."""
+    path = work.directory / "config.yaml"
+    if path.is_file():
+        _require_same(work.config, load(path), path, work.directory.path)
+    text = dump(work.config)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def resume(path: Path) -> Work:
+    """Return the work that a directory holds."""
+    directory = RunDirectory(path)
+    directory.require()
+    config, calibration = complete(directory / "config.yaml")
+    return Work(directory, config, calibration)
+
+
+def _require_same(new: Config, old: Config, path: Path, out: Path) -> None:
+    mine, theirs = _flat(new.model_dump(mode="json")), _flat(old.model_dump(mode="json"))
+    for key in [*mine, *theirs]:
+        if key.split(".")[0] == "cluster":
+            continue
+        if mine.get(key) != theirs.get(key):
+            raise InputError(
+                f"{out}: holds a run of another configuration: key {key!r} is"
+                f" {theirs.get(key, 'absent')!r} there and {mine.get(key, 'absent')!r} in {path};"
+                " choose another --out, or remove the directory"
+            )
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(_leaves(values, ()))
+
+
+def _leaves(value: Any, place: tuple[str, ...]) -> Iterator[tuple[str, Any]]:
+    items: Any = ()
+    if isinstance(value, Mapping):
+        items = value.items()
+    elif isinstance(value, list) and any(isinstance(v, Mapping) for v in value):
+        items = enumerate(value)
+    if items:
+        for key, inner in items:
+            yield from _leaves(inner, (*place, str(key)))
+    else:
+        yield ".".join(place), value

@@ -1,0 +1,54 @@
+"""Settings of single categories from the command line, ``key=value`` with values as YAML."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from calib.errors import InputError
+
+
+def edited(
+    recorded: Mapping[str, Mapping[str, Any]],
+    category: str | None,
+    settings: Sequence[str],
+    reset: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Return the edits after a command; ``reset`` first takes those of the category back.
+
+    Raises
+    ------
+    InputError
+        If a setting is not ``key=value``, or no category is named for it.
+    """
+    edits = {name: dict(values) for name, values in recorded.items()}
+    if category is None:
+        if settings or reset:
+            option = "--set" if settings else "--reset"
+            raise InputError(
+                f"option {option}: a setting belongs to one category; add --category NAME"
+            )
+        return edits
+    own = {} if reset else edits.get(category, {})
+    for setting in settings:
+        key, value = _parsed(setting)
+        own[key] = value
+    edits[category] = own
+    if not own:
+        del edits[category]
+    return edits
+
+
+def _parsed(setting: str) -> tuple[str, Any]:
+    key, equals, text = setting.partition("=")
+    if not key.strip() or not equals:
+        raise InputError(f"option --set: found {setting!r}, expected key=value; correct it")
+    try:
+        return key.strip(), yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise InputError(
+            f"option --set: the value of {key.strip()!r} is {text!r}, which is not YAML;"
+            " write a number, a word or a list such as [82, 98]"
+        ) from None
