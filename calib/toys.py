@@ -67,6 +67,7 @@ class ToyEvents:
     background: BoolArray
     truth: dict[str, Any]
     resonance: str
+    simulation: bool = False
 
 
 def generate(
@@ -301,4 +302,4 @@ def _as_events(
             subleading.gen_pt, subleading.gen_eta, subleading.gen_phi,
         ),
     )
-    return ToyEvents(pairs, is_background, asdict(truth), resonance)
+    return ToyEvents(pairs, is_background, asdict(truth), resonance, simulation)

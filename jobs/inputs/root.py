@@ -105,7 +105,9 @@ def _kind(typename: str) -> str:
     return "flat" if inner is text else "jagged"
 
 
-def _boundaries(events: Any, n_events: int, wanted: frozenset[str], is_tree: bool) -> tuple[int, ...]:
+def _boundaries(
+    events: Any, n_events: int, wanted: frozenset[str], is_tree: bool
+) -> tuple[int, ...]:
     if is_tree:
         found = events.common_entry_offsets(filter_branch=lambda b: b.name in wanted)
     else:
