@@ -1,4 +1,4 @@
-"""A peak given as histograms on a grid of resolution factors: interpolated, moved, with background.
+"""A peak given as histograms at some resolution factors: interpolated, moved, with background.
 
 The cumulative histogram is interpolated by cubic splines in the logarithm of the factor and in
 the mass, so that the model is smooth in all its parameters and is integrated over the bins.
@@ -13,41 +13,6 @@ from scipy.interpolate import CubicSpline
 
 from calib.models import exponential
 from calib.typing import Array
-
-
-def diagonal(
-    histograms: Array,
-    log_nodes: Array,
-    at_first: float,
-    at_second: float,
-    same: bool,
-    shifts: Array,
-) -> Array:
-    """Return histograms along a common change of both factors, shape (k, bins).
-
-    Parameters
-    ----------
-    histograms : array, shape (n, n, bins)
-        At each pair of nodes; only the diagonal is filled where ``same``.
-    log_nodes : array, shape (n,)
-        Logarithms of the factors of the nodes.
-    at_first, at_second : float
-        Logarithms of the two factors that correspond to no change.
-    same : bool
-        Whether both muons share one factor.
-    shifts : array, shape (k,)
-        Common changes (logarithms); both factors must stay on the grid.
-    """
-    if same:
-        line = histograms[np.arange(len(log_nodes)), np.arange(len(log_nodes))]
-        return np.asarray(CubicSpline(log_nodes, line, axis=0)(at_first + shifts))
-    along_first = CubicSpline(log_nodes, histograms, axis=0)(at_first + shifts)
-    return np.stack(
-        [
-            CubicSpline(log_nodes, along_first[i], axis=0)(at_second + shift)
-            for i, shift in enumerate(shifts)
-        ]
-    )
 
 
 def half_width(histogram: Array, edges: Array, share: float = 0.6827) -> float:

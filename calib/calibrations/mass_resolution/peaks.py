@@ -16,7 +16,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import savgol_coeffs, savgol_filter
 
-from calib.models.template import TemplatePeak, diagonal, half_width
+from calib.models.template import TemplatePeak, half_width
 from calib.typing import AnyArray, Array
 
 from .scan import NODES, RESIDUAL_EDGES
@@ -46,9 +46,11 @@ class Width:
 class Templates:
     """Smoothed templates of all categories.
 
-    ``template`` (categories, nodes, nodes, bins), ``residual`` likewise, ``weight`` the mean
-    weight of an entry per category and bin (it gives the variance), ``rings`` the pair of
-    rings of each category, ``edges`` of the mass, in GeV, ``unit`` of the residuals.
+    ``template`` (categories, order, order, bins) holds the coefficients of the polynomial in
+    the logarithms of both factors (of the one factor, in its first row, where both muons are
+    in one ring), ``residual`` likewise; ``weight`` the mean weight of an entry per category and
+    bin (it gives the variance), ``rings`` the pair of rings of each category, ``edges`` of the
+    mass, in GeV, ``unit`` of the residuals.
     """
 
     template: Array
@@ -60,9 +62,8 @@ class Templates:
     smoothing: float
 
     def entries(self, members: Sequence[int]) -> float:
-        """Return the sum of the templates of some categories at the node nearest to 1."""
-        middle = len(NODES) // 2
-        return float(self.template[list(members), middle, middle].sum())
+        """Return the sum of the templates of some categories at factors of 1."""
+        return float(self.template[list(members), 0, 0].sum())
 
     def model(
         self, members: Sequence[int], log_rings: Array, low: int, high: int
@@ -94,13 +95,16 @@ class Templates:
         template: Array = np.zeros((len(shifts), self.template.shape[-1]))
         residual: Array = np.zeros((len(shifts), self.residual.shape[-1]))
         for category, x, y in zip(members, first, second, strict=True):
-            same = self.rings[category][0] == self.rings[category][1]
+            powers_x, powers_y = _powers(x + shifts), _powers(y + shifts)
+            if self.rings[category][0] == self.rings[category][1]:
+                powers_y[:, 1:] = 0.0
+            powers = powers_x[:, :, None] * powers_y[:, None, :]
             for total, grid in ((template, self.template), (residual, self.residual)):
-                total += diagonal(grid[category], LOG_NODES, x, y, same, shifts)
+                total += np.tensordot(powers, grid[category], axes=2)
         weight = np.average(
             self.weight[list(members)], axis=0, weights=[self.entries([c]) for c in members]
         )
-        middle = template[len(shifts) // 2, low:high]
+        middle = template[int(np.argmin(np.abs(shifts))), low:high]
         variance = weight[low:high] / np.maximum(middle, np.maximum(weight[low:high], 1e-9))
         peak = TemplatePeak(
             shifts, template, self.edges, self.edges[low : high + 1], variance, self.smoothing
@@ -109,6 +113,11 @@ class Templates:
         if not np.all(np.isfinite(widths)):
             return None
         return peak, Width(shifts, widths * self.unit)
+
+
+def _powers(log_factor: Array) -> Array:
+    """Return 1, x, x^2 ... of each logarithm, shape (n, order + 1)."""
+    return np.vander(log_factor, _ORDER + 1, increasing=True)
 
 
 def prepare(
@@ -130,15 +139,14 @@ def prepare(
     mean = np.where(nodes_total > 0, sums["squares"] / np.maximum(nodes_total, 1e-300), 0.0)
     overall = sums["squares"].sum(1) / np.maximum(nodes_total.sum(1), 1e-300)
     weight = np.where(nodes_total > 0, mean, overall[:, None])
-    vander = np.vander(LOG_NODES, _ORDER + 1)
-    project = vander @ np.linalg.pinv(vander)
+    solve = np.linalg.pinv(_powers(LOG_NODES))
     line = np.arange(len(NODES))
     smoothed = []
     for grid in (template, residual):
-        out = np.einsum("ia,jb,cabk->cijk", project, project, grid, optimize=True)
+        out = np.einsum("ia,jb,cabk->cijk", solve, solve, grid, optimize=True)
         for category, (x, y) in enumerate(rings):
             if x == y:
                 out[category] = 0.0
-                out[category, line, line] = project @ grid[category, line, line]
+                out[category, :, 0] = solve @ grid[category, line, line]
         smoothed.append(out)
     return Templates(smoothed[0], smoothed[1], np.abs(weight), rings, edges, unit, smoothing)

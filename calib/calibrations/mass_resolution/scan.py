@@ -36,7 +36,7 @@ class Cuts:
 
 
 @numba.njit(cache=True, inline="always")
-def _bin(value, edges):  # type: ignore[no-untyped-def]
+def bin_of(value, edges):  # type: ignore[no-untyped-def]
     """Return the bin of a value on a short axis, -1 outside."""
     if not (value >= edges[0] and value < edges[-1]):
         return -1
@@ -56,7 +56,7 @@ def _scan(  # type: ignore[no-untyped-def]
     rings = len(ring_edges) - 1
     p1, p2, r1, r2 = np.empty(n), np.empty(n), np.empty(n), np.empty(n)
     for i in range(len(pt1)):
-        ring1, ring2 = _bin(abs(eta1[i]), ring_edges), _bin(abs(eta2[i]), ring_edges)
+        ring1, ring2 = bin_of(abs(eta1[i]), ring_edges), bin_of(abs(eta2[i]), ring_edges)
         if ring1 < 0 or ring2 < 0:
             continue
         for a in range(n):
@@ -78,7 +78,7 @@ def _scan(  # type: ignore[no-untyped-def]
                     high, low, lead, sub, x, y = p2[b], p1[a], ring2, ring1, b, a
                 if low < subleading_pt or high < leading_pt:
                     continue
-                bin_pt = _bin(high, pt_edges)
+                bin_pt = bin_of(high, pt_edges)
                 if bin_pt < 0:
                     continue
                 category = offset[i] + (bin_pt * rings + lead) * rings + sub

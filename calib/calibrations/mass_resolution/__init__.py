@@ -1,0 +1,228 @@
+"""Dimuon mass resolution: one factor per category between fitted and predicted resolution.
+
+When to use: the events carry a predicted resolution (ptErr, or a parametrisation), and its
+absolute scale is to be measured on a resonance. The default model carries the selection of each
+category (``embedded`` without simulation, ``simulation`` with it); ``breit_wigner`` is the
+field's recipe, for comparison.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel
+
+from calib.calibrations.base import Calibration as Base
+from calib.calibrations.base import Edits, Needs
+from calib.categories import Categories
+from calib.config import Sample, Selection
+from calib.errors import InputError
+from calib.histograms import Fill, Sums, add
+from calib.kinematics import predicted_mass_resolution
+from calib.pairs import Pairs
+from calib.results import Check, Closure, Pass, Reduction, Section
+from calib.typing import AnyArray, BoolArray
+
+from . import closure as closing
+from . import collect as collecting
+from . import payload as payloads
+from .reduce import Input, reduce
+from .sections import sections
+from .settings import Settings
+from .truth import truth
+
+
+class Calibration(Base):
+    """See the module."""
+
+    name: ClassVar[str] = "mass_resolution"
+    Settings: ClassVar[type[BaseModel]] = Settings
+    payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
+    settings: Settings
+
+    def __init__(
+        self,
+        settings: BaseModel,
+        samples: Sequence[Sample],
+        seed: int,
+        user_selection: Selection | None = None,
+    ) -> None:
+        super().__init__(settings, samples, seed, user_selection)
+        for sample in self.samples:
+            if sample.resonance not in ("z", "h"):
+                raise InputError(
+                    f"sample {sample.name}: key 'resonance': found {sample.resonance!r}, but"
+                    " mass_resolution is measured on 'z' (or 'h'); take another sample"
+                )
+        if len({s.resonance for s in self.samples}) > 1:
+            raise InputError(
+                "key 'samples': mass_resolution takes one resonance at a time; split the samples"
+            )
+        if "simulation" in self._models() and not self._simulated():
+            raise InputError(
+                "key 'settings.line_shape' or 'settings.compare': 'simulation' needs a sample"
+                " with 'simulation: true' beside the data; add one, or choose 'embedded'"
+            )
+
+    # samples and models ----------------------------------------------------------------------
+    def _targets(self) -> tuple[Sample, ...]:
+        """Return the samples to be calibrated: the data, or the simulation where it is alone."""
+        data = tuple(s for s in self.samples if not s.simulation)
+        return data or self.samples
+
+    def _simulated(self) -> tuple[Sample, ...]:
+        return tuple(s for s in self.samples if s not in self._targets())
+
+    def model(self) -> str:
+        """Return the model of the mass that the factors are made with."""
+        if self.settings.line_shape != "auto":
+            return self.settings.line_shape
+        return "simulation" if self._simulated() else "embedded"
+
+    def _models(self) -> set[str]:
+        return {self.model(), *self.settings.compare}
+
+    def _selected(self) -> collecting.Selected:
+        chosen, default = self.user_selection, collecting.Selected()
+        return collecting.Selected(
+            default.leading_pt if chosen.leading_pt is None else chosen.leading_pt,
+            default.subleading_pt if chosen.subleading_pt is None else chosen.subleading_pt,
+        )
+
+    @property
+    def categories(self) -> Categories:
+        """The categories of the factors."""
+        return collecting.categories(self.settings)
+
+    # before any event ------------------------------------------------------------------------
+    def needs(self, sample: Sample) -> Needs:
+        """Return ptErr, unless the prediction comes from the settings."""
+        if self.settings.predicted_resolution is not None:
+            return Needs()
+        return Needs(
+            muon=("ptErr",),
+            why={
+                "ptErr": "set settings.predicted_resolution (a and c per range of |eta|) to"
+                " calibrate without it"
+            },
+        )
+
+    def selection(self, sample: Sample) -> Mapping[str, Any]:
+        """Return the default cuts: those of the categories, well inside usual triggers."""
+        default = collecting.Selected()
+        return {
+            "leading_pt": default.leading_pt,
+            "subleading_pt": default.subleading_pt,
+            "abs_eta": self.settings.abs_eta[-1],
+            "mass_window": self.settings.window,
+        }
+
+    # event loop ------------------------------------------------------------------------------
+    def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
+        """Return pairs outside the categories or without a predicted resolution."""
+        return collecting.rejects(pairs, self.settings)
+
+    def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
+        """Return mass and prediction of a target's pairs, and templates."""
+        is_target = sample in self._targets()
+        if walk.name == closing.NAME:
+            found = closing.observed(pairs, self.settings, walk) if is_target else {}
+            wanted = "embedded" if is_target else "simulation"
+            if str(walk.values["model"]) == wanted:
+                found |= closing.templates(
+                    pairs, self.settings, self._selected(), sample, self.seed, walk
+                )
+            return found
+        if not is_target:
+            return collecting.simulated(
+                pairs, self.settings, self._selected(), sample.resonance
+            )
+        found = collecting.observed(pairs, self.settings)
+        if "embedded" in self._models():
+            found |= collecting.embedded(
+                pairs, self.settings, self._selected(), sample.resonance, self.seed
+            )
+        return found
+
+    # reduction -------------------------------------------------------------------------------
+    def _total(self, sums: Mapping[str, Sums], samples: Sequence[Sample]) -> Sums | None:
+        parts = [sums[s.name] for s in samples if s.name in sums]
+        return add(parts) if parts else None
+
+    def reduce(self, sums: Mapping[str, Sums], edits: Edits) -> Reduction:
+        """Fit every category, judge it, and fall back on merged ones."""
+        target = self._total(sums, self._targets())
+        assert target is not None
+        start = Input(
+            target,
+            self._total(sums, self._simulated()),
+            "+".join(s.name for s in self._targets()),
+            self._targets()[0].resonance,
+            self.categories,
+            self.settings,
+        )
+        return reduce(start, self.model(), self.settings.compare, edits)
+
+    def closure_pass(self, reduction: Reduction) -> Pass:
+        """Return the pass in which each half is calibrated with the other's factors."""
+        return closing.walk_of(reduction)
+
+    def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
+        """Compare fitted with predicted resolution, half by half."""
+        target = self._total(sums, self._targets())
+        assert target is not None
+        made = {
+            "embedded": target,
+            "simulation": self._total(sums, self._simulated()),
+        }.get(str(reduction.state["model"]))
+        return closing.evaluate(
+            target, made, reduction, self.settings, self._targets()[0].resonance
+        )
+
+    # out -------------------------------------------------------------------------------------
+    def publish(self, reduction: Reduction) -> Mapping[str, Any]:
+        """Return the payload."""
+        return payloads.document(reduction, self.settings)
+
+    def check_payload(
+        self, document: Mapping[str, Any], reduction: Reduction
+    ) -> Sequence[Check]:
+        """Read the payload back at 10 000 points."""
+        return payloads.check(document, reduction, self.settings, self.seed)
+
+    def sections(
+        self,
+        reduction: Reduction,
+        closure: Closure | None,
+        earlier: Mapping[str, Any] | None = None,
+    ) -> Sequence[Section]:
+        """Return the factors as a map and a table, the closure, and the models side by side."""
+        return sections(reduction, closure, earlier, self.settings, self.categories)
+
+    @classmethod
+    def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+        """Return the calibrated mass resolution of each pair, in GeV, and what it is made of."""
+        first, second = pairs.leading, pairs.subleading
+        if first.pt_err is None or second.pt_err is None:
+            raise InputError(
+                "the payload multiplies a predicted resolution, but the events have no ptErr;"
+                " add the columns mu1_ptErr and mu2_ptErr (Muon_ptErr)"
+            )
+        predicted = predicted_mass_resolution(
+            pairs.mass, first.pt_err / first.pt, second.pt_err / second.pt
+        )
+        factor, error, status = payloads.evaluate(document, first.pt, first.eta, second.eta)
+        return {
+            "dimuon_mass_resolution": factor * predicted,
+            "dimuon_mass_resolution_predicted": predicted,
+            "dimuon_mass_resolution_factor": factor,
+            "dimuon_mass_resolution_factor_err": error,
+            "dimuon_mass_resolution_status": np.nan_to_num(status, nan=-1).astype(np.int32),
+        }
+
+    @classmethod
+    def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
+        """Return the true factor of each category of simulated pairs."""
+        return truth(pairs, Settings(), collecting.Selected())

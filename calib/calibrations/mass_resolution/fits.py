@@ -1,0 +1,290 @@
+"""Fit of the mass in one category, or several merged: sigma, prediction, factor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib.constants import RESONANCES
+from calib.fit import Binned, FitResult, fit
+from calib.gates import Candidate
+from calib.models.breit_wigner import BreitWignerPeak
+from calib.results import Curve, Status
+from calib.typing import AnyArray, Array
+
+from .collect import PREDICTED_EDGES
+from .peaks import Templates
+from .settings import Settings
+
+TEMPLATE_STARTS: Sequence[Sequence[float]] = (
+    (1.0, 1.0, 0.03, 0.5),
+    (0.8, 1.0, 0.03, 0.5),
+    (1.25, 0.998, 0.10, 1.0),
+    (1.0, 1.002, 0.20, 2.0),
+)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """What was counted in each category; arrays of shape (categories, bins)."""
+
+    counts: Array
+    variance: Array
+    predicted: Array
+    predicted_variance: Array
+    variance_share: Array
+    """Mean relative variance of the leading and the other muon, (categories, 2)."""
+
+    def effective(self, members: Sequence[int]) -> float:
+        """Return the effective number of entries of some categories."""
+        total = float(self.counts[list(members)].sum())
+        squares = float(self.variance[list(members)].sum())
+        return total**2 / squares if squares > 0 else 0.0
+
+
+def observed(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Observed:
+    """Return the sum over some blocks of rows (halves) of what `collect.observed` filled."""
+
+    def total(name: str) -> Array:
+        return np.asarray(sum(sums[name][block] for block in rows), dtype=np.float64)
+
+    weight = total("mass/sumw").sum(axis=1)
+    share = np.stack(
+        [total(f"mass/mean_variance_{muon}") for muon in ("leading", "subleading")], axis=1
+    )
+    return Observed(
+        total("mass/sumw"),
+        total("mass/sumw2"),
+        total("predicted/sumw"),
+        total("predicted/sumw2"),
+        share / np.where(weight != 0, weight, 1.0)[:, None],
+    )
+
+
+@dataclass(frozen=True)
+class CategoryFit:
+    """What the fit of one category (or of several merged) gave. GeV; NaN where there is none."""
+
+    name: str
+    model: str
+    n_events: float
+    sigma: float
+    sigma_error: float
+    median: float
+    median_error: float
+    mass: float
+    mass_error: float
+    result: FitResult | None
+    curve: Curve | None
+    status: Status
+
+    @property
+    def factor(self) -> float:
+        """sigma over the median of the predicted resolution."""
+        return self.sigma / self.median if self.median > 0 else float("nan")
+
+    @property
+    def factor_error(self) -> float:
+        """Uncertainty of the factor: fit, template and median."""
+        if not (self.sigma > 0 and self.median > 0):
+            return float("nan")
+        return self.factor * float(
+            np.hypot(self.sigma_error / self.sigma, self.median_error / self.median)
+        )
+
+    def candidate(self) -> Candidate:
+        """Return it as the gates want to see it."""
+        r = self.result
+        return Candidate(
+            self.name,
+            self.n_events,
+            self.factor,
+            self.factor_error,
+            r.chi2 if r else float("nan"),
+            r.ndf if r else 0,
+            self.status,
+            bool(r and set(r.at_limit) - {"background", "slope", "n_low", "n_high"}),
+        )
+
+
+def median(histogram: Array, variance: Array, edges: Array) -> tuple[float, float]:
+    """Return the median of a histogram and its uncertainty, in the units of its edges."""
+    content = np.maximum(histogram, 0.0)
+    if content.sum() <= 0:
+        return float("nan"), float("nan")
+    cumulative = np.concatenate([[0.0], np.cumsum(content)]) / content.sum()
+    low, middle, high = np.interp([0.4, 0.5, 0.6], cumulative, edges)
+    effective = histogram.sum() ** 2 / max(float(variance.sum()), 1e-300)
+    return float(middle), float((high - low) / 0.2 * 0.5 / np.sqrt(effective))
+
+
+class Fitter:
+    """Fits of one set of events, with one model of the mass."""
+
+    def __init__(
+        self,
+        data: Observed,
+        templates: Templates | None,
+        model: str,
+        settings: Settings,
+        resonance: str,
+    ) -> None:
+        self.data, self.templates, self.model = data, templates, model
+        self.settings, self.resonance = settings, resonance
+        edges = settings.mass_edges
+        self.low = int(round((settings.fit.range[0] - edges[0]) / settings.step))
+        self.high = self.low + settings.fit.bins
+        self.edges = edges[self.low : self.high + 1]
+        self.pole = RESONANCES[resonance].masses[0]
+
+    def category(
+        self, name: str, members: Sequence[int], log_rings: Array, group: str = "categories"
+    ) -> CategoryFit:
+        """Return the fit of some categories together (of one, usually)."""
+        rows = list(members)
+        binned = Binned(
+            self.edges,
+            self.data.counts[rows, self.low : self.high].sum(0),
+            self.data.variance[rows, self.low : self.high].sum(0),
+        )
+        middle = median(
+            self.data.predicted[rows].sum(0),
+            self.data.predicted_variance[rows].sum(0),
+            PREDICTED_EDGES,
+        )
+        n = float(self.data.counts[rows].sum())
+        nothing = CategoryFit(
+            name, self.model, n, *(float("nan"),) * 2, *middle, *(float("nan"),) * 2,
+            None, None, Status.TOO_FEW_EVENTS,
+        )
+        if binned.effective < min(50, self.settings.gates.min_events):
+            return nothing
+        if self.model == "breit_wigner":
+            return self._breit_wigner(nothing, binned, group)
+        found = self.templates and self.templates.model(rows, log_rings, self.low, self.high)
+        if not found:
+            return CategoryFit(**{**vars(nothing), "status": Status.NO_TEMPLATE})
+        peak, width = found
+        result = self._climb(binned, peak)
+        sigma = width.at(result["factor"])
+        return CategoryFit(
+            name, self.model, n, sigma,
+            abs(width.slope(result["factor"])) * result.error("factor"),
+            *middle,
+            result["mu"] * self.pole, result.error("mu") * self.pole,
+            result, self._curve(name, binned, peak, result, sigma, group), result.status,
+        )
+
+    def _climb(self, binned: Binned, peak: object) -> FitResult:
+        """Fit by a ladder: first start, no background, further starts, mass fixed."""
+        no_background = self.settings.fit.background == "none"
+        fixed: tuple[str, ...] = ("background", "slope") if no_background else ()
+        starts = [(s[0], s[1], 0.0, 0.0) if no_background else s for s in TEMPLATE_STARTS]
+        result = fit(binned, peak, starts[:1], fixed=fixed, step="first")  # type: ignore[arg-type]
+        if "background" in result.at_limit and result["background"] < 0.1:
+            result = fit(
+                binned, peak, [(result["factor"], result["mu"], 0.0, 0.0)],  # type: ignore[arg-type]
+                fixed=("background", "slope"), step="no background",
+            )
+        if result.status is not Status.OK or set(result.at_limit) - {"background", "slope"}:
+            again = fit(binned, peak, starts[1:], fixed=fixed, step="further starts")  # type: ignore[arg-type]
+            if again.status is Status.OK and (
+                result.status is not Status.OK or again.nll < result.nll - 1e-3
+            ):
+                result = again
+        if result.status is not Status.OK:
+            simple = fit(
+                binned, peak, [(1.0, 1.0, 0.0, 0.0)],  # type: ignore[arg-type]
+                fixed=("mu", "background", "slope"), step="mass and background fixed",
+            )
+            if simple.status is Status.OK:
+                result = simple
+        return result
+
+    def shape(self, name: str, content: Array) -> CategoryFit:
+        """Return the Breit-Wigner fit of a given content of the bins, without fluctuations."""
+        nothing = CategoryFit(
+            name, self.model, float(content.sum()), *(float("nan"),) * 6, None, None,
+            Status.FIT_FAILED,
+        )
+        return self._breit_wigner(nothing, Binned(self.edges, content, content), self.model)
+
+    def _breit_wigner(self, nothing: CategoryFit, binned: Binned, group: str) -> CategoryFit:
+        width = RESONANCES[self.resonance].width
+        peak = BreitWignerPeak(self.edges, self.pole, width)
+        result = fit(binned, peak, peak.starts, step="first")
+        if result.status is not Status.OK:
+            start = (0.0, 1.2, 2.0, 3.0, 2.0, 3.0, 0.03, 0.5)
+            result = fit(
+                binned, peak, [start], fixed=("n_low", "n_high"), step="exponents fixed"
+            )
+        sigma = result["sigma"]
+        return CategoryFit(
+            nothing.name, self.model, nothing.n_events, sigma, result.error("sigma"),
+            nothing.median, nothing.median_error,
+            self.pole + result["mean"], result.error("mean"),
+            result, self._curve(nothing.name, binned, peak, result, sigma, group), result.status,
+        )
+
+    def _curve(
+        self,
+        name: str,
+        binned: Binned,
+        peak: object,
+        result: FitResult,
+        sigma: float,
+        group: str,
+    ) -> Curve:
+        total = binned.counts.sum()
+        background = result["background"] * peak.background(result["slope"])  # type: ignore[attr-defined]
+        text = (
+            f"sigma {sigma:.3f} GeV, background {100 * result['background']:.1f} %,"
+            f" step: {result.step}"
+        )
+        return Curve(
+            name, binned.edges, binned.counts, binned.variance, result.expected,
+            total * background, group, "GeV", text,
+        )
+
+
+
+def ring_factors(fitter: Fitter, rings: Sequence[tuple[int, int]], n_rings: int) -> Array:
+    """Return the logarithm of one factor per ring, shared by all categories.
+
+    The categories of each pair of rings are fitted together over all pt; each fit gives a
+    common change r of its two factors, ln r = w_first d(ln F_first) + w_second d(ln F_second)
+    with the muons' shares w of the variance. The rings' factors are moved by weighted least
+    squares until all changes are gone. A weak prior (30 %) ties the rings to each other, so
+    that a ring without data follows the others.
+    """
+    log_rings = np.zeros(n_rings)
+    pairs = sorted(set(rings))
+    groups = [[c for c, pair in enumerate(rings) if pair == p] for p in pairs]
+    for _ in range(8):
+        normal = 1e-6 * np.eye(n_rings)
+        right = np.zeros(n_rings)
+        for (x, y), members in zip(pairs, groups, strict=True):
+            found = fitter.category("", members, log_rings)
+            r = found.result
+            if r is None or r.status is not Status.OK or not r.error("factor") > 0:
+                continue
+            counts = fitter.data.counts[members].sum(1)
+            share = np.average(
+                fitter.data.variance_share[members], axis=0, weights=np.maximum(counts, 1e-9)
+            ) * np.exp(2 * log_rings[[x, y]])
+            share = share / share.sum()
+            row = np.zeros(n_rings)
+            row[x] += share[0]
+            row[y] += share[1]
+            weight = (r["factor"] / r.error("factor")) ** 2
+            normal += weight * np.outer(row, row)
+            right += weight * row * np.log(r["factor"])
+        prior = (np.eye(n_rings) - 1.0 / n_rings) / 0.3**2
+        change = np.linalg.solve(normal + prior, right - prior @ log_rings)
+        # a fit at the edge of the grid says only in which direction to go
+        log_rings = np.clip(log_rings + np.clip(change, -0.4, 0.4), -0.6, 0.6)
+        if np.abs(change).max() < 2e-3:
+            break
+    return np.asarray(log_rings)

@@ -1,0 +1,136 @@
+"""The payload of the mass resolution: correctionlib schema 2, drop-in for what analyses read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import correctionlib
+import numpy as np
+
+from calib.results import Check, Reduction, Status
+from calib.typing import Array, BoolArray
+
+from .settings import Settings
+
+NAME = "BS_ebe_mass_res_calibration"
+NAMES = (NAME, f"{NAME}_uncertainty", f"{NAME}_status")
+
+_INPUTS = (
+    ("leading_mu_pt", "Transverse momentum of the leading muon (GeV)"),
+    ("leading_mu_abseta", "Absolute pseudorapidity of the leading muon"),
+    ("subleading_mu_abseta", "Absolute pseudorapidity of the subleading muon"),
+)
+
+
+def document(reduction: Reduction, settings: Settings) -> dict[str, Any]:
+    """Return the payload: factor, its uncertainty, and the status of each category.
+
+    A category without a usable value is written as factor 1 with an uncertainty of 1 and a
+    status above 2; a payload that holds one never passes the verdict.
+    """
+    status = np.asarray(reduction.state["status"])
+    usable = np.array([list(Status)[int(code)].usable for code in status])
+    factor = np.where(usable, reduction.state["factor"], 1.0)
+    error = np.where(usable, reduction.state["factor_err"], 1.0)
+    words = ", ".join(f"{s.code} {s.value}" for s in Status)
+    texts = (
+        ("correction_factor", "Dimuon mass resolution: fitted sigma over predicted sigma", factor),
+        ("uncertainty", "Uncertainty of the correction factor", error),
+        ("status", f"Status of the category: {words}", status.astype(float)),
+    )
+    return {
+        "schema_version": 2,
+        "description": "Dimuon mass resolution calibration (dimucal, mass_resolution)",
+        "corrections": [
+            _correction(name, description, output, values, settings)
+            for name, (output, description, values) in zip(NAMES, texts, strict=True)
+        ],
+    }
+
+
+def _correction(
+    name: str, description: str, output: str, values: Array, settings: Settings
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "description": description,
+        "version": 1,
+        "inputs": [
+            {"name": key, "type": "real", "description": text} for key, text in _INPUTS
+        ],
+        "output": {"name": output, "type": "real"},
+        "data": {
+            "nodetype": "multibinning",
+            "inputs": [key for key, _ in _INPUTS],
+            "edges": [
+                list(map(float, settings.leading_pt)),
+                list(map(float, settings.abs_eta)),
+                list(map(float, settings.abs_eta)),
+            ],
+            "content": [float(v) for v in values],
+            "flow": "clamp",
+        },
+    }
+
+
+def evaluate(
+    payload: Mapping[str, Any], leading_pt: Array, leading_eta: Array, subleading_eta: Array
+) -> tuple[Array, Array, Array]:
+    """Return factor, uncertainty and status of each pair, from a payload.
+
+    Inputs that are not numbers give NaN: correctionlib's clamp would give a number.
+    """
+    found = correctionlib.CorrectionSet.from_string(json.dumps(payload))
+    arguments = [leading_pt, np.abs(leading_eta), np.abs(subleading_eta)]
+    known = np.all(np.isfinite(arguments), axis=0)
+    safe = [np.where(known, a, 1.0) for a in arguments]
+    out = []
+    for name in NAMES:
+        if name in list(found):
+            out.append(np.where(known, found[name].evaluate(*safe), np.nan))
+        else:  # a payload of others: the factor alone
+            out.append(np.where(known, 0.0, np.nan))
+    return out[0], out[1], out[2]
+
+
+def _differs(a: Array, b: Array) -> BoolArray:
+    """Return where two numbers differ by more than the reader's last bits (1e-14)."""
+    return ~(np.abs(a - b) <= 1e-14 * np.abs(b))
+
+
+def check(
+    payload: Mapping[str, Any], reduction: Reduction, settings: Settings, seed: int
+) -> Sequence[Check]:
+    """Return the outcome of reading the payload back at 10 000 points, all edges among them."""
+    random = np.random.default_rng([seed, 36])
+    n = 10_000
+    pt_edges, eta_edges = np.asarray(settings.leading_pt), np.asarray(settings.abs_eta)
+    pt = random.uniform(pt_edges[0], pt_edges[-1], n)
+    eta = random.uniform(eta_edges[0], eta_edges[-1], (2, n))
+    pt[: n // 4] = random.choice(pt_edges[:-1], n // 4)
+    eta[0, n // 8 : n // 3] = random.choice(eta_edges[:-1], n // 3 - n // 8)
+    eta[1, n // 5 : n // 2] = random.choice(eta_edges[:-1], n // 2 - n // 5)
+    factor, error, status = evaluate(payload, pt, eta[0], eta[1])
+
+    def bins(values: Array, edges: Array) -> Array:
+        return np.searchsorted(edges, values, side="right") - 1
+
+    rings = len(eta_edges) - 1
+    flat = (bins(pt, pt_edges) * rings + bins(eta[0], eta_edges)) * rings + bins(eta[1], eta_edges)
+    codes = np.asarray(reduction.state["status"])[flat]
+    usable = codes <= Status.HELD.code
+    wrong = (status != codes) | (
+        usable
+        & (
+            _differs(factor, np.asarray(reduction.state["factor"])[flat])
+            | _differs(error, np.asarray(reduction.state["factor_err"])[flat])
+        )
+    )
+    return [
+        Check(
+            "payload_read_back", float(wrong.sum()), 0.0, not wrong.any(),
+            f"points of {n} at which the payload differs from the factors",
+        )
+    ]

@@ -1,0 +1,51 @@
+"""The true factors of simulated pairs, from their generated mass."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from calib.kinematics import predicted_mass_resolution
+from calib.pairs import Pairs
+
+from .collect import Selected, categories, category_of, relative_resolution
+from .settings import Settings
+
+
+def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, Any] | None:
+    """Return half of the central 68.27 % of m - m_gen over the median prediction, by category.
+
+    Over the pairs in the window that pass the default cuts; categories with fewer than 100
+    generated pairs are left out.
+    """
+    if pairs.gen_mass is None or pairs.leading.pt_err is None:
+        return None
+    mass = pairs.mass
+    keep = (
+        (mass >= settings.window[0])
+        & (mass < settings.window[1])
+        & (pairs.leading.pt >= selected.leading_pt)
+        & (pairs.subleading.pt >= selected.subleading_pt)
+    )
+    pairs, mass = pairs.take(keep), mass[keep]
+    assert pairs.gen_mass is not None
+    category = category_of(pairs, settings)
+    predicted = predicted_mass_resolution(
+        mass,
+        relative_resolution(pairs.leading, settings),
+        relative_resolution(pairs.subleading, settings),
+    )
+    order = np.argsort(category, kind="stable")
+    starts = np.searchsorted(category[order], np.arange(len(categories(settings)) + 1))
+    found = {}
+    for c, name in enumerate(categories(settings).names):
+        rows = order[starts[c] : starts[c + 1]]
+        residual = (mass - pairs.gen_mass)[rows]
+        residual = residual[np.isfinite(residual)]
+        if len(residual) < 100:
+            continue
+        low, high = np.quantile(residual, [(1 - 0.6827) / 2, (1 + 0.6827) / 2])
+        found[name] = float((high - low) / 2 / np.median(predicted[rows]))
+    return {"table": "factors", "key": "category", "value": "factor", "truth": found}
