@@ -38,7 +38,7 @@ def fill(columns: Mapping[str, Fill | AnyArray]) -> Sums:
     """
     sums: Sums = {}
     for name, column in columns.items():
-        sums |= _filled(name, column) if isinstance(column, Fill) else {name: np.asarray(column)}
+        sums |= _filled(name, column) if isinstance(column, Fill) else {name: column}
     return sums
 
 
