@@ -38,7 +38,7 @@ def nanoaod(
     **branches: Any,
 ) -> Path:
     """Write NanoAOD; ``without`` are branches to leave out, ``branches`` further ones."""
-    counts = [len(muons) for muons in events]
+    counts = np.array([len(muons) for muons in events], dtype=np.int64)
     names = list(dict.fromkeys(name for e in events for m in e for name in m)) or list(MUON)
     flat = {
         name: np.array(
@@ -65,7 +65,9 @@ def nanoaod(
 
 
 def _type(branch: Any) -> Any:
-    return branch.type.content if isinstance(branch, ak.Array) else branch.dtype
+    if isinstance(branch, ak.Array):
+        return branch.type.content
+    return np.dtype((branch.dtype, branch.shape[1:]))
 
 
 def stage1_columns(pairs: Sequence[Sequence[Muon]]) -> dict[str, Any]:
