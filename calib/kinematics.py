@@ -16,16 +16,17 @@ def mass(
 ) -> Array:
     """Return the invariant mass of two muons, in GeV.
 
-    The opening of the pair enters through ``cosh(d eta) - cos(d phi)``, which keeps its
-    precision for close muons, where the difference of energies and momenta loses it; the muon
-    mass enters exactly, through the transverse masses.
+    E1 E2 - p1 p2 cos(angle) is written as (E1 E2 - |p1| |p2|), where the muon mass enters, and
+    pt1 pt2 (cosh(d eta) - cos(d phi)), each in a form that keeps its precision for close muons,
+    where the difference of energies and momenta loses it.
     """
-    mt1, mt2 = np.hypot(pt1, MUON_MASS), np.hypot(pt2, MUON_MASS)
-    y1, y2 = np.arcsinh(pt1 * np.sinh(eta1) / mt1), np.arcsinh(pt2 * np.sinh(eta2) / mt2)
-    half_y, half_phi = np.sinh((y1 - y2) / 2), np.sin((phi1 - phi2) / 2)
-    # mt1 mt2 cosh(dy) - pt1 pt2 cos(dphi), each difference in its stable form
-    stable = 2 * mt1 * mt2 * half_y**2 + 2 * pt1 * pt2 * half_phi**2 + (mt1 * mt2 - pt1 * pt2)
-    return np.asarray(np.sqrt(2 * MUON_MASS**2 + 2 * stable), dtype=np.float64)
+    p1, p2 = pt1 * np.cosh(eta1), pt2 * np.cosh(eta2)
+    e1, e2 = np.sqrt(p1 * p1 + MUON_MASS**2), np.sqrt(p2 * p2 + MUON_MASS**2)
+    # (E1 E2 - |p1| |p2|) / m^2
+    rest = (p1 * p1 + p2 * p2 + MUON_MASS**2) / (e1 * e2 + p1 * p2)
+    opening = np.sinh((eta1 - eta2) / 2) ** 2 + np.sin((phi1 - phi2) / 2) ** 2
+    squared = 2 * MUON_MASS**2 * (1 + rest) + 4 * pt1 * pt2 * opening
+    return np.asarray(np.sqrt(squared), dtype=np.float64)
 
 
 def predicted_mass_resolution(mass: Array, relative1: Array, relative2: Array) -> Array:

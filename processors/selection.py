@@ -227,7 +227,7 @@ def _choose(  # type: ignore[no-untyped-def]
         leading[i], subleading[i] = a, b
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _missing(muons, i, subleading_pt, abs_eta):  # type: ignore[no-untyped-def]
     """Return why event i has no two good muons, or `SELECTED`."""
     if muons.count[i] < 2:
@@ -264,7 +264,7 @@ def _missing(muons, i, subleading_pt, abs_eta):  # type: ignore[no-untyped-def]
     return PT if hard < 2 else SELECTED
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _highest(muons, i, subleading_pt, abs_eta, other, opposite):  # type: ignore[no-untyped-def]
     """Return the good muon of highest pt beside another one, -1 if there is none."""
     best = -1
@@ -281,7 +281,7 @@ def _highest(muons, i, subleading_pt, abs_eta, other, opposite):  # type: ignore
     return best
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, inline="always")
 def _is_positive(value):  # type: ignore[no-untyped-def]
     """Return whether this is a positive, finite number."""
     return value > 0.0 and value < np.inf
