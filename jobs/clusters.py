@@ -64,21 +64,42 @@ def _local(cluster: Cluster) -> Iterator[Client]:
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     environment.update(ONE_THREAD)
     settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
-    with dask.config.set(settings):
-        with (
-            LocalCluster(
-                n_workers=cluster.workers,
-                threads_per_worker=1,
-                processes=True,
-                host="127.0.0.1",
-                dashboard_address=None,
-                memory_limit=cluster.memory_limit,
-                silence_logs=logging.CRITICAL,
-            ) as here,
-            Client(here, set_as_default=False) as found,
-        ):
-            log.debug("local cluster of %d workers at %s", cluster.workers, here.scheduler_address)
-            yield found
+    with dask.config.set(settings), ExitStack() as stack:
+        with _given_up_if_interrupted():
+            here = stack.enter_context(
+                LocalCluster(
+                    n_workers=cluster.workers,
+                    threads_per_worker=1,
+                    processes=True,
+                    host="127.0.0.1",
+                    # its web server starts in any case: on loopback, any free port
+                    dashboard_address="127.0.0.1:0",
+                    scheduler_kwargs={"dashboard": False},
+                    memory_limit=cluster.memory_limit,
+                    preload=["jobs.worker"],
+                    silence_logs=logging.CRITICAL,
+                )
+            )
+        found = stack.enter_context(Client(here, set_as_default=False))
+        log.debug("local cluster of %d workers at %s", cluster.workers, here.scheduler_address)
+        yield found
+
+
+@contextmanager
+def _given_up_if_interrupted() -> Iterator[None]:
+    """Leave a cluster that is interrupted while it starts; its processes end with ours.
+
+    It can only be closed once it runs, and Dask would try so, with a traceback, at exit.
+    """
+    from distributed.deploy.spec import SpecCluster
+
+    before = set(SpecCluster._instances)
+    try:
+        yield
+    except BaseException:
+        for half in set(SpecCluster._instances) - before:
+            half.shutdown_on_close = False
+        raise
 
 
 @contextmanager

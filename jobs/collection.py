@@ -7,6 +7,7 @@ import uuid
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,7 @@ def _run(
     from coffea.processor.executor import WorkItem
 
     from jobs.executor import ChunkExecutor
+    from processors import stage1
     from processors.calibration import CalibrationProcessor
 
     todo = [piece for piece in pieces if not zipfile.is_zipfile(piece.path)]
@@ -179,12 +181,15 @@ def _run(
         done += len(item)
         progress(text, done, total)
 
-    for kind, name in (("nanoaod", "root"), ("stage1", "parquet")):
+    for kind in ("nanoaod", "stage1"):
         items = [item for item, piece in by_item.items() if piece.chunk.file.format == kind]
         if items:
             executor = ChunkExecutor(status=False, store=store, client=client)
-            runner = Runner(executor, schema=BaseSchema, format=name, processor_compression=1)
-            runner.run(items, processor)
+            if kind == "stage1":
+                executor(items, partial(stage1.work, processor=processor), None)
+            else:
+                runner = Runner(executor, schema=BaseSchema, format="root", processor_compression=1)
+                runner.run(items, processor)
 
 
 def _uuid_bytes(text: str) -> bytes:

@@ -114,10 +114,19 @@ def _finite(value: Any) -> Any:
 def console(quiet: bool, verbose: int, json: bool) -> Console:
     """Return the console of a command, and set up logging for it."""
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", force=True)
     for name in ("calib", "processors", "jobs"):
-        logging.getLogger(name).setLevel(logging.ERROR if quiet else level)
+        # not the root: Dask would tell there of every worker that comes and goes
+        logger = logging.getLogger(name)
+        logger.setLevel(logging.ERROR if quiet else level)
+        logger.handlers = [h for h in logger.handlers if not isinstance(h, _Stderr)] + [_Stderr()]
     return Console(quiet, verbose, json)
+
+
+class _Stderr(logging.Handler):
+    """Write to the stderr of the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        typer.echo(f"{record.levelname.lower()}: {self.format(record)}", err=True)
 
 
 class Command(TyperCommand):

@@ -130,7 +130,7 @@ class ChunkExecutor(ExecutorBase):
         shared = client.submit(_itself, function, pure=False)
         waiting = list(reversed(items))
         running: dict[Future, tuple[WorkItem, bool]] = {}
-        results = as_completed()
+        results = as_completed(loop=client.loop)
 
         def submit(item: WorkItem, again: bool) -> None:
             # the key is our own, so that a second attempt is not answered from the first
@@ -175,7 +175,10 @@ def _once_more(item: WorkItem, outcome: Outcome, again: bool) -> None:
         raise ChunkError(item, outcome)
     log.warning(
         "%s: entries %d to %d failed (%s), once more",
-        item.filename, item.entrystart, item.entrystop, outcome.error,
+        item.filename,
+        item.entrystart,
+        item.entrystop,
+        outcome.error,
     )
 
 

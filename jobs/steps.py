@@ -157,9 +157,7 @@ def closure(work: Work, progress: Progress = silent) -> dict[str, Any]:
     return write_verdict(work, reduced, tested)
 
 
-def report(
-    work: Work, progress: Progress = silent, earlier: Path | None = None
-) -> dict[str, Any]:
+def report(work: Work, progress: Progress = silent, earlier: Path | None = None) -> dict[str, Any]:
     """Write the page and the figures; return the verdict."""
     compare_with(work, earlier)
     reduced = _from_sums(work, progress)
@@ -180,9 +178,7 @@ def reduce_sums(work: Work, walk: Pass, edits: Edits, progress: Progress = silen
     progress("reduce", 0, 1)
     watch = provenance.Stopwatch()
     reduction = work.calibration.reduce(sums, edits)
-    key = digest(
-        collection.collected(work, walk), edits, provenance.code(type(work.calibration))
-    )
+    key = digest(collection.collected(work, walk), edits, provenance.code(type(work.calibration)))
     work.directory.keep("time/reduce", watch.read())
     progress("reduce", 1, 1)
     return Reduced(reduction, walk, key)
@@ -285,9 +281,7 @@ def finish(
     another = work.calibration.next_pass(reduced.reduction, reduced.walk) is not None
     done = not another and (directory.marker("closure") or not _has_closure(work))
     if another:
-        log.warning(
-            "another pass over the events is needed: run `calib run %s`", directory.path
-        )
+        log.warning("another pass over the events is needed: run `calib run %s`", directory.path)
     directory.mark("report", {"whole": _whole_key(work) if done else ""})
     progress("report", 1, 1)
     return decided
