@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Pairs:
     def __len__(self) -> int:
         return len(self.weight)
 
-    @property
+    @cached_property
     def mass(self) -> Array:
         """Mass computed from the muons, in GeV."""
         a, b = self.leading, self.subleading
