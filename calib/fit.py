@@ -71,7 +71,9 @@ class FitResult:
         return float(self.values[self.names.index(name)])
 
     def error(self, name: str) -> float:
-        """Return the standard deviation of a parameter (0 if it was fixed)."""
+        """Return the standard deviation of a parameter: 0 if fixed, NaN if at its limit."""
+        if name in self.at_limit:
+            return float("nan")
         i = self.names.index(name)
         return float(np.sqrt(max(self.covariance[i, i], 0.0)))
 

@@ -268,8 +268,10 @@ def ring_factors(fitter: Fitter, rings: Sequence[tuple[int, int]], n_rings: int)
         for (x, y), members in zip(pairs, groups, strict=True):
             found = fitter.category("", members, log_rings)
             r = found.result
-            if r is None or r.status is not Status.OK or not r.error("factor") > 0:
+            if r is None or r.status is not Status.OK:
                 continue
+            # a fit at the end of the grid says no more than in which direction to go
+            error = r.error("factor") if r.error("factor") > 0 else 0.5
             counts = fitter.data.counts[members].sum(1)
             share = np.average(
                 fitter.data.variance_share[members], axis=0, weights=np.maximum(counts, 1e-9)
@@ -278,12 +280,11 @@ def ring_factors(fitter: Fitter, rings: Sequence[tuple[int, int]], n_rings: int)
             row = np.zeros(n_rings)
             row[x] += share[0]
             row[y] += share[1]
-            weight = (r["factor"] / r.error("factor")) ** 2
+            weight = (r["factor"] / error) ** 2
             normal += weight * np.outer(row, row)
             right += weight * row * np.log(r["factor"])
         prior = (np.eye(n_rings) - 1.0 / n_rings) / 0.3**2
         change = np.linalg.solve(normal + prior, right - prior @ log_rings)
-        # a fit at the edge of the grid says only in which direction to go
         log_rings = np.clip(log_rings + np.clip(change, -0.4, 0.4), -0.6, 0.6)
         if np.abs(change).max() < 2e-3:
             break

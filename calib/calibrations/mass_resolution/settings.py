@@ -38,7 +38,7 @@ class Gates(Strict):
         default=5.0, description="most standard deviations from the same rings at other pt"
     )
     neighbour_spread: float = Field(
-        default=0.03, description="relative spread of true factors among neighbours"
+        default=0.02, description="relative spread of true factors among neighbours"
     )
     factor_range: tuple[float, float] = (0.5, 2.0)
     max_held: float = Field(default=0.15, description="share of the events in held categories")

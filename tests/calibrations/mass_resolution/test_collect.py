@@ -1,0 +1,61 @@
+"""Sums do not depend on how the events are cut up."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from calib.histograms import add
+from calib.results import Pass
+from processors.fill import fill
+
+from .conftest import DATA, Run
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(0, 4000), max_size=4))
+def test_any_split_gives_the_same_sums(small: Run, cuts):
+    pairs = small.pairs["data"].take(np.arange(4000))
+    whole = fill(small.calibration.collect(pairs, DATA, Pass()))
+    edges = [0, *sorted(cuts), 4000]
+    parts = add(
+        fill(small.calibration.collect(pairs.take(np.arange(a, b)), DATA, Pass()))
+        for a, b in zip(edges[:-1], edges[1:], strict=True)
+    )
+    assert parts.keys() == whole.keys()
+    for name, values in whole.items():
+        if "mean_" in name:
+            np.testing.assert_allclose(parts[name], values, rtol=1e-12)
+        else:  # counts, and templates of events of weight 1
+            np.testing.assert_array_equal(parts[name], values)
+
+
+def test_templates_scale_with_the_weight(small: Run):
+    from dataclasses import replace
+
+    pairs = small.pairs["data"].take(np.arange(2000))
+    heavy = replace(pairs, weight=np.full(2000, -2.0))
+    one = fill(small.calibration.collect(pairs, DATA, Pass()))
+    two = fill(small.calibration.collect(heavy, DATA, Pass()))
+    np.testing.assert_array_equal(two["embedded/template"], -2 * one["embedded/template"])
+    np.testing.assert_array_equal(two["embedded/squares"], 4 * one["embedded/squares"])
+    np.testing.assert_array_equal(two["mass/counts"], one["mass/counts"])
+    np.testing.assert_array_equal(two["mass/sumw"], -2 * one["mass/sumw"])
+
+
+def test_simulation_with_the_generated_mass_alone_gives_its_own_mass_at_factor_one(small: Run):
+    from dataclasses import replace
+
+    from calib.calibrations.mass_resolution.collect import simulated_muons
+
+    pairs = small.pairs["data"]
+    bare = replace(
+        pairs,
+        leading=replace(pairs.leading, gen_pt=None, gen_eta=None, gen_phi=None),
+        subleading=replace(pairs.subleading, gen_pt=None, gen_eta=None, gen_phi=None),
+    )
+    source, made, base = simulated_muons(bare, small.calibration.settings)
+    smeared = base / np.sqrt((1 + made.relative_first) * (1 + made.relative_second))
+    np.testing.assert_allclose(smeared, source.mass, rtol=1e-6)  # the muon mass
+    np.testing.assert_allclose(base, source.gen_mass, rtol=1e-5)
