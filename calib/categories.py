@@ -8,7 +8,7 @@ from itertools import product
 
 import numpy as np
 
-from calib.typing import Array, BoolArray, IntArray
+from calib.arrays import Array, BoolArray, IntArray
 
 
 @dataclass(frozen=True)

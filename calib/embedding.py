@@ -20,7 +20,7 @@ import numpy as np
 from calib.constants import ALPHA, MUON_MASS, RESONANCES, SIN2_THETA_W
 from calib.pairs import Pairs
 from calib.random import normal_pair, uniform
-from calib.typing import Array, UIntArray
+from calib.arrays import Array, UIntArray
 
 MIN_PHOTON = 1e-4
 """Smallest energy fraction of a radiated photon."""

@@ -18,7 +18,7 @@ import numpy as np
 from iminuit import Minuit
 
 from calib.results import Status
-from calib.typing import Array
+from calib.arrays import Array
 
 TINY = 1e-12
 

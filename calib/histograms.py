@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from calib.errors import InputError
-from calib.typing import AnyArray, Array, IntArray
+from calib.arrays import AnyArray, Array, IntArray
 
 Sums = dict[str, AnyArray]
 """Named arrays; the sums of two disjoint sets of events are the sums of the arrays."""

@@ -3,7 +3,7 @@
 import numpy as np
 
 from calib.constants import MUON_MASS
-from calib.typing import Array
+from calib.arrays import Array
 
 
 def k(pt: Array) -> Array:

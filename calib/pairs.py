@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from calib.kinematics import mass as pair_mass
-from calib.typing import AnyArray, Array, BoolArray, IntArray, UIntArray
+from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
 
 
 @dataclass(frozen=True)

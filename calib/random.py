@@ -11,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-from calib.typing import AnyArray, IntArray, UIntArray
+from calib.arrays import AnyArray, IntArray, UIntArray
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)

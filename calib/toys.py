@@ -17,7 +17,7 @@ from calib.constants import ALPHA, MUON_MASS, RESONANCES
 from calib.errors import InputError
 from calib.kinematics import mass as pair_mass
 from calib.pairs import Muons, Pairs
-from calib.typing import Array, BoolArray
+from calib.arrays import Array, BoolArray
 
 MIN_PHOTON = 1e-4
 """Smallest energy fraction of a radiated photon."""

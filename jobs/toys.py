@@ -20,7 +20,7 @@ from calib.constants import MUON_MASS
 from calib.errors import InputError
 from calib.pairs import Muons, Pairs
 from calib.toys import ToyEvents
-from calib.typing import AnyArray
+from calib.arrays import AnyArray
 
 CLUSTER = 100_000
 """Events in a cluster of the TTree."""

@@ -13,7 +13,7 @@ import numba
 import numpy as np
 
 from calib.histograms import Fill, Sums
-from calib.typing import AnyArray, Array
+from calib.arrays import AnyArray, Array
 
 
 def fill(columns: Mapping[str, Fill | AnyArray]) -> Sums:

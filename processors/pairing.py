@@ -6,7 +6,7 @@ import numpy as np
 
 from calib.kinematics import mass as pair_mass
 from calib.pairs import Muons, Pairs
-from calib.typing import Array, IntArray
+from calib.arrays import Array, IntArray
 from processors.reader import Events
 from processors.selection import (
     NOT_CERTIFIED,

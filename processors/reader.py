@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from calib.calibrations.base import Needs
 from calib.config import Sample
 from calib.errors import InputError
-from calib.typing import AnyArray, Array, BoolArray, UIntArray
+from calib.arrays import AnyArray, Array, BoolArray, UIntArray
 from processors import columns as names
 from processors.selection import Candidates, ResolvedSelection
 
@@ -125,10 +125,13 @@ def _read_nanoaod(
     first, count = offsets[:-1], np.diff(offsets)
     muons, extra = _candidates(muon, first, count, 1, branches.names, "Muon_{}", needs, selection)
     gen = _matched(branches, muon("genPartIdx"), count) if sample.simulation else None
+    identity = _identity(branches, metadata)
     return Events(
         muons=muons,
         weight=_weight(branches, "genWeight" if sample.simulation else ""),
-        **_identity(branches, metadata),
+        run=identity["run"],
+        luminosityBlock=identity["luminosityBlock"],
+        event=identity["event"],
         fired=_fired(branches, selection),
         gen=gen,
         extra=extra,
@@ -239,6 +242,7 @@ def _read_stage1(
     n = table.length
     first, count = np.arange(n), np.full(n, 2)
     muons, extra = _candidates(both, first, count, n, table.names, "mu1_{}", needs, selection)
+    identity = _identity(table, {})
     gen = gen_mass = None
     if sample.simulation and set(names.gen_kinematics()) <= table.names:
         gen = {name: _double(both(name)) for name in names.GEN_KINEMATICS}
@@ -248,7 +252,9 @@ def _read_stage1(
     return Events(
         muons=muons,
         weight=_weight(table, names.GEN_WEIGHT["stage1"]),
-        **_identity(table, {}),
+        run=identity["run"],
+        luminosityBlock=identity["luminosityBlock"],
+        event=identity["event"],
         fired=_fired(table, selection),
         gen=gen,
         gen_mass=gen_mass,
@@ -290,7 +296,9 @@ def _candidates(
 
 def _charge(values: AnyArray) -> AnyArray:
     """Return +1, -1, or 0 for anything that is no charge of a muon."""
-    return (values == 1).astype(np.int8) - (values == -1).astype(np.int8)
+    charge: AnyArray = (values == 1).astype(np.int8)
+    charge -= (values == -1).astype(np.int8)
+    return charge
 
 
 def _weight(columns: Columns, name: str) -> Array:

@@ -18,7 +18,7 @@ import numba
 import numpy as np
 
 from calib.pairs import Pairs
-from calib.typing import AnyArray, Array, BoolArray, IntArray
+from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from processors.weights import Sections
 
 REASONS = (
@@ -190,7 +190,7 @@ class _Flat(NamedTuple):
     """The candidates as the compiled loop sees them: nothing is None."""
 
     first: IntArray
-    count: IntArray
+    number: IntArray
     stride: int
     pt: Array
     eta: Array
@@ -230,11 +230,11 @@ def _choose(  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, nogil=True, inline="always")
 def _missing(muons, i, subleading_pt, abs_eta):  # type: ignore[no-untyped-def]
     """Return why event i has no two good muons, or `SELECTED`."""
-    if muons.count[i] < 2:
+    if muons.number[i] < 2:
         return FEWER_THAN_TWO_MUONS
     bad = len(REASONS)
     identified = isolated = central = hard = 0
-    for j in range(muons.count[i]):
+    for j in range(muons.number[i]):
         m = muons.first[i] + j * muons.stride
         identified += muons.identified[m]
         if not (muons.identified[m] and muons.isolated[m]):
@@ -268,7 +268,7 @@ def _missing(muons, i, subleading_pt, abs_eta):  # type: ignore[no-untyped-def]
 def _highest(muons, i, subleading_pt, abs_eta, other, opposite):  # type: ignore[no-untyped-def]
     """Return the good muon of highest pt beside another one, -1 if there is none."""
     best = -1
-    for j in range(muons.count[i]):
+    for j in range(muons.number[i]):
         m = muons.first[i] + j * muons.stride
         if m == other or not (muons.identified[m] and muons.isolated[m]):
             continue

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from calib.errors import InputError
-from calib.typing import AnyArray, BoolArray
+from calib.arrays import AnyArray, BoolArray
 
 Sections = tuple[tuple[int, int, int], ...]
 """Certified sections as (run, first, last), sorted, without overlap."""

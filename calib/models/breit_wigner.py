@@ -16,7 +16,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from calib.models import crystalball, exponential
-from calib.typing import Array
+from calib.arrays import Array
 
 _REACH = 12.0  # GeV
 _STEP = 0.1  # GeV

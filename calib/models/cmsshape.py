@@ -7,7 +7,7 @@ are degenerate where the window does not see the turn-on: fix or constrain them 
 import numpy as np
 from scipy.special import erfc
 
-from calib.typing import Array
+from calib.arrays import Array
 
 
 def density(x: Array, alpha: float, beta: float, gamma: float, peak: float) -> Array:

@@ -10,7 +10,7 @@ import math
 import numba
 import numpy as np
 
-from calib.typing import Array
+from calib.arrays import Array
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]

@@ -5,7 +5,7 @@ For combinatorial background in a narrow window. Not for a background with a tur
 
 import numpy as np
 
-from calib.typing import Array
+from calib.arrays import Array
 
 
 def cdf(x: Array, slope: float, low: float, high: float) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 
 from calib.models import exponential
-from calib.typing import Array
+from calib.arrays import Array
 
 
 def half_width(histogram: Array, edges: Array, share: float = 0.6827) -> float:

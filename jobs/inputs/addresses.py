@@ -42,7 +42,8 @@ def _expand_one(entry: str, sample: Sample, base: Path) -> list[str]:
         entry = entry.removeprefix("file://")
     if is_remote(entry):
         return _expand_remote(entry, where) if glob.has_magic(entry) else [entry]
-    path = os.path.normpath(base / Path(entry).expanduser())
+    # absolute: workers may stand in another folder
+    path = os.path.abspath(base / Path(entry).expanduser())
     suffix = SUFFIX[sample.format]
     if os.path.isdir(path):
         found = sorted(str(p) for p in Path(path).rglob(f"*{suffix}") if p.is_file())

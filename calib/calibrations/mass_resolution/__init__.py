@@ -23,12 +23,12 @@ from calib.histograms import Fill, Sums, add
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Pairs
 from calib.results import Check, Closure, Pass, Reduction, Section
-from calib.typing import AnyArray, BoolArray
+from calib.arrays import AnyArray, BoolArray
 
 from . import closure as closing
 from . import collect as collecting
 from . import payload as payloads
-from .reduce import Input, reduce
+from .reduction import Input, reduce
 from .sections import sections
 from .settings import Settings
 from .truth import truth

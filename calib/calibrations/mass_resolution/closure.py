@@ -23,7 +23,7 @@ from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Pairs
 from calib.random import half
 from calib.results import Check, Closure, Curve, Pass, Reduction, Status
-from calib.typing import AnyArray, Array, IntArray
+from calib.arrays import AnyArray, Array, IntArray
 
 from .collect import (
     PREDICTED_EDGES,

@@ -15,7 +15,7 @@ from calib.kinematics import mass as pair_mass
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Muons, Pairs
 from calib.random import half, keys
-from calib.typing import AnyArray, Array, BoolArray, IntArray
+from calib.arrays import AnyArray, Array, BoolArray, IntArray
 
 from .scan import Cuts, empty, scan
 from .settings import Settings

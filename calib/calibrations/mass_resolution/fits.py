@@ -12,7 +12,7 @@ from calib.fit import Binned, FitResult, fit
 from calib.gates import Candidate
 from calib.models.breit_wigner import BreitWignerPeak
 from calib.results import Curve, Status
-from calib.typing import AnyArray, Array
+from calib.arrays import AnyArray, Array
 
 from .collect import PREDICTED_EDGES
 from .peaks import Templates

@@ -10,7 +10,7 @@ import correctionlib
 import numpy as np
 
 from calib.results import Check, Reduction, Status
-from calib.typing import Array, BoolArray
+from calib.arrays import Array, BoolArray
 
 from .settings import Settings
 

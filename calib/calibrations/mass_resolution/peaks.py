@@ -17,7 +17,7 @@ from scipy.interpolate import CubicSpline
 from scipy.signal import savgol_coeffs, savgol_filter
 
 from calib.models.template import TemplatePeak, half_width
-from calib.typing import AnyArray, Array
+from calib.arrays import AnyArray, Array
 
 from .scan import NODES, RESIDUAL_EDGES
 

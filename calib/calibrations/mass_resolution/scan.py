@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from calib.embedding import Generated
-from calib.typing import Array, IntArray
+from calib.arrays import Array, IntArray
 
 NODES = np.geomspace(0.5, 2.0, 7)
 """Factors of the grid; a fit that leaves their range is at its limit."""

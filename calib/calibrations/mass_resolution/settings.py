@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from calib.config import Strict
-from calib.typing import Array
+from calib.arrays import Array
 
 LineShape = Literal["embedded", "simulation", "breit_wigner"]
 

@@ -16,7 +16,7 @@ from calib.errors import InputError
 from calib.gates import Candidate, Limits, judge, neighbour_status, own_status, probability
 from calib.histograms import Sums
 from calib.results import Check, Curve, Reduction, Status
-from calib.typing import AnyArray, Array
+from calib.arrays import AnyArray, Array
 
 from .collect import unit_of
 from .fits import CategoryFit, Fitter, observed, ring_factors
