@@ -13,12 +13,12 @@ from coffea import processor
 from coffea.nanoevents import BaseSchema
 from coffea.processor.executor import WorkItem
 
+from calib.arrays import AnyArray
 from calib.calibrations.base import Calibration, Edits, Needs
 from calib.config import Config, Sample, Strict
 from calib.histograms import Fill, Sums, add
 from calib.pairs import Pairs
 from calib.results import Pass, Reduction
-from calib.typing import AnyArray
 from jobs.datasets import chunks, inspect
 from processors.calibration import CalibrationProcessor
 
