@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
+from calib.arrays import Array, UIntArray
 from calib.constants import ALPHA, MUON_MASS, RESONANCES, SIN2_THETA_W
 from calib.pairs import Pairs
 from calib.random import normal_pair, uniform
-from calib.arrays import Array, UIntArray
 
 MIN_PHOTON = 1e-4
 """Smallest energy fraction of a radiated photon."""
@@ -128,8 +128,9 @@ def _embed(  # type: ignore[no-untyped-def]
 ):
     for i in range(len(pt1)):
         # massless four-vectors of the source: the muon mass is 1e-6 of the pair's
-        x1, y1, z1 = pt1[i] * math.cos(phi1[i]), pt1[i] * math.sin(phi1[i]), pt1[i] * math.sinh(eta1[i])
-        x2, y2, z2 = pt2[i] * math.cos(phi2[i]), pt2[i] * math.sin(phi2[i]), pt2[i] * math.sinh(eta2[i])
+        x1, y1 = pt1[i] * math.cos(phi1[i]), pt1[i] * math.sin(phi1[i])
+        x2, y2 = pt2[i] * math.cos(phi2[i]), pt2[i] * math.sin(phi2[i])
+        z1, z2 = pt1[i] * math.sinh(eta1[i]), pt2[i] * math.sinh(eta2[i])
         e1, e2 = pt1[i] * math.cosh(eta1[i]), pt2[i] * math.cosh(eta2[i])
         px, py, pz, e = x1 + x2, y1 + y2, z1 + z2, e1 + e2
         old = math.sqrt(
@@ -153,8 +154,10 @@ def _embed(  # type: ignore[no-untyped-def]
         along = (px * nx + py * ny + long * nz) * half / (mass * (energy + mass))
         for sign in (1.0, -1.0):
             scale = sign * along + half / mass
-            ax, ay, az = sign * half * nx + px * scale, sign * half * ny + py * scale, (
-                sign * half * nz + long * scale
+            ax, ay, az = (
+                sign * half * nx + px * scale,
+                sign * half * ny + py * scale,
+                (sign * half * nz + long * scale),
             )
             pt = math.sqrt(ax * ax + ay * ay)
             eta, phi = math.asinh(az / pt), math.atan2(ay, ax)
@@ -201,7 +204,18 @@ def embed(
     a, b = pairs.leading, pairs.subleading
     out = np.empty((9, len(pairs)))
     _embed(
-        a.pt, a.eta, a.phi, b.pt, b.eta, b.phi, relative_first, relative_second,
-        keys, copy, line.quantiles, fsr, out,
+        a.pt,
+        a.eta,
+        a.phi,
+        b.pt,
+        b.eta,
+        b.phi,
+        relative_first,
+        relative_second,
+        keys,
+        copy,
+        line.quantiles,
+        fsr,
+        out,
     )
     return Generated(*out)

@@ -17,8 +17,8 @@ from typing import Protocol
 import numpy as np
 from iminuit import Minuit
 
-from calib.results import Status
 from calib.arrays import Array
+from calib.results import Status
 
 TINY = 1e-12
 
@@ -189,8 +189,17 @@ def _result(
             status = Status.NOT_POSITIVE_DEFINITE
         covariance = _sandwich(data, model, values, expected, variance, covariance, fixed, scale)
     return FitResult(
-        tuple(model.names), values, covariance, float(minuit.fval), chi2, ndf,
-        float(minuit.fmin.edm), status, step, expected, at_limit,
+        tuple(model.names),
+        values,
+        covariance,
+        float(minuit.fval),
+        chi2,
+        ndf,
+        float(minuit.fmin.edm),
+        status,
+        step,
+        expected,
+        at_limit,
     )
 
 
@@ -247,7 +256,8 @@ def chi_square(
     """
     entries = expected**2 / np.maximum(variance, TINY)
     group = np.floor(np.cumsum(entries) / least).astype(int)
-    group = np.unique(np.minimum(group, max(int(entries.sum() / least) - 1, 0)), return_inverse=True)[1]
+    group = np.minimum(group, max(int(entries.sum() / least) - 1, 0))
+    group = np.unique(group, return_inverse=True)[1]
     n = group.max() + 1
     c, e, v = (np.bincount(group, weights=x, minlength=n) for x in (counts, expected, variance))
     return float(np.sum((c - e) ** 2 / np.maximum(v, TINY))), int(n - n_parameters)

@@ -112,7 +112,7 @@ def judge(
     limits : Limits
     """
     own = [own_status(c, limits) for c in candidates]
-    found = []
+    found: list[tuple[Status, str]] = []
     for i, (status, text) in enumerate(own):
         if status is not Status.OK:
             found.append((status, text))

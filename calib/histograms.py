@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from calib.errors import InputError
 from calib.arrays import AnyArray, Array, IntArray
+from calib.errors import InputError
 
 Sums = dict[str, AnyArray]
 """Named arrays; the sums of two disjoint sets of events are the sums of the arrays."""

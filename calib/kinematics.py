@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from calib.constants import MUON_MASS
 from calib.arrays import Array
+from calib.constants import MUON_MASS
 
 
 def k(pt: Array) -> Array:
@@ -11,9 +11,7 @@ def k(pt: Array) -> Array:
     return 1.0 / pt
 
 
-def mass(
-    pt1: Array, eta1: Array, phi1: Array, pt2: Array, eta2: Array, phi2: Array
-) -> Array:
+def mass(pt1: Array, eta1: Array, phi1: Array, pt2: Array, eta2: Array, phi2: Array) -> Array:
     """Return the invariant mass of two muons, in GeV.
 
     E1 E2 - p1 p2 cos(angle) is written as (E1 E2 - |p1| |p2|), where the muon mass enters, and

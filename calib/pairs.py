@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from calib.kinematics import mass as pair_mass
 from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
+from calib.kinematics import mass as pair_mass
 
 
 @dataclass(frozen=True)

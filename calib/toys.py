@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from calib.arrays import Array, BoolArray
 from calib.constants import ALPHA, MUON_MASS, RESONANCES
 from calib.errors import InputError
 from calib.kinematics import mass as pair_mass
 from calib.pairs import Muons, Pairs
-from calib.arrays import Array, BoolArray
 
 MIN_PHOTON = 1e-4
 """Smallest energy fraction of a radiated photon."""
@@ -298,8 +298,12 @@ def _as_events(
         luminosityBlock=(1 + number // np.uint64(500)).astype(np.uint64),
         event=number,
         gen_mass=pair_mass(
-            leading.gen_pt, leading.gen_eta, leading.gen_phi,
-            subleading.gen_pt, subleading.gen_eta, subleading.gen_phi,
+            leading.gen_pt,
+            leading.gen_eta,
+            leading.gen_phi,
+            subleading.gen_pt,
+            subleading.gen_eta,
+            subleading.gen_phi,
         ),
     )
     return ToyEvents(pairs, is_background, asdict(truth), resonance, simulation)

@@ -39,8 +39,12 @@ def test_pair_momentum_is_kept_and_the_mass_is_new(source):
         atol=1e-9,
     )
     rebuilt = mass(
-        found.pt_first, found.eta_first, found.phi_first,
-        found.pt_second, found.eta_second, found.phi_second,
+        found.pt_first,
+        found.eta_first,
+        found.phi_first,
+        found.pt_second,
+        found.eta_second,
+        found.phi_second,
     )
     np.testing.assert_allclose(rebuilt, 80.0, rtol=1e-4)  # the muon mass is left out
 
@@ -62,8 +66,12 @@ def test_radiation_has_the_rate_and_the_spectrum_of_the_formula(source):
         found = np.mean(x > low * (1 - 1e-9))
         assert found == pytest.approx(expected, abs=4 * np.sqrt(expected / len(x)))
     rebuilt = mass(
-        after.pt_first, after.eta_first, after.phi_first,
-        after.pt_second, after.eta_second, after.phi_second,
+        after.pt_first,
+        after.eta_first,
+        after.phi_first,
+        after.pt_second,
+        after.eta_second,
+        after.phi_second,
     )
     heavy = after.mass > 60  # below, the muon mass that is left out shows
     np.testing.assert_allclose(after.mass[heavy], rebuilt[heavy], rtol=1e-4)

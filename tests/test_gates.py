@@ -16,8 +16,14 @@ LIMITS = Limits(1000, 1e-6, 5.0, 0.02, (0.5, 2.0))
 
 def candidate(**changes):
     start = {
-        "name": "c", "n_events": 5000.0, "value": 1.1, "error": 0.03, "chi2": 100.0, "ndf": 100,
-        "fit": Status.OK, "at_limit": False,
+        "name": "c",
+        "n_events": 5000.0,
+        "value": 1.1,
+        "error": 0.03,
+        "chi2": 100.0,
+        "ndf": 100,
+        "fit": Status.OK,
+        "at_limit": False,
     }
     return Candidate(**{**start, **changes})
 

@@ -23,11 +23,11 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from calib.arrays import AnyArray, BoolArray
 from calib.config import Sample, Selection, Strict
 from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
 from calib.results import Check, Closure, Pass, Reduction, Section
-from calib.arrays import AnyArray, BoolArray
 
 Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""

@@ -15,8 +15,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from calib.models import crystalball, exponential
 from calib.arrays import Array
+from calib.models import crystalball, exponential
 
 _REACH = 12.0  # GeV
 _STEP = 0.1  # GeV
@@ -29,11 +29,24 @@ class BreitWignerPeak:
     """
 
     names: Sequence[str] = (
-        "mean", "sigma", "alpha_low", "n_low", "alpha_high", "n_high", "background", "slope",
+        "mean",
+        "sigma",
+        "alpha_low",
+        "n_low",
+        "alpha_high",
+        "n_high",
+        "background",
+        "slope",
     )
     limits: Sequence[tuple[float, float]] = (
-        (-3.0, 3.0), (0.05, 8.0), (0.3, 5.0), (1.05, 30.0), (0.3, 5.0), (1.05, 30.0),
-        (0.0, 0.9), (-10.0, 10.0),
+        (-3.0, 3.0),
+        (0.05, 8.0),
+        (0.3, 5.0),
+        (1.05, 30.0),
+        (0.3, 5.0),
+        (1.05, 30.0),
+        (0.0, 0.9),
+        (-10.0, 10.0),
     )
     starts: Sequence[Sequence[float]] = (
         (0.0, 1.2, 1.5, 3.0, 1.5, 3.0, 0.03, 0.5),

@@ -18,9 +18,9 @@ def density(x: Array, alpha: float, beta: float, gamma: float, peak: float) -> A
 def cdf(
     x: Array, alpha: float, beta: float, gamma: float, peak: float, low: float, high: float
 ) -> Array:
-    """Return the integral from low to x, normalised in [low, high] (Gauss-Legendre, five points a step).
+    """Return the integral from low to x, normalised in [low, high].
 
-    ``x`` is ascending and lies in the window, in GeV.
+    Gauss-Legendre with five points a step. ``x`` is ascending and lies in the window, in GeV.
     """
     nodes, weights = np.polynomial.legendre.leggauss(5)
     points = np.concatenate([[low], x, [high]])

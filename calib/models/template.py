@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.interpolate import CubicSpline
 
-from calib.models import exponential
 from calib.arrays import Array
+from calib.models import exponential
 
 
 def half_width(histogram: Array, edges: Array, share: float = 0.6827) -> float:

@@ -67,9 +67,7 @@ def test_template_is_interpolated_in_factor_and_moved_in_mass():
     )
     for factor, mu in ((1.0, 1.0), (1.13, 1.001), (0.77, 0.9965)):
         expected = np.diff(norm.cdf(edges, 91.2 * mu, 1.5 * factor * mu))
-        np.testing.assert_allclose(
-            peak.signal(factor, mu), expected / expected.sum(), atol=2e-5
-        )
+        np.testing.assert_allclose(peak.signal(factor, mu), expected / expected.sum(), atol=2e-5)
     assert peak(1.1, 1.0, 0.2, 0.5).sum() == pytest.approx(1, abs=1e-12)
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel
 
+from calib.arrays import AnyArray, BoolArray
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
 from calib.categories import Categories
@@ -23,14 +24,13 @@ from calib.histograms import Fill, Sums, add
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Pairs
 from calib.results import Check, Closure, Pass, Reduction, Section
-from calib.arrays import AnyArray, BoolArray
 
 from . import closure as closing
 from . import collect as collecting
 from . import payload as payloads
+from . import settings as settings_module
 from .reduction import Input, reduce
 from .sections import sections
-from .settings import Settings
 from .truth import truth
 
 
@@ -38,9 +38,9 @@ class Calibration(Base):
     """See the module."""
 
     name: ClassVar[str] = "mass_resolution"
-    Settings: ClassVar[type[BaseModel]] = Settings
+    Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
-    settings: Settings
+    settings: settings_module.Settings
 
     def __init__(
         self,
@@ -136,9 +136,7 @@ class Calibration(Base):
                 )
             return found
         if not is_target:
-            return collecting.simulated(
-                pairs, self.settings, self._selected(), sample.resonance
-            )
+            return collecting.simulated(pairs, self.settings, self._selected(), sample.resonance)
         found = collecting.observed(pairs, self.settings)
         if "embedded" in self._models():
             found |= collecting.embedded(
@@ -186,9 +184,7 @@ class Calibration(Base):
         """Return the payload."""
         return payloads.document(reduction, self.settings)
 
-    def check_payload(
-        self, document: Mapping[str, Any], reduction: Reduction
-    ) -> Sequence[Check]:
+    def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
         """Read the payload back at 10 000 points."""
         return payloads.check(document, reduction, self.settings, self.seed)
 
@@ -225,4 +221,4 @@ class Calibration(Base):
     @classmethod
     def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
         """Return the true factor of each category of simulated pairs."""
-        return truth(pairs, Settings(), collecting.Selected())
+        return truth(pairs, settings_module.Settings(), collecting.Selected())

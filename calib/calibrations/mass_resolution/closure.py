@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
+from calib.arrays import AnyArray, Array, IntArray
 from calib.config import Sample
 from calib.embedding import Generated
 from calib.histograms import Fill, Sums
@@ -23,7 +24,6 @@ from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Pairs
 from calib.random import half
 from calib.results import Check, Closure, Curve, Pass, Reduction, Status
-from calib.arrays import AnyArray, Array, IntArray
 
 from .collect import (
     PREDICTED_EDGES,
@@ -40,7 +40,6 @@ from .fits import CategoryFit, Fitter, Observed
 from .peaks import prepare
 from .scan import NODES, RESIDUAL_EDGES, Cuts, bin_of
 from .settings import Settings
-
 
 NAME = "closure"
 
@@ -76,7 +75,7 @@ def observed(pairs: Pairs, settings: Settings, walk: Pass) -> dict[str, Fill | A
     bins = np.where(inside, part * n_bins + found, -1)
     flat = np.where(np.isfinite(calibrated) & (category >= 0), part * n + category, -1)
     weight = pairs.weight
-    number = np.arange(n + 1) - 0.5
+    number = np.linspace(-0.5, n - 0.5, n + 1)
     return {
         "resolution": Fill(bins, 2 * n_bins, mass, settings.mass_edges, weight),
         "resolution_expected": Fill(bins, 2 * n_bins, calibrated, PREDICTED_EDGES, weight),
@@ -88,10 +87,37 @@ def observed(pairs: Pairs, settings: Settings, walk: Pass) -> dict[str, Fill | A
 
 @numba.njit(cache=True, nogil=True)
 def _scan(  # type: ignore[no-untyped-def]
-    pt1, pt2, eta1, eta2, base, gen, relative1, relative2, predicted, weight, part, source,
-    nodes, unit, ring_factor, stretch, factor, closure_edges,
-    leading_pt, subleading_pt, pt_edges, ring_edges, mass_low, mass_step, n_mass,
-    residual_low, residual_step, n_residual, template, squares, residual,
+    pt1,
+    pt2,
+    eta1,
+    eta2,
+    base,
+    gen,
+    relative1,
+    relative2,
+    predicted,
+    weight,
+    part,
+    source,
+    nodes,
+    unit,
+    ring_factor,
+    stretch,
+    factor,
+    closure_edges,
+    leading_pt,
+    subleading_pt,
+    pt_edges,
+    ring_edges,
+    mass_low,
+    mass_step,
+    n_mass,
+    residual_low,
+    residual_step,
+    n_residual,
+    template,
+    squares,
+    residual,
 ):
     rings = len(ring_edges) - 1
     n_bins = len(closure_edges) - 1
@@ -156,8 +182,8 @@ def templates(
             _add(sums, source, made, made.mass, part, settings, limits, unit, walk)
     else:
         source, made, base = simulated_muons(pairs, settings)
-        for part in (0, 1):
-            both = np.full(len(source), part, dtype=np.int64)
+        for number in (0, 1):
+            both = np.full(len(source), number, dtype=np.int64)
             _add(sums, source, made, base, both, settings, limits, unit, walk)
     return {f"closure/{name}": values for name, values in sums.items()}
 
@@ -179,16 +205,37 @@ def _add(
         relative_resolution(source.subleading, settings),
     )
     _scan(
-        made.pt_first, made.pt_second, made.eta_first, made.eta_second, base, made.mass,
-        made.relative_first, made.relative_second, predicted, source.weight, part,
-        category_of(source, settings), NODES, unit,
+        made.pt_first,
+        made.pt_second,
+        made.eta_first,
+        made.eta_second,
+        base,
+        made.mass,
+        made.relative_first,
+        made.relative_second,
+        predicted,
+        source.weight,
+        part,
+        category_of(source, settings),
+        NODES,
+        unit,
         np.exp(np.asarray(walk.values["half_log_rings"])),
-        np.asarray(walk.values["half_stretch"]), _factors(walk),
+        np.asarray(walk.values["half_stretch"]),
+        _factors(walk),
         np.asarray(settings.closure.edges),
-        limits.leading_pt, limits.subleading_pt, limits.pt_edges, limits.ring_edges,
-        edges[0], (edges[-1] - edges[0]) / (len(edges) - 1), len(edges) - 1,
-        RESIDUAL_EDGES[0], RESIDUAL_EDGES[1] - RESIDUAL_EDGES[0], len(RESIDUAL_EDGES) - 1,
-        sums["template"], sums["squares"], sums["residual"],
+        limits.leading_pt,
+        limits.subleading_pt,
+        limits.pt_edges,
+        limits.ring_edges,
+        edges[0],
+        (edges[-1] - edges[0]) / (len(edges) - 1),
+        len(edges) - 1,
+        RESIDUAL_EDGES[0],
+        RESIDUAL_EDGES[1] - RESIDUAL_EDGES[0],
+        len(RESIDUAL_EDGES) - 1,
+        sums["template"],
+        sums["squares"],
+        sums["residual"],
     )
 
 
@@ -210,8 +257,9 @@ def evaluate(
     data = _observed(target, len(bins), len(names))
     grid = None
     if made is not None and "closure/template" in made:
-        grid = prepare(_on_diagonal(made), [(0, 0)] * (2 * n_rows), settings.mass_edges,
-                       unit_of(resonance))
+        grid = prepare(
+            _on_diagonal(made), [(0, 0)] * (2 * n_rows), settings.mass_edges, unit_of(resonance)
+        )
     fitter = Fitter(data, grid, model, settings, resonance)
     used = np.asarray(reduction.state["half_factor"])[::-1]
     used_error = np.asarray(reduction.state["half_factor_err"])[::-1]
@@ -284,7 +332,10 @@ def _checks(table: pd.DataFrame, settings: Settings) -> list[Check]:
     if not tested.any():
         return [
             Check(
-                "closure", 0.0, least, False,
+                "closure",
+                0.0,
+                least,
+                False,
                 "no closure bin has enough events in a half to be tested",
             )
         ]
@@ -294,7 +345,10 @@ def _checks(table: pd.DataFrame, settings: Settings) -> list[Check]:
     at = table.iloc[worst]
     return [
         Check(
-            "closure", float(probability), least, bool(probability >= least),
+            "closure",
+            float(probability),
+            least,
+            bool(probability >= least),
             f"probability of the worst of {n} pulls: {pulls[worst]:+.2f} in {at['kind']}"
             f" {at['bin']}, half {at['half']}",
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from calib.categories import Axis, Categories
 from calib.constants import RESONANCES, Z_MASS
 from calib.embedding import Generated, Line, embed, narrow_line, z_line
@@ -15,7 +16,6 @@ from calib.kinematics import mass as pair_mass
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Muons, Pairs
 from calib.random import half, keys
-from calib.arrays import AnyArray, Array, BoolArray, IntArray
 
 from .scan import Cuts, empty, scan
 from .settings import Settings
@@ -72,10 +72,9 @@ def rejects(pairs: Pairs, settings: Settings) -> Mapping[str, BoolArray]:
     """Return the pairs that cannot be used, by reason."""
     found = {"outside_categories": category_of(pairs, settings) < 0}
     if settings.predicted_resolution is not None:
-        unknown = [
-            ~np.isfinite(relative_resolution(m, settings)) for m in (pairs.leading, pairs.subleading)
-        ]
-        found["no_predicted_resolution"] = unknown[0] | unknown[1]
+        first = relative_resolution(pairs.leading, settings)
+        second = relative_resolution(pairs.subleading, settings)
+        found["no_predicted_resolution"] = ~np.isfinite(first + second)
     return found
 
 
@@ -126,8 +125,13 @@ def embedded(
     for source, generated in embedded_copies(pairs, settings, resonance, seed):
         offset = n * half(source.run, source.luminosityBlock, source.event)
         scan(
-            sums, generated, generated.mass, source.weight, offset,
-            cuts(settings, selected), unit_of(resonance),
+            sums,
+            generated,
+            generated.mass,
+            source.weight,
+            offset,
+            cuts(settings, selected),
+            unit_of(resonance),
         )
     return {f"embedded/{name}": values for name, values in sums.items()}
 
@@ -156,8 +160,13 @@ def simulated(
     sums = empty(len(categories(settings)), settings.mass_edges)
     source, generated, base = simulated_muons(pairs, settings)
     scan(
-        sums, generated, base, source.weight, np.zeros(len(source), dtype=np.int64),
-        cuts(settings, selected), unit_of(resonance),
+        sums,
+        generated,
+        base,
+        source.weight,
+        np.zeros(len(source), dtype=np.int64),
+        cuts(settings, selected),
+        unit_of(resonance),
     )
     return {f"simulation/{name}": values for name, values in sums.items()}
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calib.arrays import AnyArray, Array
 from calib.constants import RESONANCES
 from calib.fit import Binned, FitResult, fit
 from calib.gates import Candidate
 from calib.models.breit_wigner import BreitWignerPeak
 from calib.results import Curve, Status
-from calib.arrays import AnyArray, Array
 
 from .collect import PREDICTED_EDGES
 from .peaks import Templates
@@ -156,8 +156,15 @@ class Fitter:
         )
         n = float(self.data.counts[rows].sum())
         nothing = CategoryFit(
-            name, self.model, n, *(float("nan"),) * 2, *middle, *(float("nan"),) * 2,
-            None, None, Status.TOO_FEW_EVENTS,
+            name,
+            self.model,
+            n,
+            *(float("nan"),) * 2,
+            *middle,
+            *(float("nan"),) * 2,
+            None,
+            None,
+            Status.TOO_FEW_EVENTS,
         )
         if binned.effective < min(50, self.settings.gates.min_events):
             return nothing
@@ -170,11 +177,17 @@ class Fitter:
         result = self._climb(binned, peak)
         sigma = width.at(result["factor"])
         return CategoryFit(
-            name, self.model, n, sigma,
+            name,
+            self.model,
+            n,
+            sigma,
             abs(width.slope(result["factor"])) * result.error("factor"),
             *middle,
-            result["mu"] * self.pole, result.error("mu") * self.pole,
-            result, self._curve(name, binned, peak, result, sigma, group), result.status,
+            result["mu"] * self.pole,
+            result.error("mu") * self.pole,
+            result,
+            self._curve(name, binned, peak, result, sigma, group),
+            result.status,
         )
 
     def _climb(self, binned: Binned, peak: object) -> FitResult:
@@ -185,8 +198,11 @@ class Fitter:
         result = fit(binned, peak, starts[:1], fixed=fixed, step="first")  # type: ignore[arg-type]
         if "background" in result.at_limit and result["background"] < 0.1:
             result = fit(
-                binned, peak, [(result["factor"], result["mu"], 0.0, 0.0)],  # type: ignore[arg-type]
-                fixed=("background", "slope"), step="no background",
+                binned,
+                peak,
+                [(result["factor"], result["mu"], 0.0, 0.0)],  # type: ignore[arg-type]
+                fixed=("background", "slope"),
+                step="no background",
             )
         if result.status is not Status.OK or set(result.at_limit) - {"background", "slope"}:
             again = fit(binned, peak, starts[1:], fixed=fixed, step="further starts")  # type: ignore[arg-type]
@@ -196,8 +212,11 @@ class Fitter:
                 result = again
         if result.status is not Status.OK:
             simple = fit(
-                binned, peak, [(1.0, 1.0, 0.0, 0.0)],  # type: ignore[arg-type]
-                fixed=("mu", "background", "slope"), step="mass and background fixed",
+                binned,
+                peak,
+                [(1.0, 1.0, 0.0, 0.0)],  # type: ignore[arg-type]
+                fixed=("mu", "background", "slope"),
+                step="mass and background fixed",
             )
             if simple.status is Status.OK:
                 result = simple
@@ -206,7 +225,12 @@ class Fitter:
     def shape(self, name: str, content: Array) -> CategoryFit:
         """Return the Breit-Wigner fit of a given content of the bins, without fluctuations."""
         nothing = CategoryFit(
-            name, self.model, float(content.sum()), *(float("nan"),) * 6, None, None,
+            name,
+            self.model,
+            float(content.sum()),
+            *(float("nan"),) * 6,
+            None,
+            None,
             Status.FIT_FAILED,
         )
         return self._breit_wigner(nothing, Binned(self.edges, content, content), self.model)
@@ -217,15 +241,21 @@ class Fitter:
         result = fit(binned, peak, peak.starts, step="first")
         if result.status is not Status.OK:
             start = (0.0, 1.2, 2.0, 3.0, 2.0, 3.0, 0.03, 0.5)
-            result = fit(
-                binned, peak, [start], fixed=("n_low", "n_high"), step="exponents fixed"
-            )
+            result = fit(binned, peak, [start], fixed=("n_low", "n_high"), step="exponents fixed")
         sigma = result["sigma"]
         return CategoryFit(
-            nothing.name, self.model, nothing.n_events, sigma, result.error("sigma"),
-            nothing.median, nothing.median_error,
-            self.pole + result["mean"], result.error("mean"),
-            result, self._curve(nothing.name, binned, peak, result, sigma, group), result.status,
+            nothing.name,
+            self.model,
+            nothing.n_events,
+            sigma,
+            result.error("sigma"),
+            nothing.median,
+            nothing.median_error,
+            self.pole + result["mean"],
+            result.error("mean"),
+            result,
+            self._curve(nothing.name, binned, peak, result, sigma, group),
+            result.status,
         )
 
     def _curve(
@@ -244,10 +274,16 @@ class Fitter:
             f" step: {result.step}"
         )
         return Curve(
-            name, binned.edges, binned.counts, binned.variance, result.expected,
-            total * background, group, "GeV", text,
+            name,
+            binned.edges,
+            binned.counts,
+            binned.variance,
+            result.expected,
+            total * background,
+            group,
+            "GeV",
+            text,
         )
-
 
 
 def ring_factors(fitter: Fitter, rings: Sequence[tuple[int, int]], n_rings: int) -> Array:

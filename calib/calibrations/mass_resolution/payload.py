@@ -9,8 +9,8 @@ from typing import Any
 import correctionlib
 import numpy as np
 
+from calib.arrays import Array, BoolArray, IntArray
 from calib.results import Check, Reduction, Status
-from calib.arrays import Array, BoolArray
 
 from .settings import Settings
 
@@ -57,9 +57,7 @@ def _correction(
         "name": name,
         "description": description,
         "version": 1,
-        "inputs": [
-            {"name": key, "type": "real", "description": text} for key, text in _INPUTS
-        ],
+        "inputs": [{"name": key, "type": "real", "description": text} for key, text in _INPUTS],
         "output": {"name": output, "type": "real"},
         "data": {
             "nodetype": "multibinning",
@@ -114,7 +112,7 @@ def check(
     eta[1, n // 5 : n // 2] = random.choice(eta_edges[:-1], n // 2 - n // 5)
     factor, error, status = evaluate(payload, pt, eta[0], eta[1])
 
-    def bins(values: Array, edges: Array) -> Array:
+    def bins(values: Array, edges: Array) -> IntArray:
         return np.searchsorted(edges, values, side="right") - 1
 
     rings = len(eta_edges) - 1
@@ -130,7 +128,10 @@ def check(
     )
     return [
         Check(
-            "payload_read_back", float(wrong.sum()), 0.0, not wrong.any(),
+            "payload_read_back",
+            float(wrong.sum()),
+            0.0,
+            not wrong.any(),
             f"points of {n} at which the payload differs from the factors",
         )
     ]

@@ -16,8 +16,8 @@ import numpy as np
 from scipy.interpolate import CubicSpline
 from scipy.signal import savgol_coeffs, savgol_filter
 
-from calib.models.template import TemplatePeak, half_width
 from calib.arrays import AnyArray, Array
+from calib.models.template import TemplatePeak, half_width
 
 from .scan import NODES, RESIDUAL_EDGES
 

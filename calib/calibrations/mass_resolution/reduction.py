@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calib.arrays import AnyArray, Array
 from calib.calibrations.base import Edits
 from calib.categories import Categories
 from calib.config import validated
@@ -16,7 +17,6 @@ from calib.errors import InputError
 from calib.gates import Candidate, Limits, judge, neighbour_status, own_status, probability
 from calib.histograms import Sums
 from calib.results import Check, Curve, Reduction, Status
-from calib.arrays import AnyArray, Array
 
 from .collect import unit_of
 from .fits import CategoryFit, Fitter, observed, ring_factors
@@ -71,9 +71,7 @@ def neighbours_of(categories: Categories) -> list[list[int]]:
     ]
 
 
-def fit_set(
-    fitter: Fitter, categories: Categories, settings: Settings, limits: Limits
-) -> FitSet:
+def fit_set(fitter: Fitter, categories: Categories, settings: Settings, limits: Limits) -> FitSet:
     """Return fits, gates and published values of all categories."""
     rings = rings_of(categories)
     n_rings = len(settings.abs_eta) - 1
@@ -111,9 +109,7 @@ def publish_one(
         parent = merged[name]
         if own_status(parent.candidate(), limits)[0] is Status.OK:
             status = Status.MERGED if own is Status.TOO_FEW_EVENTS else Status.HELD
-            return Published(
-                fit, own, status, parent.factor, parent.factor_error, name, reason
-            )
+            return Published(fit, own, status, parent.factor, parent.factor_error, name, reason)
     return Published(fit, own, own, float("nan"), float("nan"), "", reason)
 
 
@@ -431,7 +427,12 @@ def breit_wigner_bias(start: Input, main: FitSet) -> pd.DataFrame:
     return pd.DataFrame(
         rows,
         columns=[
-            "category", "sigma_template", "sigma_breit_wigner", "bias_percent", "chi2", "ndf",
+            "category",
+            "sigma_template",
+            "sigma_breit_wigner",
+            "bias_percent",
+            "chi2",
+            "ndf",
         ],
     )
 
@@ -445,11 +446,16 @@ def checks(published: Sequence[Published], settings: Settings, resonance: str) -
     total = max(float(n.sum()), 1.0)
     found = [
         Check(
-            "categories_usable", float(usable.mean()), 1.0, bool(usable.all()),
+            "categories_usable",
+            float(usable.mean()),
+            1.0,
+            bool(usable.all()),
             f"{int(usable.sum())} of {len(published)} categories have a value that may be used",
         ),
         Check(
-            "events_in_held_categories", float(n[held].sum() / total), settings.gates.max_held,
+            "events_in_held_categories",
+            float(n[held].sum() / total),
+            settings.gates.max_held,
             bool(n[held].sum() / total <= settings.gates.max_held),
             f"{int(held.sum())} categories failed a gate and are held at a parent's value",
         ),
@@ -459,16 +465,23 @@ def checks(published: Sequence[Published], settings: Settings, resonance: str) -
     worst = max(values, key=lambda v: abs(np.log(v)), default=float("nan"))
     found.append(
         Check(
-            "extreme_factor", float(worst), high, bool(values and low <= worst <= high),
+            "extreme_factor",
+            float(worst),
+            high,
+            bool(values and low <= worst <= high),
             f"the factor furthest from 1, within [{low:g}, {high:g}]",
         )
     )
     if own:
-        p = np.array([probability(c.fit.result.chi2, c.fit.result.ndf) for c in own if c.fit.result])
+        results = [c.fit.result for c in own if c.fit.result]
+        p = np.array([probability(r.chi2, r.ndf) for r in results])
         least = 1 - (1 - float(p.min())) ** len(p)
         found.append(
             Check(
-                "worst_chi2_probability", least, 1e-4, least > 1e-4,
+                "worst_chi2_probability",
+                least,
+                1e-4,
+                least > 1e-4,
                 f"probability of the worst of {len(p)} fits, given their number",
             )
         )

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from calib.embedding import Generated
 from calib.arrays import Array, IntArray
+from calib.embedding import Generated
 
 NODES = np.geomspace(0.5, 2.0, 7)
 """Factors of the grid; a fit that leaves their range is at its limit."""
@@ -48,9 +48,31 @@ def bin_of(value, edges):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _scan(  # type: ignore[no-untyped-def]
-    pt1, pt2, eta1, eta2, base, gen, relative1, relative2, weight, offset, nodes, unit,
-    leading_pt, subleading_pt, pt_edges, ring_edges, mass_low, mass_step, n_mass,
-    residual_low, residual_step, n_residual, template, squares, residual,
+    pt1,
+    pt2,
+    eta1,
+    eta2,
+    base,
+    gen,
+    relative1,
+    relative2,
+    weight,
+    offset,
+    nodes,
+    unit,
+    leading_pt,
+    subleading_pt,
+    pt_edges,
+    ring_edges,
+    mass_low,
+    mass_step,
+    n_mass,
+    residual_low,
+    residual_step,
+    n_residual,
+    template,
+    squares,
+    residual,
 ):
     n = len(nodes)
     rings = len(ring_edges) - 1
@@ -126,10 +148,29 @@ def scan(
     """
     edges = cuts.mass_edges
     _scan(
-        muons.pt_first, muons.pt_second, muons.eta_first, muons.eta_second, base, muons.mass,
-        muons.relative_first, muons.relative_second, weight, offset, NODES, unit,
-        cuts.leading_pt, cuts.subleading_pt, cuts.pt_edges, cuts.ring_edges,
-        edges[0], (edges[-1] - edges[0]) / (len(edges) - 1), len(edges) - 1,
-        RESIDUAL_EDGES[0], RESIDUAL_EDGES[1] - RESIDUAL_EDGES[0], len(RESIDUAL_EDGES) - 1,
-        sums["template"], sums["squares"], sums["residual"],
+        muons.pt_first,
+        muons.pt_second,
+        muons.eta_first,
+        muons.eta_second,
+        base,
+        muons.mass,
+        muons.relative_first,
+        muons.relative_second,
+        weight,
+        offset,
+        NODES,
+        unit,
+        cuts.leading_pt,
+        cuts.subleading_pt,
+        cuts.pt_edges,
+        cuts.ring_edges,
+        edges[0],
+        (edges[-1] - edges[0]) / (len(edges) - 1),
+        len(edges) - 1,
+        RESIDUAL_EDGES[0],
+        RESIDUAL_EDGES[1] - RESIDUAL_EDGES[0],
+        len(RESIDUAL_EDGES) - 1,
+        sums["template"],
+        sums["squares"],
+        sums["residual"],
     )

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from calib.config import Strict
 from calib.arrays import Array
+from calib.config import Strict
 
 LineShape = Literal["embedded", "simulation", "breit_wigner"]
 
@@ -48,7 +48,20 @@ class ClosureSettings(Strict):
     """The closure test."""
 
     edges: tuple[float, ...] = (
-        0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0, 2.5, 3.5,
+        0.6,
+        0.7,
+        0.8,
+        0.9,
+        1.0,
+        1.1,
+        1.2,
+        1.3,
+        1.4,
+        1.5,
+        1.7,
+        2.0,
+        2.5,
+        3.5,
     )
     min_events: int = Field(default=1000, ge=1, description="below: too_few_events")
     tolerance: float = Field(

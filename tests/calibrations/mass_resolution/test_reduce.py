@@ -12,8 +12,16 @@ from calib.results import Status
 from .conftest import DATA, Run, make
 
 CONTRACT = [
-    "category", "n_events", "sigma_fit", "sigma_fit_err", "median_predicted", "factor",
-    "factor_err", "chi2", "ndf", "status",
+    "category",
+    "n_events",
+    "sigma_fit",
+    "sigma_fit_err",
+    "median_predicted",
+    "factor",
+    "factor_err",
+    "chi2",
+    "ndf",
+    "status",
 ]
 
 

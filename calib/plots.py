@@ -1,0 +1,467 @@
+"""Results -> matplotlib Figure, in the style of mplhep. No pyplot, no state; the caller saves.
+
+When to use: any calibration's `sections`, the report, a notebook (`figure.savefig`). All numbers
+may be NaN: nothing is drawn for those, and axes without a number say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from math import ceil, prod
+from typing import Any
+
+import matplotlib
+import mplhep
+import numpy as np
+import pandas as pd
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch, Rectangle
+from scipy.stats import norm
+
+from calib.categories import Axis, Categories
+from calib.results import Curve, Status
+from calib.typing import Array, BoolArray
+
+BLUE, ORANGE, RED, GREY = "#3f73d6", "#e8890c", "#d3212d", "#8a8d99"
+HATCH = {Status.MERGED: "////", Status.HELD: "\\\\\\\\"}
+FEW_ENTRIES = 5.0
+"""Least expected entries of a bin whose pull is near enough to a Gaussian."""
+
+_SIZES = {
+    "font.sans-serif": ["TeX Gyre Heros", "DejaVu Sans"],  # the second one has Greek letters
+    "font.size": 11.0,
+    "axes.labelsize": 11.0,
+    "axes.titlesize": 11.0,
+    "axes.linewidth": 1.0,
+    "axes.unicode_minus": True,
+    "legend.fontsize": 10.0,
+    "figure.dpi": 100.0,
+    "hatch.linewidth": 0.7,
+    "hatch.color": "#00000070",
+    **{f"{axis}tick.labelsize": 10.0 for axis in "xy"},
+    **{f"{axis}tick.{kind}.size": size for axis in "xy" for kind, size in
+       (("major", 5.0), ("minor", 2.5))},
+    **{f"{axis}tick.major.pad": 4.0 for axis in "xy"},
+}  # fmt: skip
+_WORDS = {"abs_eta": r"$|\eta|$", "eta": r"$\eta$", "phi": r"$\phi$", "pt": r"$p_T$"}
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    """Draw in the field's style, and leave no trace of it."""
+    with matplotlib.rc_context({**mplhep.style.CMS, **_SIZES}):
+        yield
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _drawn(figure: Figure) -> Figure:
+    """Make the ticks now: later they would be made in the style of the moment."""
+    figure.draw_without_rendering()
+    return figure
+
+
+def axis_title(axis: Axis) -> str:
+    """Return the name of an axis as it stands on a figure: ``leading_pt`` as leading p_T."""
+    text = axis.name
+    for word, symbol in _WORDS.items():
+        if text == word or text.endswith("_" + word):
+            text = text[: -len(word)] + symbol
+            break
+    return text.replace("_", " ")
+
+
+def _bin_title(axis: Axis, i: int) -> str:
+    edges = f"{axis.edges[i]:g}–{axis.edges[i + 1]:g}"
+    return f"{axis.labels[i]}\n{edges}" if axis.labels else edges
+
+
+def category_map(
+    values: Array,
+    errors: Array,
+    statuses: Sequence[Status | str],
+    categories: Categories,
+    *,
+    label: str = "value",
+    unit: str = "",
+    center: float | None = 1.0,
+) -> Figure:
+    """Return a map of one value per category: the last two axes span a panel.
+
+    Parameters
+    ----------
+    values, errors : array, shape (n,)
+        In the order of the categories; written into the cells where there is room.
+    statuses : sequence of Status or str, length n
+        Merged and held cells are hatched, those without a usable value crossed.
+    categories : Categories
+        All axes but the last two make the panels.
+    label, unit : str
+        Of the value.
+    center : float, optional
+        Where the colours change sign; None for a plain scale.
+    """
+    *outer, rows, columns = _at_least_two(categories.axes)
+    shape = (len(rows), len(columns))
+    n_panels = prod(len(a) for a in outer)
+    across = min(n_panels, 4)
+    down = ceil(n_panels / across)
+    value = np.asarray(values, dtype=float).reshape(n_panels, *shape)
+    error = np.asarray(errors, dtype=float).reshape(n_panels, *shape)
+    status = np.asarray([Status(s) for s in statuses], dtype=object).reshape(n_panels, *shape)
+    with _style():
+        width, height = max(2.9 * across, 4.5), max(3.1 * down + 0.9, 3.6)
+        figure = _figure(width, height)
+        panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+        colours = _colours(value, center)
+        for p, axes in enumerate(panels.flat):
+            if p >= n_panels:
+                axes.set_visible(False)
+                continue
+            _panel(axes, value[p], error[p], status[p], colours)
+            axes.set_xticks(range(shape[1]), [_bin_title(columns, i) for i in range(shape[1])])
+            axes.set_yticks(range(shape[0]), [_bin_title(rows, i) for i in range(shape[0])])
+            axes.set_title(_panel_title(outer, p))
+            if p >= n_panels - across:
+                axes.set_xlabel(_with_unit(axis_title(columns), columns.unit))
+            if p % across == 0:
+                axes.set_ylabel(_with_unit(axis_title(rows), rows.unit))
+        bar = figure.colorbar(colours, ax=panels, pad=0.01, shrink=0.92, aspect=22)
+        bar.set_label(_with_unit(label, unit))
+        _legend_of_statuses(figure, status)
+        return _drawn(figure)
+
+
+def _at_least_two(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
+    return axes if len(axes) > 1 else (Axis("all", (0.0, 1.0), ("all",)), *axes)
+
+
+def _panel_title(outer: Sequence[Axis], panel: int) -> str:
+    bins = np.unravel_index(panel, [len(a) for a in outer]) if outer else ()
+    return ", ".join(
+        f"{axis_title(a)} {_bin_title(a, int(i))} {a.unit}".replace("\n", " ").strip()
+        for a, i in zip(outer, bins, strict=True)
+    )
+
+
+def _with_unit(label: str, unit: str) -> str:
+    return f"{label} [{unit}]" if unit else label
+
+
+def _colours(value: Array, center: float | None) -> ScalarMappable:
+    finite = value[np.isfinite(value)]
+    if center is not None:
+        reach = max(float(np.max(np.abs(finite - center), initial=0.0)), 0.02)
+        return ScalarMappable(CenteredNorm(center, 1.4 * reach), "RdBu_r")
+    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 1.0)
+    return ScalarMappable(Normalize(low, high if high > low else low + 1.0), "YlGnBu")
+
+
+def _panel(axes: Any, value: Array, error: Array, status: Any, colours: ScalarMappable) -> None:
+    rows, columns = value.shape
+    written = rows <= 8 and columns <= 8
+    for (i, j), number in np.ndenumerate(value):
+        state: Status = status[i, j]
+        known = bool(np.isfinite(number))
+        colour = colours.to_rgba(number) if known else (0.93, 0.93, 0.94, 1.0)
+        axes.add_patch(
+            Rectangle(
+                (j - 0.5, i - 0.5), 1, 1, facecolor=colour, hatch=HATCH.get(state),
+                edgecolor="#ffffff", linewidth=1.2,
+            )
+        )  # fmt: skip
+        if not state.usable:
+            for slope in (1, -1):
+                axes.plot([j - 0.45, j + 0.45], [i - 0.45 * slope, i + 0.45 * slope],
+                          color=GREY, linewidth=0.9)  # fmt: skip
+        if written and (known or state.usable):
+            dark = known and np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
+            axes.text(
+                j, i, _value_and_error(number, error[i, j]), ha="center", va="center",
+                fontsize=9, linespacing=1.25, color="white" if dark else "black",
+                bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.0}
+                if state in HATCH else None,
+            )  # fmt: skip
+    axes.set_xlim(-0.5, columns - 0.5)
+    axes.set_ylim(-0.5, rows - 0.5)
+    axes.tick_params(which="both", length=0)
+    axes.minorticks_off()
+
+
+def _value_and_error(value: float, error: float) -> str:
+    if not np.isfinite(value):
+        return "–"
+    if not (np.isfinite(error) and error > 0):
+        return f"{value:.4g}"
+    digits = min(max(1 - int(np.floor(np.log10(error))), 0), 6)
+    return f"{value:.{digits}f}\n± {error:.{digits}f}"
+
+
+def _legend_of_statuses(figure: Figure, status: Any) -> None:
+    found = set(status.flat)
+    handles = [
+        Patch(facecolor="#e8e8ee", edgecolor="#ffffff", hatch=hatch, label=state.value)
+        for state, hatch in HATCH.items()
+        if state in found
+    ]
+    bad = sorted(s.value.replace("_", " ") for s in found if not s.usable)
+    if bad:
+        from matplotlib.lines import Line2D
+
+        handles.append(
+            Line2D([], [], color=GREY, marker="x", markersize=8, linestyle="none",
+                   label=", ".join(bad))
+        )  # fmt: skip
+    if handles:
+        figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+
+
+def closure_figure(table: pd.DataFrame, *, label: str = "value") -> Figure:
+    """Return fitted over expected with the band of its error, and the pulls below.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `Closure.table`: ``bin, expected, fitted, error, pull``; rows of another ``kind``
+        stand in a block of their own, those of another ``half`` beside each other.
+    label : str
+        Of what is fitted (``sigma``).
+    """
+    with _style():
+        kinds: list[Any] = list(dict.fromkeys(table["kind"])) if "kind" in table else [None]
+        figure = _figure(11.0, 4.2 * max(len(kinds), 1))
+        blocks = figure.subfigures(max(len(kinds), 1), 1, squeeze=False)[:, 0]
+        if not len(table):
+            axes = blocks[0].subplots()
+            _say_nothing(axes, "no closure bin")
+            return _drawn(figure)
+        for block, kind in zip(blocks, kinds, strict=True):
+            rows = table if kind is None else table[table["kind"] == kind]
+            _closure_block(block, rows, label, "bin" if kind is None else f"bin of {kind}")
+        return _drawn(figure)
+
+
+def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> None:
+    upper, lower = block.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    bins = list(dict.fromkeys(table["bin"].astype(str)))
+    place = {name: i for i, name in enumerate(bins)}
+    halves: list[Any] = list(dict.fromkeys(table["half"])) if "half" in table else [None]
+    width = 0.8 / len(halves)
+    reach = 0.02
+    for h, half in enumerate(halves):
+        rows = table if half is None else table[table["half"] == half]
+        x = np.array([place[str(b)] for b in rows["bin"]], dtype=float)
+        x += (h - (len(halves) - 1) / 2) * width
+        expected = rows["expected"].to_numpy(dtype=float)
+        ratio = rows["fitted"].to_numpy(dtype=float) / expected
+        error = np.abs(rows["error"].to_numpy(dtype=float) / expected)
+        pull = rows["pull"].to_numpy(dtype=float)
+        good = np.isfinite(ratio) & np.isfinite(error)
+        colour = (BLUE, ORANGE, GREY)[h % 3]
+        name = "" if half is None else f"half {half}"
+        upper.bar(x[good], 2 * error[good], width, 1 - error[good], color=colour, alpha=0.25)
+        upper.plot(x[good], ratio[good], "o", color=colour, markersize=4.5, label=name)
+        shown = np.isfinite(pull)
+        lower.bar(x[shown], pull[shown], width * 0.9, color=colour)
+        reach = max(reach, float(np.max(np.abs(ratio[good] - 1) + 0.2 * error[good], initial=0)),
+                    float(np.median(error[good]) if good.any() else 0))  # fmt: skip
+        for nothing in x[~good]:
+            upper.axvspan(nothing - width / 2, nothing + width / 2, color="#00000012", lw=0)
+    upper.axhline(1.0, color="black", linewidth=1.0)
+    upper.set_ylim(1 - 1.15 * reach, 1 + 1.3 * reach)
+    upper.set_ylabel(f"{label}: fitted / expected")
+    upper.legend(
+        handles=[
+            *[h for h in upper.get_legend_handles_labels()[0] if h.get_label()[:1] != "_"],
+            Patch(color=BLUE, alpha=0.25, label="± 1 standard deviation"),
+            Patch(color="#00000012", label="not tested"),
+        ],
+        ncols=4, loc="upper right", fontsize=9,
+    )  # fmt: skip
+    lower.axhspan(-2, 2, color="#00000010", lw=0)
+    lower.axhline(0.0, color="black", linewidth=1.0)
+    highest = float(np.nanmax(np.abs(table["pull"].to_numpy(dtype=float)), initial=3.0))
+    lower.set_ylim(-1.1 * highest, 1.1 * highest)
+    lower.set_ylabel("pull")
+    lower.set_xlabel(title)
+    lower.set_xlim(-0.6, len(bins) - 0.4)
+    lower.set_xticks(range(len(bins)), bins, rotation=90 if len(bins) > 16 else 0)
+    for axes in (upper, lower):
+        axes.tick_params(axis="x", which="minor", length=0)
+
+
+def _say_nothing(axes: Any, text: str) -> None:
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.minorticks_off()
+
+
+def pulls_of(curve: Curve) -> Array:
+    """Return (counts - model) / error per bin; NaN where nothing is expected.
+
+    The error is the model's: sqrt(model) times the mean weight's root, so that it is right for
+    nearly empty bins and for weighted events.
+    """
+    total = float(np.sum(curve.counts))
+    mean_weight = float(np.sum(curve.variance)) / total if total > 0 else 1.0
+    variance = np.asarray(curve.model, dtype=float) * mean_weight
+    with np.errstate(invalid="ignore", divide="ignore"):
+        pulls = (curve.counts - curve.model) / np.sqrt(variance)
+    return np.where(variance > 0, pulls, np.nan)
+
+
+def enough_entries(curve: Curve) -> BoolArray:
+    """Return which bins expect enough entries for a pull to be near a Gaussian."""
+    total = float(np.sum(curve.counts))
+    mean_weight = float(np.sum(curve.variance)) / total if total > 0 else 1.0
+    with np.errstate(invalid="ignore"):
+        return np.asarray(curve.model >= FEW_ENTRIES * mean_weight, dtype=np.bool_)
+
+
+def pull_histogram(pulls: Array, *, label: str = "pull") -> Figure:
+    """Return the histogram of pulls beside the unit Gaussian, with mean and width."""
+    finite = np.asarray(pulls, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    with _style():
+        figure = _figure(5.4, 3.9)
+        axes = figure.subplots()
+        axes.set_xlabel(label)
+        if not finite.size:
+            _say_nothing(axes, "no pull")
+            return _drawn(figure)
+        edges = np.linspace(-5, 5, 41)
+        axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, alpha=0.3)
+        axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, histtype="step", linewidth=1.3)
+        x = np.linspace(-5, 5, 201)
+        axes.plot(x, finite.size * 0.25 * norm.pdf(x), color=RED, label="unit Gaussian")
+        text = f"n = {finite.size}\nmean {finite.mean():+.3f}\nwidth {finite.std():.3f}"
+        axes.text(0.04, 0.95, text, transform=axes.transAxes, va="top", fontsize=10)
+        axes.set_ylabel("entries / 0.25")
+        axes.set_xlim(-5, 5)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
+        axes.legend(loc="upper right")
+        return _drawn(figure)
+
+
+def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ probability") -> Figure:
+    """Return the histogram of probabilities, which should be flat."""
+    finite = np.asarray(probabilities, dtype=float)
+    finite = finite[np.isfinite(finite)]
+    with _style():
+        figure = _figure(5.4, 3.9)
+        axes = figure.subplots()
+        axes.set_xlabel(label)
+        if not finite.size:
+            _say_nothing(axes, "no fit")
+            return _drawn(figure)
+        n_bins = 10 if finite.size < 400 else 20
+        axes.hist(finite, n_bins, (0, 1), color=BLUE, alpha=0.3)
+        axes.hist(finite, n_bins, (0, 1), color=BLUE, histtype="step", linewidth=1.3)
+        flat = finite.size / n_bins
+        axes.axhline(flat, color=RED, label="flat")
+        axes.axhspan(max(flat - np.sqrt(flat), 0), flat + np.sqrt(flat), color=RED, alpha=0.12,
+                     lw=0)  # fmt: skip
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
+        axes.set_ylabel(f"fits / {1 / n_bins:g}")
+        axes.legend(loc="upper right", title=f"{finite.size} fits")
+        return _drawn(figure)
+
+
+def moves(old: Array, old_err: Array, new: Array, new_err: Array) -> Array:
+    """Return (new - old) in standard deviations of both; a missing error counts as zero."""
+    variance = np.nan_to_num(np.asarray(old_err, dtype=float)) ** 2
+    variance = variance + np.nan_to_num(np.asarray(new_err, dtype=float)) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (np.asarray(new, dtype=float) - old) / np.sqrt(variance)
+    return np.where(variance > 0, found, np.nan)
+
+
+def comparison(
+    names: Sequence[str],
+    old: Array,
+    old_err: Array,
+    new: Array,
+    new_err: Array,
+    *,
+    label: str = "value",
+    unit: str = "",
+    legend: tuple[str, str] = ("earlier", "this"),
+) -> Figure:
+    """Return two sets of values side by side, and the move in standard deviations below.
+
+    Parameters
+    ----------
+    names : sequence of str, length n
+    old, old_err, new, new_err : array, shape (n,)
+        NaN where there is none; errors are taken as independent.
+    """
+    with _style():
+        figure = _figure(max(0.26 * len(names) + 1.5, 7.0), 5.0)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+        x = np.arange(len(names), dtype=float)
+        for shift, colour, name, value, error in (
+            (-0.15, GREY, legend[0], old, old_err),
+            (0.15, BLUE, legend[1], new, new_err),
+        ):
+            upper.errorbar(
+                x + shift, value, np.nan_to_num(np.asarray(error, dtype=float)), fmt="o",
+                color=colour, markersize=4, elinewidth=1.2, label=name,
+            )  # fmt: skip
+        move = moves(old, old_err, new, new_err)
+        shown = np.isfinite(move)
+        highest = max(3.0, float(np.max(np.abs(move[shown]), initial=0.0)))
+        lower.axhspan(-2, 2, color="#00000010", lw=0)
+        lower.axhline(0.0, color="black", linewidth=1.0)
+        lower.bar(x[shown], move[shown], 0.6, color=np.where(np.abs(move[shown]) > 3, RED, BLUE))
+        lower.set_ylim(-1.1 * highest, 1.1 * highest)
+        lower.set_xlim(-0.6, max(len(names) - 0.4, 0.6))
+        lower.set_xticks(x, list(names), rotation=90 if len(names) > 12 else 0)
+        upper.set_ylabel(_with_unit(label, unit))
+        upper.legend(ncols=2)
+        lower.set_ylabel("move / error")
+        lower.set_xlabel("category")
+        for axes in (upper, lower):
+            axes.tick_params(axis="x", which="minor", length=0)
+        return _drawn(figure)
+
+
+def fit_figure(curve: Curve) -> Figure:
+    """Return the picture of one fit: events with errors, model, background, pulls below."""
+    with _style():
+        figure = _figure(6.4, 5.2)
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+        edges = np.asarray(curve.edges, dtype=float)
+        middle = 0.5 * (edges[1:] + edges[:-1])
+        upper.errorbar(
+            middle, curve.counts, np.sqrt(np.maximum(curve.variance, 0)), fmt="o", color="black",
+            markersize=3, elinewidth=0.9, label="events",
+        )  # fmt: skip
+        upper.plot(middle, curve.model, color=RED, linewidth=1.6, label="model")
+        if np.any(curve.background > 0):
+            upper.plot(middle, curve.background, color=BLUE, linestyle="--", label="background")
+        upper.set_ylim(bottom=min(0.0, float(np.nanmin(curve.counts, initial=0.0))))
+        upper.set_ylabel(f"events / {np.median(np.diff(edges)):.3g} {curve.unit}".rstrip())
+        upper.set_title(curve.name if curve.group == "categories" else
+                        f"{curve.name} ({curve.group.replace('_', ' ')})", loc="left")  # fmt: skip
+        upper.legend()
+        pulls = pulls_of(curve)
+        shown = np.isfinite(pulls)
+        lower.axhspan(-2, 2, color="#00000010", lw=0)
+        lower.axhline(0.0, color="black", linewidth=0.8)
+        lower.bar(middle[shown], pulls[shown], np.diff(edges)[shown], color=BLUE)
+        highest = max(3.5, float(np.max(np.abs(pulls[shown]), initial=0.0)))
+        lower.set_ylim(-1.1 * highest, 1.1 * highest)
+        lower.set_ylabel("pull")
+        lower.set_xlabel(_with_unit("mass", curve.unit))
+        lower.set_xlim(edges[0], edges[-1])
+        return _drawn(figure)
