@@ -103,11 +103,13 @@ def toys(
     from calib.errors import InputError
     from calib.toys import generate
     from jobs.toys import write_toys
+    from jobs.truths import add_truths
 
     if format not in ("nanoaod", "stage1"):
         raise InputError(f"option --format: found {format!r}; give nanoaod or stage1")
     made = generate(resonance, events, seed=seed, simulation=simulation)
     write_toys(out, made, format, files)
+    add_truths(out, made.pairs)
     own.say(f"{out}: {events} events in {files} files, and truth.json")
     own.result({"path": str(out), "events": events, "files": files})
 
@@ -307,8 +309,6 @@ def demo(
 
     with own.working():
         shown = demonstrate(out, events, workers, own.progress)
-    for item in shown.tables:
-        own.show(item)
     _end(own, shown.conclude(own))
 
 

@@ -1,0 +1,289 @@
+"""A payload applied to the events of an analysis: the same file with corrected columns.
+
+Every event is written, whether it could be corrected or not; the others have NaN (-1 for
+integers) in the new columns, and are counted under the reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import awkward as ak
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import uproot
+from calib.typing import AnyArray, BoolArray, IntArray
+
+from calib import calibrations
+from calib.calibrations.base import Calibration, Needs
+from calib.config import Sample
+from calib.errors import InputError
+from jobs import payloads
+from jobs.collection import Progress
+from jobs.directory import whole
+from processors import pairing, reader
+from processors.columns import ISOLATION, identification_column, muon_columns
+from processors.selection import REASONS, SELECTED, ResolvedSelection, choose_pairs
+
+STEP = 250_000
+"""Events in memory at a time."""
+
+KEPT = (
+    "run", "luminosityBlock", "event", "genWeight", "Muon_pt", "Muon_eta", "Muon_phi",
+    "Muon_mass", "Muon_charge", "Muon_ptErr", "Muon_looseId", "Muon_mediumId", "Muon_tightId",
+    "Muon_pfRelIso04_all", "Muon_genPartIdx",
+)  # fmt: skip
+"""Branches of NanoAOD that are written again, where they are there."""
+
+REPLACED = ("mu1_pt", "mu2_pt")
+NEEDS = Needs(optional=("ptErr",))
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """New columns of one chunk, one entry an event, and which events have them.
+
+    ``leading, subleading`` are the positions of the chosen muons among all, for those events.
+    """
+
+    columns: Mapping[str, AnyArray]
+    chosen: BoolArray
+    leading: IntArray
+    subleading: IntArray
+    left_alone: Mapping[str, int]
+
+
+def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> dict[str, Any]:
+    """Write the events of a file with the columns that a payload gives; return the accounting.
+
+    NanoAOD: of each event the pair that a calibration would choose, medium identification and
+    isolation where the file has them. stage1: each row is a pair.
+
+    Raises
+    ------
+    InputError
+        If the payload or the events cannot be used, or OUT exists.
+    """
+    document = payloads.read(payload)
+    kind = calibrations.of_payload(document)
+    suffix = path.suffix.lower()
+    if suffix not in (".root", ".parquet"):
+        raise InputError(f"{path}: expected a .root or .parquet file; give one of these")
+    if out.suffix.lower() != suffix:
+        raise InputError(f"{out}: the output has the format of the input; name it *{suffix}")
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; give a file with events")
+    if out.exists():
+        raise InputError(f"{out}: exists already; remove it or choose another name")
+    tally: Counter[str] = Counter()
+    with whole(out) as temporary:
+        write = _nanoaod if suffix == ".root" else _stage1
+        n, added, replaced = write(kind, document, path, temporary, tally, progress)
+    left = {reason: count for reason, count in tally.items() if count}
+    return {
+        "path": str(out),
+        "calibration": kind.name,
+        "events": n,
+        "corrected": n - sum(left.values()),
+        "left_alone": left,
+        "added": added,
+        "replaced": replaced,
+    }
+
+
+def _corrected(
+    kind: type[Calibration],
+    document: Mapping[str, Any],
+    events: Any,
+    format: str,
+    selection: ResolvedSelection,
+) -> Corrected:
+    sample = Sample(name="events", resonance="z", format=format, files=("-",))  # type: ignore[arg-type]
+    chunk = reader.read(events, sample, NEEDS, selection)
+    nothing = np.full(len(chunk), SELECTED, dtype=np.int64)
+    choice = choose_pairs(chunk.muons, chunk.weight, nothing, selection)
+    chosen = choice.reason == SELECTED
+    at = np.flatnonzero(chosen)
+    leading, subleading = choice.leading[at], choice.subleading[at]
+    found = kind.apply(document, pairing.pairs_of(chunk, at, leading, subleading))
+    left = Counter(REASONS[reason] for reason in choice.reason[~chosen])
+    columns = {name: _spread(np.asarray(v), chosen) for name, v in found.items()}
+    return Corrected(columns, chosen, leading, subleading, left)
+
+
+def _spread(values: AnyArray, chosen: BoolArray) -> AnyArray:
+    """Return one value an event, with a gap where none was chosen."""
+    missing = np.nan if values.dtype.kind == "f" else -1
+    out = np.full(len(chosen), missing, dtype=values.dtype)
+    out[chosen] = values
+    return out
+
+
+# stage1 ----------------------------------------------------------------------------------------
+def _stage1(
+    kind: type[Calibration],
+    document: Mapping[str, Any],
+    path: Path,
+    out: Path,
+    tally: Counter[str],
+    progress: Progress,
+) -> tuple[int, list[str], list[str]]:
+    selection = ResolvedSelection(opposite_charge=False)
+    with _readable(path), pq.ParquetFile(path) as file:
+        have = set(file.schema_arrow.names)
+        needed = [c for name in ("pt", "eta", "phi", "charge")
+                  for c in muon_columns("stage1", name)]  # fmt: skip
+        _require(path, needed, have)
+        writer, done, total = None, 0, file.metadata.num_rows
+        added: list[str] = []
+        replaced: list[str] = []
+        try:
+            for batch in file.iter_batches(STEP):
+                table = pa.Table.from_batches([batch])
+                n = table.num_rows
+                where = {"filename": str(path), "entrystart": done, "entrystop": done + n}
+                events = SimpleNamespace(metadata=where)
+                part = _corrected(kind, document, events, "stage1", selection)
+                tally.update(part.left_alone)
+                columns = _by_row(part, table)
+                added = [name for name in columns if name not in have]
+                replaced = [name for name in columns if name in have]
+                table = _with_columns(table, columns)
+                writer = writer or pq.ParquetWriter(
+                    out, table.schema, compression="lz4", use_dictionary=False
+                )
+                writer.write_table(table)
+                done += n
+                progress("apply", done, total)
+        finally:
+            if writer is not None:
+                writer.close()
+        if writer is None:
+            raise InputError(f"{path}: no rows in it; give a file with events")
+    return done, added, replaced
+
+
+def _by_row(part: Corrected, table: pa.Table) -> dict[str, AnyArray]:
+    """Return the columns with the corrected pt given back to the muon that it belongs to."""
+    columns = dict(part.columns)
+    n = len(part.chosen)
+    if all(name in columns for name in REPLACED):
+        swapped = np.zeros(n, dtype=np.bool_)
+        swapped[part.chosen] = part.leading >= n  # the second muon of the row leads
+        first, second = columns["mu1_pt"], columns["mu2_pt"]
+        own = {"mu1_pt": np.where(swapped, second, first),
+               "mu2_pt": np.where(swapped, first, second)}  # fmt: skip
+        for name, values in own.items():
+            before = table.column(name).to_numpy()
+            columns[name] = np.where(part.chosen, values, before)
+    return columns
+
+
+def _with_columns(table: pa.Table, columns: Mapping[str, AnyArray]) -> pa.Table:
+    for name, values in columns.items():
+        if name in table.column_names:
+            place = table.column_names.index(name)
+            array = pa.array(values).cast(table.schema.field(name).type, safe=False)
+            table = table.set_column(place, name, array)
+        else:
+            table = table.append_column(name, pa.array(values))
+    return table
+
+
+# NanoAOD -----------------------------------------------------------------------------------------
+def _nanoaod(
+    kind: type[Calibration],
+    document: Mapping[str, Any],
+    path: Path,
+    out: Path,
+    tally: Counter[str],
+    progress: Progress,
+) -> tuple[int, list[str], list[str]]:
+    from coffea.nanoevents import BaseSchema, NanoEventsFactory
+
+    with _readable(path), uproot.open(path) as file:
+        if "Events" not in file:
+            raise InputError(f"{path}: no tree 'Events' in it; expected NanoAOD")
+        total = int(file["Events"].num_entries)
+        have = set(file["Events"].keys())
+        _require(path, [f"Muon_{name}" for name in ("pt", "eta", "phi", "charge")], have)
+        if total == 0:
+            raise InputError(f"{path}: no events in it; give a file with events")
+        selection = ResolvedSelection(
+            identification="medium" if identification_column("medium") in _short(have) else None,
+            isolation=0.25 if f"Muon_{ISOLATION}" in have else None,
+        )
+        added: list[str] = []
+        replaced: list[str] = []
+        with uproot.recreate(out, compression=uproot.ZSTD(1)) as made:
+            tree = None
+            for start in range(0, total, STEP):
+                stop = min(start + STEP, total)
+                events = NanoEventsFactory.from_root(
+                    file, treepath="Events", schemaclass=BaseSchema, mode="virtual",
+                    entry_start=start, entry_stop=stop,
+                    metadata={"filename": str(path), "entrystart": start, "entrystop": stop,
+                              "fileuuid": str(file.file.uuid)},
+                ).events()  # fmt: skip
+                part = _corrected(kind, document, events, "nanoaod", selection)
+                tally.update(part.left_alone)
+                branches = _branches(events, part)
+                added = [name for name in part.columns if name not in (*REPLACED, *have)]
+                replaced = ["Muon_pt"] if REPLACED[0] in part.columns else []
+                if tree is None:
+                    types = {name: _type(branch) for name, branch in branches.items()}
+                    tree = made.mktree("Events", types)
+                tree.extend(branches)
+                progress("apply", stop, total)
+    return total, added, replaced
+
+
+def _branches(events: Any, part: Corrected) -> dict[str, Any]:
+    kept = {name: events[name] for name in KEPT if name in events.fields}
+    muons = {k.removeprefix("Muon_"): ak.materialize(v)
+             for k, v in kept.items() if k.startswith("Muon_")}  # fmt: skip
+    count = ak.num(muons["pt"])
+    flat = {k: np.array(ak.to_numpy(ak.flatten(v))) for k, v in muons.items()}
+    if all(name in part.columns for name in REPLACED):
+        flat["pt"][part.leading] = part.columns["mu1_pt"][part.chosen]
+        flat["pt"][part.subleading] = part.columns["mu2_pt"][part.chosen]
+    out: dict[str, Any] = {
+        k: np.asarray(ak.to_numpy(v)) for k, v in kept.items() if not k.startswith("Muon_")
+    }
+    out |= {k: v for k, v in part.columns.items() if k not in REPLACED}
+    out["Muon"] = ak.unflatten(ak.zip(flat), count)
+    return out
+
+
+def _type(branch: Any) -> Any:
+    return branch.type.content if isinstance(branch, ak.Array) else branch.dtype
+
+
+def _short(have: set[str]) -> set[str]:
+    return {name.removeprefix("Muon_") for name in have}
+
+
+# both ----------------------------------------------------------------------------------------
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """Turn what the readers say of a file that is not one into a sentence."""
+    try:
+        yield
+    except (pa.ArrowInvalid, uproot.exceptions.KeyInFileError, ValueError, EOFError) as error:
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{path}: cannot be read ({text}); write the file again") from error
+
+
+def _require(path: Path, needed: list[str], have: set[str]) -> None:
+    missing = [name for name in needed if name not in have]
+    if missing:
+        raise InputError(
+            f"{path}: no column {', '.join(missing)}; add it, a pair cannot be made without"
+        )

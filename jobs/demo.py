@@ -1,0 +1,127 @@
+"""The whole chain on simulated events with known truth, in one command."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from calib.errors import InputError
+from calib.toys import generate
+from jobs import steps
+from jobs.collection import Progress
+from jobs.configuration import Work, adopt, prepare
+from jobs.directory import plain, write_csv, write_text
+from jobs.summary import conclude
+from jobs.toys import write_toys
+from jobs.truths import add_truths, truth_of
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from jobs.console import Console
+
+TEMPLATE = Path(__file__).parent / "templates" / "demo.yaml"
+FILES = 4
+SEED = 1
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the demonstration found: each value beside the truth."""
+
+    work: Work
+    table: pd.DataFrame
+    value: str
+
+    def conclude(self, own: Console) -> dict[str, Any]:
+        """Show the table, the verdict and where the report lies; return them."""
+        own.show(_rich(self.table, self.value))
+        own_value = self.table["status"] == "ok" if "status" in self.table else slice(None)
+        pulls = self.table.loc[own_value, "pull"].dropna().to_numpy()
+        rms = float(np.sqrt(np.mean(pulls**2))) if len(pulls) else math.nan
+        own.say(f"{len(pulls)} categories with a fit of their own: pull rms {rms:.2f}\n")
+        decided = conclude(self.work, own)
+        rows = self.table.to_dict(orient="records")
+        return {**decided, "pull_rms": rms, "truth": rows}
+
+
+def demonstrate(out: Path, events: int, workers: int, progress: Progress) -> Shown:
+    """Make toys, calibrate them on a local cluster, and compare with the truth.
+
+    Everything lies below ``out``: ``toys/``, ``demo.yaml`` and the run in ``run/``. What is
+    there already from an earlier demonstration of the same size is used again.
+    """
+    config = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
+    config["cluster"]["workers"] = workers
+    (sample,) = config["samples"]
+    _make_toys(out, sample, events, progress)
+    path = out / "demo.yaml"
+    write_text(path, yaml.safe_dump(config, sort_keys=False))
+    work = prepare(path, out / "run")
+    with work.directory.lock("calib demo"):
+        adopt(work)
+        steps.run(work, progress)
+    found = truth_of(out / "toys" / "truth.json", type(work.calibration))
+    table = beside_truth(work, found)
+    write_csv(out / "truth.csv", table)
+    return Shown(work, table, str(found["value"]))
+
+
+def _make_toys(out: Path, sample: Mapping[str, Any], events: int, progress: Progress) -> None:
+    folder = out / "toys"
+    if (folder / "truth.json").is_file():
+        there = json.loads((folder / "truth.json").read_text(encoding="utf-8")).get("events")
+        if there != events:
+            raise InputError(
+                f"{out}: holds a demonstration of {there} events, and {events} are asked for;"
+                " remove it or choose another --out"
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: exists and is not a demonstration; choose another --out")
+    progress("make toys", 0, 1)
+    made = generate(sample["resonance"], events, seed=SEED)
+    write_toys(folder, made, sample["format"], min(FILES, events))
+    add_truths(folder, made.pairs)
+    progress("make toys", 1, 1)
+
+
+def beside_truth(work: Work, found: Mapping[str, Any]) -> pd.DataFrame:
+    """Return every value with its error, the truth and the pull."""
+    table = plain(pd.read_csv(work.directory / f"{found['table']}.csv"))
+    key, value = str(found["key"]), str(found["value"])
+    out = table[[key, "n_events"]].copy() if "n_events" in table else table[[key]].copy()
+    out["value"], out["error"] = table[value], table[f"{value}_err"]
+    out["truth"] = [found["truth"].get(str(name), math.nan) for name in table[key]]
+    out["pull"] = (out["value"] - out["truth"]) / out["error"]
+    if "status" in table:
+        out["status"] = table["status"]
+    return out
+
+
+def _rich(frame: pd.DataFrame, value: str) -> Table:
+    from rich.table import Table
+
+    names = {"value": value, "error": "+-"}
+    table = Table(box=None, pad_edge=False)
+    for column in frame.columns:
+        left = column in (frame.columns[0], "status")
+        table.add_column(names.get(column, column), justify="left" if left else "right")
+    digits = {"value": 4, "error": 4, "truth": 4, "pull": 2}
+    for row in frame.to_dict(orient="records"):
+        table.add_row(*(_cell(v, digits.get(str(k))) for k, v in row.items()))
+    return table
+
+
+def _cell(value: Any, digits: int | None) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "–"
+    return str(value) if digits is None else f"{value:.{digits}f}"

@@ -1,0 +1,173 @@
+"""A commented configuration, made from the schemas: every setting with its default."""
+
+from __future__ import annotations
+
+import json
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from calib import calibrations
+from calib.calibrations.base import Calibration
+from calib.config import Cluster, Config, Sample, Selection
+from calib.constants import RESONANCES
+from calib.errors import InputError
+from jobs.directory import write_text
+
+WIDTH = 100
+
+
+def write_configuration(path: Path, calibration: str | None, resonance: str) -> None:
+    """Write a commented configuration to a new file.
+
+    Raises
+    ------
+    InputError
+        If the file exists, or there is no such calibration or resonance.
+    """
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another name or remove it")
+    write_text(path, commented(calibration, resonance))
+
+
+def commented(calibration: str | None = None, resonance: str = "z") -> str:
+    """Return a configuration that loads, with a comment for every key.
+
+    Parameters
+    ----------
+    calibration : str, optional
+        The first available one by default.
+    resonance : str
+
+    Raises
+    ------
+    InputError
+        If there is no such calibration or resonance.
+    """
+    if resonance not in RESONANCES:
+        raise InputError(
+            f"option --resonance: found {resonance!r}; give one of {', '.join(RESONANCES)}"
+        )
+    name = calibration or _first_for(resonance)
+    sample = Sample(name="data", resonance=resonance, format="nanoaod", files=("data/*.root",))  # type: ignore[arg-type]
+    config = Config(name=f"{resonance}-calibration", calibration=name, samples=(sample,))
+    built = calibrations.build(config, "settings")
+    lines = [
+        "# Configuration of a calibration: `calib run THIS_FILE --out DIR`.",
+        "# Every key is here with its default; what is left out has it too.",
+        f"name: {config.name}",
+        f"calibration: {name}  # available: {', '.join(calibrations.available())}",
+        "",
+        "# Samples: format nanoaod (.root) or stage1 (.parquet, one row a pair); files are globs,",
+        "# directories or addresses, relative to this file; resonance: "
+        + ", ".join(RESONANCES) + ".",
+        "samples:",
+        f"  - name: {sample.name}",
+        f"    resonance: {sample.resonance}",
+        f"    format: {sample.format}",
+        '    files: ["data/*.root"]',
+        "    simulation: false",
+        "  # - name: mc",
+        f"  #   resonance: {sample.resonance}",
+        f"  #   format: {sample.format}",
+        '  #   files: ["mc/*.root"]',
+        "  #   simulation: true",
+        "",
+        "# Which events are used. null: as the calibration needs it, here",
+        f"# {_defaults(built)}.",
+        "selection:",
+        *_lines(Selection(), 1),
+        "",
+        f"# Of the calibration {name}.",
+        *_settings(built),
+        "",
+        "# Where the work is done.",
+        "cluster:",
+        *_lines(Cluster(), 1),
+        "",
+        *_lines(config, 0, only=("chunk_size", "seed")),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _first_for(resonance: str) -> str:
+    """Return the first calibration that takes this resonance."""
+    names = calibrations.available()
+    sample = Sample(name="data", resonance=resonance, format="nanoaod", files=("-",))  # type: ignore[arg-type]
+    for name in names:
+        try:
+            calibrations.build(Config(name="any", calibration=name, samples=(sample,)))
+        except InputError:
+            continue
+        return name
+    raise InputError(
+        f"option --resonance: no calibration takes {resonance!r}; available: {', '.join(names)}"
+    )
+
+
+def _defaults(calibration: Calibration) -> str:
+    values = calibration.selection(calibration.samples[0])
+    return ", ".join(f"{k} {_value(_plain(v))}" for k, v in values.items() if v is not None)
+
+
+def _settings(calibration: Calibration) -> list[str]:
+    lines = list(_lines(calibration.settings, 1))
+    return ["settings:", *lines] if lines else ["settings: {}"]
+
+
+def _lines(model: BaseModel, depth: int, only: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield a line for each field, with what it means and what it may be."""
+    indent = "  " * depth
+    for key, field in type(model).model_fields.items():
+        if only and key not in only:
+            continue
+        value = getattr(model, key)
+        comment = _comment(field)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{key}:" + (f"  # {comment}" if comment else "")
+            yield from _lines(value, depth + 1)
+            continue
+        line = f"{indent}{key}: {_value(_plain(value))}"
+        if comment and len(line) + len(comment) + 4 > WIDTH:
+            yield f"{indent}# {comment}"
+            yield line
+        else:
+            yield line + (f"  # {comment}" if comment else "")
+
+
+def _comment(field: FieldInfo) -> str:
+    parts = [field.description or "", _choices(field.annotation)]
+    return "; ".join(" ".join(part.split()) for part in parts if part)
+
+
+def _choices(annotation: Any) -> str:
+    """Return the words that a key may have."""
+    if typing.get_origin(annotation) is Literal:
+        return " | ".join(str(word) for word in typing.get_args(annotation))
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return " | ".join(filter(None, (_choices(part) for part in typing.get_args(annotation))))
+    return ""
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _value(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    if isinstance(value, str):
+        return value if yaml.safe_load(value) == value and value.isascii() else json.dumps(value)
+    if value is None:
+        return "null"
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("...\n").strip()
