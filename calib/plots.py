@@ -19,12 +19,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
 from scipy.stats import norm
 
+from calib.arrays import Array, BoolArray
 from calib.categories import Axis, Categories
 from calib.results import Curve, Status
-from calib.typing import Array, BoolArray
 
 BLUE, ORANGE, RED, GREY = "#3f73d6", "#e8890c", "#d3212d", "#8a8d99"
 HATCH = {Status.MERGED: "////", Status.HELD: "\\\\\\\\"}
@@ -32,7 +33,9 @@ FEW_ENTRIES = 5.0
 """Least expected entries of a bin whose pull is near enough to a Gaussian."""
 
 _SIZES = {
-    "font.sans-serif": ["TeX Gyre Heros", "DejaVu Sans"],  # the second one has Greek letters
+    # by name, not "sans-serif", which would be looked up again when the figure is saved; the
+    # second one has the Greek letters
+    "font.family": ["TeX Gyre Heros", "DejaVu Sans"],
     "font.size": 11.0,
     "axes.labelsize": 11.0,
     "axes.titlesize": 11.0,
@@ -168,10 +171,11 @@ def _colours(value: Array, center: float | None) -> ScalarMappable:
 def _panel(axes: Any, value: Array, error: Array, status: Any, colours: ScalarMappable) -> None:
     rows, columns = value.shape
     written = rows <= 8 and columns <= 8
-    for (i, j), number in np.ndenumerate(value):
+    for i, j in np.ndindex(rows, columns):
+        number = float(value[i, j])
         state: Status = status[i, j]
         known = bool(np.isfinite(number))
-        colour = colours.to_rgba(number) if known else (0.93, 0.93, 0.94, 1.0)
+        colour = colours.to_rgba(np.array(number)) if known else (0.93, 0.93, 0.94, 1.0)
         axes.add_patch(
             Rectangle(
                 (j - 0.5, i - 0.5), 1, 1, facecolor=colour, hatch=HATCH.get(state),
@@ -185,7 +189,7 @@ def _panel(axes: Any, value: Array, error: Array, status: Any, colours: ScalarMa
         if written and (known or state.usable):
             dark = known and np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
             axes.text(
-                j, i, _value_and_error(number, error[i, j]), ha="center", va="center",
+                j, i, _value_and_error(number, float(error[i, j])), ha="center", va="center",
                 fontsize=9, linespacing=1.25, color="white" if dark else "black",
                 bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.0}
                 if state in HATCH else None,
@@ -207,15 +211,13 @@ def _value_and_error(value: float, error: float) -> str:
 
 def _legend_of_statuses(figure: Figure, status: Any) -> None:
     found = set(status.flat)
-    handles = [
+    handles: list[Any] = [
         Patch(facecolor="#e8e8ee", edgecolor="#ffffff", hatch=hatch, label=state.value)
         for state, hatch in HATCH.items()
         if state in found
     ]
     bad = sorted(s.value.replace("_", " ") for s in found if not s.usable)
     if bad:
-        from matplotlib.lines import Line2D
-
         handles.append(
             Line2D([], [], color=GREY, marker="x", markersize=8, linestyle="none",
                    label=", ".join(bad))
@@ -338,7 +340,7 @@ def pull_histogram(pulls: Array, *, label: str = "pull") -> Figure:
         if not finite.size:
             _say_nothing(axes, "no pull")
             return _drawn(figure)
-        edges = np.linspace(-5, 5, 41)
+        edges = np.linspace(-5, 5, 41).tolist()
         axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, alpha=0.3)
         axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, histtype="step", linewidth=1.3)
         x = np.linspace(-5, 5, 201)
@@ -364,8 +366,8 @@ def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ proba
             _say_nothing(axes, "no fit")
             return _drawn(figure)
         n_bins = 10 if finite.size < 400 else 20
-        axes.hist(finite, n_bins, (0, 1), color=BLUE, alpha=0.3)
-        axes.hist(finite, n_bins, (0, 1), color=BLUE, histtype="step", linewidth=1.3)
+        axes.hist(finite, bins=n_bins, range=(0, 1), color=BLUE, alpha=0.3)
+        axes.hist(finite, bins=n_bins, range=(0, 1), color=BLUE, histtype="step", linewidth=1.3)
         flat = finite.size / n_bins
         axes.axhline(flat, color=RED, label="flat")
         axes.axhspan(max(flat - np.sqrt(flat), 0), flat + np.sqrt(flat), color=RED, alpha=0.12,
