@@ -12,6 +12,7 @@ from calib.constants import RESONANCES
 from calib.fit import Binned, FitResult, fit
 from calib.gates import Candidate
 from calib.models.breit_wigner import BreitWignerPeak
+from calib.models.template import TemplatePeak
 from calib.results import Curve, Status
 
 from .collect import PREDICTED_EDGES
@@ -190,22 +191,22 @@ class Fitter:
             result.status,
         )
 
-    def _climb(self, binned: Binned, peak: object) -> FitResult:
+    def _climb(self, binned: Binned, peak: TemplatePeak) -> FitResult:
         """Fit by a ladder: first start, no background, further starts, mass fixed."""
         no_background = self.settings.fit.background == "none"
         fixed: tuple[str, ...] = ("background", "slope") if no_background else ()
         starts = [(s[0], s[1], 0.0, 0.0) if no_background else s for s in TEMPLATE_STARTS]
-        result = fit(binned, peak, starts[:1], fixed=fixed, step="first")  # type: ignore[arg-type]
+        result = fit(binned, peak, starts[:1], fixed=fixed, step="first")
         if "background" in result.at_limit and result["background"] < 0.1:
             result = fit(
                 binned,
                 peak,
-                [(result["factor"], result["mu"], 0.0, 0.0)],  # type: ignore[arg-type]
+                [(result["factor"], result["mu"], 0.0, 0.0)],
                 fixed=("background", "slope"),
                 step="no background",
             )
         if result.status is not Status.OK or set(result.at_limit) - {"background", "slope"}:
-            again = fit(binned, peak, starts[1:], fixed=fixed, step="further starts")  # type: ignore[arg-type]
+            again = fit(binned, peak, starts[1:], fixed=fixed, step="further starts")
             if again.status is Status.OK and (
                 result.status is not Status.OK or again.nll < result.nll - 1e-3
             ):
@@ -214,7 +215,7 @@ class Fitter:
             simple = fit(
                 binned,
                 peak,
-                [(1.0, 1.0, 0.0, 0.0)],  # type: ignore[arg-type]
+                [(1.0, 1.0, 0.0, 0.0)],
                 fixed=("mu", "background", "slope"),
                 step="mass and background fixed",
             )
@@ -262,13 +263,13 @@ class Fitter:
         self,
         name: str,
         binned: Binned,
-        peak: object,
+        peak: TemplatePeak | BreitWignerPeak,
         result: FitResult,
         sigma: float,
         group: str,
     ) -> Curve:
         total = binned.counts.sum()
-        background = result["background"] * peak.background(result["slope"])  # type: ignore[attr-defined]
+        background = result["background"] * peak.background(result["slope"])
         text = (
             f"sigma {sigma:.3f} GeV, background {100 * result['background']:.1f} %,"
             f" step: {result.step}"

@@ -1,14 +1,35 @@
-"""The report's sections of the mass resolution."""
+"""The report's sections of the mass resolution: factors, what moved, the models side by side."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from calib.categories import Categories
-from calib.results import Closure, Reduction, Section
+import numpy as np
+import pandas as pd
 
+from calib.categories import Categories
+from calib.results import Closure, Reduction, Section, Status
+
+from . import payload as payloads
 from .settings import Settings
+
+MODEL_TEXTS = {
+    "embedded": (
+        "Made with the embedded model: the events under the peak get a new mass from the line"
+        " shape, final-state radiation and the measured resolution, and pass the same cuts and"
+        " categories as the data. So the shape of a category carries its own selection."
+    ),
+    "simulation": (
+        "Made with the simulation model: the simulated events of each category with their"
+        " residuals stretched until they describe the data; cuts and categories are applied"
+        " after the stretching."
+    ),
+    "breit_wigner": (
+        "Made with the Breit-Wigner model, which knows nothing of the selection: it is wrong"
+        " where a cut on the leading pt carves the mass peak. Use it for comparison only."
+    ),
+}
 
 
 def sections(
@@ -19,4 +40,127 @@ def sections(
     categories: Categories,
 ) -> Sequence[Section]:
     """Return the sections."""
-    return ()
+    found = [_factors(reduction, settings, categories)]
+    if earlier is not None:
+        found.append(_moved(reduction, earlier, settings, categories))
+    found.append(_models(reduction, categories))
+    found.append(
+        Section(
+            "Merged categories",
+            "What a category falls back on when its own fit does not pass: its rings over all"
+            " pt, then everything.",
+            {"merged": reduction.tables["merged"]},
+            place="appendix",
+        )
+    )
+    return found
+
+
+def _factors(reduction: Reduction, settings: Settings, categories: Categories) -> Section:
+    from calib import plots
+
+    table = reduction.tables["factors"]
+    statuses = table["status"].to_list()
+    names = "/".join(settings.ring_labels)
+    rings = np.exp(np.asarray(reduction.state["log_rings"]))
+    model = str(reduction.state["model"])
+    text = (
+        f"{MODEL_TEXTS[model]} The factor is the fitted sigma (half of the central 68.27 % of"
+        " m - m_gen at the fit) over the median of the predicted resolution; multiply a"
+        " predicted mass resolution by it."
+    )
+    if model != "breit_wigner":
+        values = ", ".join(f"{value:.3f}" for value in rings)
+        text += f" Factors of the muons per ring ({names}), shared by all categories: {values}."
+    counts = table["status"].value_counts()
+    text += " Categories: " + ", ".join(f"{n} {word}" for word, n in counts.items()) + "."
+    figure = plots.category_map(
+        table["factor"].to_numpy(dtype=float),
+        table["factor_err"].to_numpy(dtype=float),
+        statuses,
+        categories,
+        label="factor",
+    )
+    shown = table[
+        [
+            "category", "n_events", "sigma_fit", "sigma_fit_err", "median_predicted", "factor",
+            "factor_err", "chi2", "ndf", "status", "own_status", "held_at", "edited",
+        ]
+    ]  # fmt: skip
+    return Section("Factors", text, {"factors": shown}, {"factors": figure})
+
+
+def _moved(
+    reduction: Reduction, earlier: Mapping[str, Any], settings: Settings, categories: Categories
+) -> Section:
+    from calib import plots
+
+    centres = [
+        tuple(
+            0.5 * (a.edges[i] + a.edges[i + 1]) for a, i in zip(categories.axes, bins, strict=True)
+        )
+        for bins in (categories.bins(c) for c in range(len(categories)))
+    ]
+    old, old_err, _ = payloads.evaluate(earlier, *(np.array(x) for x in zip(*centres, strict=True)))
+    new = np.asarray(reduction.state["factor"], dtype=float)
+    new_err = np.asarray(reduction.state["factor_err"], dtype=float)
+    moved = plots.moves(old, old_err, new, new_err)
+    table = pd.DataFrame(
+        {
+            "category": categories.names,
+            "earlier": old,
+            "earlier_err": old_err,
+            "this": new,
+            "this_err": new_err,
+            "move_percent": 100 * (new / old - 1),
+            "move_sigma": moved,
+        }
+    )
+    finite = moved[np.isfinite(moved)]
+    text = "No category can be compared."
+    if finite.size:
+        worst = int(np.nanargmax(np.abs(moved)))
+        text = (
+            f"Against the earlier payload, {int((np.abs(finite) > 3).sum())} of {finite.size}"
+            f" categories moved by more than 3 standard deviations; the furthest is"
+            f" {categories.names[worst]}, by {moved[worst]:+.1f}."
+        )
+    figure = plots.comparison(categories.names, old, old_err, new, new_err, label="factor")
+    return Section("What moved", text, {"moved": table}, {"moved": figure})
+
+
+def _models(reduction: Reduction, categories: Categories) -> Section:
+    from calib import plots
+
+    table = reduction.tables["models"]
+    main, *others = [c for c in table.columns[1:] if not c.endswith("_err")]
+    figures = {
+        f"{main}_and_{other}": plots.comparison(
+            list(table["category"]),
+            *(table[c].to_numpy(dtype=float) for c in (other, f"{other}_err", main, f"{main}_err")),
+            label="factor",
+            legend=(other.replace("_", " "), main.replace("_", " ")),
+        )
+        for other in others
+    }
+    tables = {"models": table}
+    text = "Factors of each model from its own fits, good or not."
+    bias = reduction.tables.get("breit_wigner_bias")
+    if bias is not None and len(bias):
+        tables["breit_wigner_bias"] = bias
+        by_name = bias.set_index("category")["bias_percent"].reindex(categories.names)
+        values = by_name.to_numpy(dtype=float)
+        figures["breit_wigner_bias"] = plots.category_map(
+            values,
+            np.full(len(values), np.nan),
+            [Status.OK if np.isfinite(v) else Status.TOO_FEW_EVENTS for v in values],
+            categories,
+            label="bias of the Breit-Wigner fit",
+            unit="%",
+            center=0.0,
+        )
+        text += (
+            " The Breit-Wigner model fitted to the templates, whose sigma is known, is wrong by"
+            f" {bias['bias_percent'].min():+.0f} to {bias['bias_percent'].max():+.0f} %."
+        )
+    return Section("Models side by side", text, tables, figures, "appendix")
