@@ -27,6 +27,7 @@ from coffea.nanoevents import BaseSchema
 from coffea.processor import Runner
 from coffea.processor.executor import WorkItem
 
+from calib.arrays import AnyArray
 from calib.calibrations import build
 from calib.calibrations.base import Calibration, Edits, Needs
 from calib.config import Config, Sample, Strict
@@ -34,7 +35,6 @@ from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
 from calib.results import Pass, Reduction
 from calib.toys import generate
-from calib.arrays import AnyArray
 from jobs.datasets import Inspection, chunks, inspect
 from jobs.executor import ChunkExecutor
 from jobs.toys import write_toys

@@ -16,11 +16,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import uproot
 
+from calib.arrays import AnyArray
 from calib.constants import MUON_MASS
 from calib.errors import InputError
 from calib.pairs import Muons, Pairs
 from calib.toys import ToyEvents
-from calib.arrays import AnyArray
 
 CLUSTER = 100_000
 """Events in a cluster of the TTree."""

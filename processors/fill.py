@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numba
 import numpy as np
 
-from calib.histograms import Fill, Sums
 from calib.arrays import AnyArray, Array
+from calib.histograms import Fill, Sums
 
 
 def fill(columns: Mapping[str, Fill | AnyArray]) -> Sums:

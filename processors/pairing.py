@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from calib.arrays import Array, IntArray
 from calib.kinematics import mass as pair_mass
 from calib.pairs import Muons, Pairs
-from calib.arrays import Array, IntArray
 from processors.reader import Events
 from processors.selection import (
     NOT_CERTIFIED,

@@ -18,10 +18,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from calib.arrays import AnyArray, Array, BoolArray, UIntArray
 from calib.calibrations.base import Needs
 from calib.config import Sample
 from calib.errors import InputError
-from calib.arrays import AnyArray, Array, BoolArray, UIntArray
 from processors import columns as names
 from processors.selection import Candidates, ResolvedSelection
 

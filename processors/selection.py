@@ -17,8 +17,8 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from calib.pairs import Pairs
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
+from calib.pairs import Pairs
 from processors.weights import Sections
 
 REASONS = (

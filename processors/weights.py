@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from calib.errors import InputError
 from calib.arrays import AnyArray, BoolArray
+from calib.errors import InputError
 
 Sections = tuple[tuple[int, int, int], ...]
 """Certified sections as (run, first, last), sorted, without overlap."""

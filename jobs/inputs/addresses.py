@@ -46,7 +46,9 @@ def _expand_one(entry: str, sample: Sample, base: Path) -> list[str]:
     path = os.path.abspath(base / Path(entry).expanduser())
     suffix = SUFFIX[sample.format]
     if os.path.isdir(path):
-        found = sorted(str(p) for p in Path(path).rglob(f"*{suffix}") if p.is_file())
+        # like a shell's glob: what is hidden is unfinished, or not meant
+        pattern = os.path.join(glob.escape(path), "**", f"*{suffix}")
+        found = sorted(p for p in glob.glob(pattern, recursive=True) if os.path.isfile(p))
         if not found:
             raise InputError(
                 f"{where}: the directory {path} holds no *{suffix} file; correct the path or the"

@@ -52,6 +52,9 @@ def test_globs_directories_and_addresses(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         stage1(tmp_path / name, event=np.arange(6) + 100 * i)
     (tmp_path / "b" / "notes.txt").write_text("no events")
+    (tmp_path / "b" / ".4.parquet.part").write_text("unfinished")
+    (tmp_path / "b" / ".toys.part").mkdir()
+    (tmp_path / "b" / ".toys.part" / "5.parquet").write_text("unfinished")
 
     def names(*files: str) -> list[str]:
         found = look(configured("stage1", files), tmp_path).files
@@ -397,6 +400,22 @@ def test_chunks_follow_row_groups(tmp_path: Path) -> None:
         for size in (7, 30, 1000)
     ]
     assert counts == [100, 100, 100]
+
+
+def test_rntuple_in_clusters(tmp_path: Path) -> None:
+    writing.rntuple(tmp_path / "a.root", [[*PAIRS, []], PAIRS])
+    config = configured("nanoaod", ["a.root"], triggers=["HLT_IsoMu24"])
+    settings = Settings(muon=("ptErr",))
+    inspection = look(config, tmp_path, settings)
+    assert inspection.files[0].boundaries == (0, 7, 13)
+    for size in (3, 7, 100):
+        found = collect(config, tmp_path, chunk_size=size, settings=settings)
+        assert found.counts == {
+            "read": 13, "selected": 12, "rejected": {"fewer_than_two_muons": 1}
+        }  # fmt: skip
+        assert found.events["pt_err"].tolist() == [0.5] * 12
+    text = sentence(config, tmp_path, Settings(muon=("dxy",)))
+    assert "no branch 'Muon_dxy'" in text
 
 
 def test_chunks_without_boundaries() -> None:

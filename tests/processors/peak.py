@@ -31,6 +31,7 @@ class Settings(Strict):
     muon: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     beyond: float = 1e9
+    lists: bool = True
 
 
 class Peak(Calibration):
@@ -63,10 +64,10 @@ class Peak(Calibration):
             "charge": a.charge, "charge2": b.charge, "mass": pairs.mass, "weight": pairs.weight,
             "pt_err": a.pt_err, "gen_mass": pairs.gen_mass, "gen_pt": a.gen_pt, **a.extra,
         }  # fmt: skip
-        return {
-            "peak": Fill(category, 2, pairs.mass, EDGES, pairs.weight, {"k": 1 / a.pt}),
-            **{f"list/{name}": c for name, c in listed.items() if c is not None},
-        }
+        peak = Fill(category, 2, pairs.mass, EDGES, pairs.weight, {"k": 1 / a.pt})
+        if not self.settings.lists:  # they do not add, as sums do
+            return {"peak": peak}
+        return {"peak": peak, **{f"list/{n}": c for n, c in listed.items() if c is not None}}
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits) -> Reduction:
         raise NotImplementedError

@@ -38,30 +38,56 @@ def nanoaod(
     **branches: Any,
 ) -> Path:
     """Write NanoAOD; ``without`` are branches to leave out, ``branches`` further ones."""
+    names, counts, flat = _muons(events, without)
+    columns = {**_event_columns(len(events)), **branches}
+    columns["Muon"] = ak.unflatten(ak.zip(dict(zip(names, flat, strict=True))), counts)
+    columns = {k: v for k, v in columns.items() if k not in without}
+    with uproot.recreate(path) as file:
+        file.mktree(tree, {k: _type(v) for k, v in columns.items()})
+        if events:
+            file[tree].extend(columns)
+    return path
+
+
+def rntuple(path: Path, clusters: Sequence[Sequence[Sequence[Muon]]]) -> Path:
+    """Write NanoAOD as an RNTuple, with these events in each cluster."""
+    with uproot.recreate(path) as file:
+        ntuple = None
+        for events in clusters:
+            names, counts, flat = _muons(events, ())
+            columns = _event_columns(len(events))
+            for name, values in zip(names, flat, strict=True):
+                columns[f"Muon_{name}"] = ak.unflatten(values, counts)
+            if ntuple is None:
+                ntuple = file.mkrntuple("Events", columns)
+            else:
+                ntuple.extend(columns)
+    return path
+
+
+def _muons(
+    events: Sequence[Sequence[Muon]], without: Sequence[str]
+) -> tuple[list[str], Any, list[Any]]:
     counts = np.array([len(muons) for muons in events], dtype=np.int64)
     names = list(dict.fromkeys(name for e in events for m in e for name in m)) or list(MUON)
-    flat = {
-        name: np.array(
+    names = [name for name in names if f"Muon_{name}" not in without]
+    flat = [
+        np.array(
             [m.get(name, MUON.get(name, -1)) for e in events for m in e],
             dtype=TYPES.get(name, np.float32),
         )
         for name in names
-        if f"Muon_{name}" not in without
-    }
-    n = len(events)
-    columns: dict[str, Any] = {
+    ]
+    return names, counts, flat
+
+
+def _event_columns(n: int) -> dict[str, Any]:
+    return {
         "run": np.full(n, 1, dtype=np.uint32),
         "luminosityBlock": np.arange(n, dtype=np.uint32),
         "event": np.arange(100, 100 + n, dtype=np.uint64),
         "HLT_IsoMu24": np.ones(n, dtype=np.bool_),
-        **branches,
-        "Muon": ak.unflatten(ak.zip(flat), counts),
     }
-    with uproot.recreate(path) as file:
-        file.mktree(tree, {k: _type(v) for k, v in columns.items() if k not in without})
-        if n:
-            file[tree].extend({k: v for k, v in columns.items() if k not in without})
-    return path
 
 
 def _type(branch: Any) -> Any:
