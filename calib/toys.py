@@ -77,7 +77,7 @@ def generate(
     seed: int = 1,
     truth: Truth | None = None,
     simulation: bool = False,
-    min_pt: tuple[float, float] = (26.0, 15.0),
+    min_pt: tuple[float, float] | None = None,
     max_abs_eta: float = 2.4,
     first_event: int = 1,
 ) -> ToyEvents:
@@ -86,7 +86,7 @@ def generate(
     Parameters
     ----------
     resonance : str
-        ``z`` (``h`` works the same way, with a narrow line).
+        One of ``calib.constants.RESONANCES``.
     n : int
         Number of pairs, all within the acceptance and the resonance's mass window.
     seed : int
@@ -94,7 +94,8 @@ def generate(
     simulation : bool
         Pairs of a simulated sample: no background, one run number, generator weights of 1.
     min_pt : (float, float)
-        Least reconstructed pt of the leading and the other muon, in GeV.
+        Least reconstructed pt of the leading and the other muon, in GeV; well below the usual
+        cuts of the resonance where it is not given.
     max_abs_eta : float
     first_event : int
         Number of the first event.
@@ -104,11 +105,12 @@ def generate(
     InputError
         If there is no such resonance.
     """
-    if resonance not in ("z", "h"):
+    if resonance not in RESONANCES:
         raise InputError(
-            f"resonance {resonance!r}: toys are made for 'z' and 'h' so far; choose one of them"
+            f"resonance {resonance!r} is not known; choose one of {', '.join(RESONANCES)}"
         )
     truth = truth or Truth()
+    min_pt = min_pt or ((26.0, 15.0) if resonance in ("z", "h") else (3.0, 3.0))
     random = np.random.default_rng([seed, 20_11, int(simulation)])
     share = 0.0 if simulation else truth.background
     parts: list[dict[str, Array]] = []
@@ -132,23 +134,22 @@ def _block(
     max_abs_eta: float,
 ) -> dict[str, Array]:
     """Return the accepted pairs of n generated ones."""
+    heavy = resonance in ("z", "h")
     window = RESONANCES[resonance].window
-    low, high = window[0] - 15.0, window[1] + 25.0
+    margin = 0.08 * window[0]
     is_background = random.random(n) < share
     mass = np.where(
         is_background,
-        _exponential(n, window[0] - 5, window[1] + 5, truth.slope, random),
-        _line(resonance, n, low, high, random),
+        _exponential(n, window[0] - margin / 2, window[1] + margin / 2, truth.slope, random),
+        _line(resonance, n, random),
     )
-    pair_pt = truth.pair_pt * 0.45 * random.gamma(1.35, 1.48, n)
-    wide = random.random(n) < 0.12  # recoil against jets
-    pair_pt = np.where(wide, pair_pt + random.exponential(16.0, n), pair_pt)
-    pair_pt = np.where(is_background, random.exponential(30.0, n), pair_pt)
+    pair_pt = _pair_pt(n, heavy, truth, random)
+    pair_pt = np.where(is_background & heavy, random.exponential(30.0, n), pair_pt)
     rapidity = random.uniform(-2.6, 2.6, n)
     # plateau with falling edges
     rapidity = np.where(random.random(n) < np.exp(-((rapidity / 2.2) ** 6)), rapidity, rapidity / 2)
-    cos = _one_plus_cos2(n, random)
-    cos = np.where(is_background, random.uniform(-1, 1, n), cos)
+    flat = is_background | (resonance != "z")
+    cos = np.where(flat, random.uniform(-1, 1, n), _one_plus_cos2(n, random))
     plus, minus = _decay(mass, pair_pt, rapidity, cos, random)
 
     muons = {}
@@ -181,17 +182,28 @@ def _block(
     return {key: values[keep] for key, values in muons.items()}
 
 
-def _line(resonance: str, n: int, low: float, high: float, random: np.random.Generator) -> Array:
-    """Return masses from a Breit-Wigner with running width (Z), or a narrow line."""
-    (m0,), width = RESONANCES[resonance].masses, RESONANCES[resonance].width
+def _pair_pt(n: int, heavy: bool, truth: Truth, random: np.random.Generator) -> Array:
+    """Return the pt of the pairs, falling, in GeV."""
+    if not heavy:  # both muons must reach the detector
+        return truth.pair_pt * (0.4 + 0.6 * random.gamma(1.2, 0.83, n))
+    pair_pt = truth.pair_pt * 0.45 * random.gamma(1.35, 1.48, n)
+    recoil = random.random(n) < 0.12  # against jets
+    return np.where(recoil, pair_pt + random.exponential(16.0, n), pair_pt)
+
+
+def _line(resonance: str, n: int, random: np.random.Generator) -> Array:
+    """Return masses: a Breit-Wigner with running width for the Z, else narrow lines."""
+    masses, width = RESONANCES[resonance].masses, RESONANCES[resonance].width
     if width < 0.1:
-        return np.full(n, m0)
+        shares = np.array([0.62, 0.23, 0.15][: len(masses)])
+        return random.choice(np.array(masses), n, p=shares / shares.sum())
+    (m0,) = masses
 
     def density(m: Array) -> Array:
         s = m**2
         return s / ((s - m0**2) ** 2 + (s * width / m0) ** 2)
 
-    return _inverse(density, low, high, n, random)
+    return _inverse(density, 60.0, 130.0, n, random)
 
 
 def _inverse(
