@@ -7,7 +7,7 @@ import numpy as np
 from calib.arrays import Array, IntArray
 from calib.kinematics import mass as pair_mass
 from calib.pairs import Muons, Pairs
-from processors.reader import Events
+from processors.events import Events
 from processors.selection import (
     NOT_CERTIFIED,
     SELECTED,

@@ -1,17 +1,39 @@
-"""A chunk of stage1 for the processor, without coffea's parquet reader.
+"""Stage1 (flat parquet, one row a pair) to the events of a chunk, by row group.
 
-That reader reads the whole file for every chunk, and refuses files that hold any column of text
-or time, whether it is used or not.
+coffea's own parquet reader is not used: it reads the whole file for every chunk, takes an empty
+cell (null) for a number, and refuses files that hold any column of text or time, whether it is
+used or not.
 """
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from coffea.processor import ProcessorABC
 from coffea.processor.executor import WorkItem
+
+from calib.arrays import AnyArray
+from calib.calibrations.base import Needs
+from calib.config import Sample
+from calib.errors import InputError
+from processors import columns as names
+from processors.events import (
+    Events,
+    candidates_of,
+    double,
+    has_fired,
+    identity_of,
+    positive,
+    weight_of,
+)
+from processors.selection import ResolvedSelection
 
 
 @dataclass(frozen=True)
@@ -35,3 +57,97 @@ def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
         **(item.usermeta or {}),
     }
     return {"out": processor.process(Stage1Chunk(metadata)), "processed": {item}}
+
+
+class Table:
+    """Columns of a stage1 chunk; an empty cell is not a number."""
+
+    def __init__(self, table: pa.Table, where: str) -> None:
+        self._table, self._where = table, where
+        self.names = frozenset(table.column_names)
+        self.length = table.num_rows
+
+    def flat(self, name: str) -> AnyArray:
+        column = self._table.column(name)
+        whole = name in names.IDENTITY or pa.types.is_integer(column.type)
+        if column.null_count and (whole or pa.types.is_boolean(column.type)):
+            raise InputError(
+                f"{self._where}: column {name!r} has {column.null_count} empty cells (nulls),"
+                " expected a number in each row; fill or drop those rows"
+            )
+        values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+
+
+@contextmanager
+def _table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
+    metadata = events.metadata
+    start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
+    with open_parquet(str(metadata["filename"])) as file:
+        have = [name for name in wanted if name in file.schema_arrow.names]
+        yield Table(read_rows(file, have, start, stop), str(metadata["filename"]))
+
+
+@contextmanager
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+    """Open a parquet file at a path or an address."""
+    if "://" in path:
+        import fsspec
+
+        with fsspec.open(path, "rb") as remote, pq.ParquetFile(remote) as file:
+            yield file
+    else:
+        # no memory map: a file that shrinks under it would kill the process
+        with pq.ParquetFile(path) as file:
+            yield file
+
+
+def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -> pa.Table:
+    """Return rows start to stop, reading only the row groups that hold them."""
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    groups = [i for i in range(len(sizes)) if edges[i] < stop and edges[i + 1] > start]
+    before = int(edges[groups[0]]) if groups else 0
+    # one thread: the cluster counts the cores
+    table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    return table.slice(start - before, stop - start)
+
+
+def read_stage1(
+    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
+) -> Events:
+    """Return what is needed of a chunk of stage1; ``events`` says where it is."""
+    with _table(events, names.read(sample, needs, selection)) as table:
+        return _events(table, sample, needs, selection)
+
+
+def _events(
+    table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection
+) -> Events:
+    def both(name: str) -> AnyArray:
+        """Return a column of the first muons, then of the second ones."""
+        parts = [table.flat(column) for column in names.muon_columns("stage1", name)]
+        kind = np.result_type(*parts)
+        return np.concatenate(parts, dtype=np.float64 if kind.kind == "f" else kind)
+
+    n = table.length
+    first, count = np.arange(n), np.full(n, 2)
+    muons, extra = candidates_of(both, first, count, n, table.names, "stage1", needs, selection)
+    identity = identity_of(table, {})
+    gen = gen_mass = None
+    if sample.simulation and set(names.gen_kinematics()) <= table.names:
+        gen = {name: double(both(name)) for name in names.GEN_KINEMATICS}
+        gen["gen_pt"] = positive(gen["gen_pt"])
+    if sample.simulation and names.GEN_MASS in table.names:
+        gen_mass = positive(double(table.flat(names.GEN_MASS)))
+    return Events(
+        muons=muons,
+        weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
+        run=identity["run"],
+        luminosityBlock=identity["luminosityBlock"],
+        event=identity["event"],
+        fired=has_fired(table, selection),
+        gen=gen,
+        gen_mass=gen_mass,
+        extra=extra,
+    )

@@ -14,7 +14,7 @@ from calib.errors import InputError
 from jobs.inputs.addresses import is_remote
 from jobs.inputs.facts import Column, Facts, expect_format, head, local_size, no_events
 from processors.columns import IDENTITY
-from processors.reader import open_parquet
+from processors.stage1 import open_parquet
 
 MAGIC = b"PAR1"
 SAMPLED = 65_536

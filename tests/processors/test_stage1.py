@@ -67,3 +67,14 @@ def test_generated_columns(tmp_path: Path) -> None:
     found = collect(config, tmp_path)
     assert np.allclose(found.events["gen_mass"][[0, 2]], found.events["mass"][0])
     assert np.isnan(found.events["gen_mass"][1])
+
+
+def test_optional_column_of_one_muon_only(tmp_path: Path) -> None:
+    columns = writing.stage1_columns([writing.pair()] * 3)
+    columns["mu1_dxy"] = np.ones(3)
+    writing.stage1(tmp_path / "a.parquet", columns)
+    config, settings = configured("stage1", ["a.parquet"]), Settings(optional=("dxy",))
+    assert "dxy" not in collect(config, tmp_path, settings=settings).events
+    columns["mu2_dxy"] = np.ones(3)
+    writing.stage1(tmp_path / "a.parquet", columns)
+    assert collect(config, tmp_path, settings=settings).events["dxy"].tolist() == [1.0] * 3
