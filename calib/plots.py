@@ -226,7 +226,7 @@ def _legend_of_statuses(figure: Figure, status: Any) -> None:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 
 
-def closure_figure(table: pd.DataFrame, *, label: str = "value") -> Figure:
+def closure_figure(table: pd.DataFrame, *, label: str = "") -> Figure:
     """Return fitted over expected with the band of its error, and the pulls below.
 
     Parameters
@@ -279,7 +279,7 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
             upper.axvspan(nothing - width / 2, nothing + width / 2, color="#00000012", lw=0)
     upper.axhline(1.0, color="black", linewidth=1.0)
     upper.set_ylim(1 - 1.15 * reach, 1 + 1.3 * reach)
-    upper.set_ylabel(f"{label}: fitted / expected")
+    upper.set_ylabel(f"{label}: fitted / expected".removeprefix(": "))
     upper.legend(
         handles=[
             *[h for h in upper.get_legend_handles_labels()[0] if h.get_label()[:1] != "_"],
@@ -464,6 +464,6 @@ def fit_figure(curve: Curve) -> Figure:
         highest = max(3.5, float(np.max(np.abs(pulls[shown]), initial=0.0)))
         lower.set_ylim(-1.1 * highest, 1.1 * highest)
         lower.set_ylabel("pull")
-        lower.set_xlabel(_with_unit("mass", curve.unit))
+        lower.set_xlabel(_with_unit("mass" if curve.unit == "GeV" else "observable", curve.unit))
         lower.set_xlim(edges[0], edges[-1])
         return _drawn(figure)

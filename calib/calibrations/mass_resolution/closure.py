@@ -371,6 +371,7 @@ def _observed(sums: Mapping[str, AnyArray], n_bins: int, n_categories: int) -> O
         stacked("", "sumw2"),
         stacked("_expected", "sumw"),
         stacked("_expected", "sumw2"),
+        stacked("", "counts").sum(axis=1).astype(np.int64),
         np.full((len(counts), 2), 0.5),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.arrays import AnyArray, Array
+from calib.arrays import AnyArray, Array, IntArray
 from calib.constants import RESONANCES
 from calib.fit import Binned, FitResult, fit
 from calib.gates import Candidate
@@ -35,6 +35,8 @@ class Observed:
     variance: Array
     predicted: Array
     predicted_variance: Array
+    entries: IntArray
+    """Number of events in each category, whatever their weights, (categories,)."""
     variance_share: Array
     """Mean relative variance of the leading and the other muon, (categories, 2)."""
 
@@ -60,6 +62,7 @@ def observed(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Observed:
         total("mass/sumw2"),
         total("predicted/sumw"),
         total("predicted/sumw2"),
+        np.asarray(sum(sums["mass/counts"][block].sum(axis=1) for block in rows)),
         share / np.where(weight != 0, weight, 1.0)[:, None],
     )
 
@@ -70,7 +73,8 @@ class CategoryFit:
 
     name: str
     model: str
-    n_events: float
+    n_events: int
+    effective: float
     sigma: float
     sigma_error: float
     median: float
@@ -100,7 +104,7 @@ class CategoryFit:
         r = self.result
         return Candidate(
             self.name,
-            self.n_events,
+            self.effective,
             self.factor,
             self.factor_error,
             r.chi2 if r else float("nan"),
@@ -155,11 +159,12 @@ class Fitter:
             self.data.predicted_variance[rows].sum(0),
             PREDICTED_EDGES,
         )
-        n = float(self.data.counts[rows].sum())
+        n = int(self.data.entries[rows].sum())
         nothing = CategoryFit(
             name,
             self.model,
             n,
+            self.data.effective(rows),
             *(float("nan"),) * 2,
             *middle,
             *(float("nan"),) * 2,
@@ -181,6 +186,7 @@ class Fitter:
             name,
             self.model,
             n,
+            nothing.effective,
             sigma,
             abs(width.slope(result["factor"])) * result.error("factor"),
             *middle,
@@ -228,6 +234,7 @@ class Fitter:
         nothing = CategoryFit(
             name,
             self.model,
+            round(content.sum()),
             float(content.sum()),
             *(float("nan"),) * 6,
             None,
@@ -248,6 +255,7 @@ class Fitter:
             nothing.name,
             self.model,
             nothing.n_events,
+            nothing.effective,
             sigma,
             result.error("sigma"),
             nothing.median,

@@ -32,7 +32,7 @@ class FitSettings(Strict):
 class Gates(Strict):
     """What a category must pass before its own value is published."""
 
-    min_events: int = Field(default=1000, ge=1, description="in the fit range, effective")
+    min_events: int = Field(default=1000, ge=1, description="effective ones, with weights")
     chi2_probability: float = Field(default=1e-6, description="least")
     neighbours: float = Field(
         default=5.0, description="most standard deviations from the same rings at other pt"
