@@ -19,9 +19,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import uproot
-from calib.typing import AnyArray, BoolArray, IntArray
 
 from calib import calibrations
+from calib.arrays import AnyArray, BoolArray, IntArray
 from calib.calibrations.base import Calibration, Needs
 from calib.config import Sample
 from calib.errors import InputError

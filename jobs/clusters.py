@@ -26,6 +26,9 @@ ONE_THREAD = {
     name: 1
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 }
+ANSWER_S = 20
+"""Seconds to wait for the answer of a scheduler."""
+
 WAIT_S = 60
 """Seconds to wait for the first worker."""
 
@@ -114,7 +117,7 @@ def _at_address(cluster: Cluster) -> Iterator[Client]:
         )
     with dask.config.set(SETTINGS):
         try:
-            found = Client(cluster.address, timeout="20s", set_as_default=False)
+            found = Client(cluster.address, timeout=ANSWER_S, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
                 f"key 'cluster.address': no Dask scheduler answers at {cluster.address}"

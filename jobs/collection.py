@@ -63,7 +63,7 @@ def collect(
     work.directory.unmark(step)
     work.directory.keep_pass(walk)
     watch = provenance.Stopwatch()
-    earlier = work.directory.note(f"time/{walk.name}")
+    earlier = work.directory.note(f"time/{step}")
     try:
         _run(work, inspection, walk, pieces, workers, progress, watch)
         _sum(work, walk, pieces)
@@ -75,7 +75,7 @@ def collect(
         seconds = watch.read()
         if earlier.get("key") == key:  # an earlier attempt at the same
             seconds = {k: round(v + earlier[k], 3) for k, v in seconds.items()}
-        work.directory.keep(f"time/{walk.name}", {"key": key, **seconds})
+        work.directory.keep(f"time/{step}", {"key": key, **seconds})
     if walk.name == "main":
         accounts.require_pairs(_write_accounting(work, inspection, pieces))
     _forget_others(pieces)

@@ -304,16 +304,16 @@ def write_verdict(work: Work, reduced: Reduced, tested: Closure) -> dict[str, An
 def write_provenance(work: Work) -> dict[str, Any]:
     """Write what made the numbers."""
     directory = work.directory
-    names = {"reduce": "reduce", "closure": "closure", "report": "report"}
     folder = directory.path / ".calib" / "time"
-    for path in sorted(folder.glob("*.json")):
-        if path.stem not in names:
-            names[path.stem] = f"collect {path.stem}"
-    steps = {}
-    for name in sorted(names, key=lambda n: (n in ("reduce", "closure", "report"), n != "main")):
-        seconds = directory.note(f"time/{name}")
-        if seconds:
-            steps[names[name]] = {k: seconds[k] for k in ("wall_s", "cpu_s")}
+    order = ("collect.main", "collect", "reduce", "closure", "report")
+    names = sorted(
+        (path.stem for path in folder.glob("*.json")),
+        key=lambda n: (order.index(n if n in order else n.split(".")[0]), n),
+    )
+    steps = {
+        name.replace(".", " "): {k: directory.note(f"time/{name}")[k] for k in ("wall_s", "cpu_s")}
+        for name in names
+    }
     found = {
         "name": work.config.name,
         "calibration": work.config.calibration,

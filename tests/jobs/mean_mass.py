@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
+from calib.arrays import AnyArray
 from calib.calibrations import base
 from calib.calibrations.base import Edits, Needs
 from calib.categories import Axis, Categories
@@ -17,7 +19,6 @@ from calib.errors import InputError
 from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
 from calib.results import Check, Closure, Curve, Pass, Reduction, Section, Status
-from calib.typing import AnyArray
 
 CATEGORIES = Categories.of([Axis("abs_eta", (0.0, 0.9, 1.8, 2.4), ("B", "O", "E"))])
 EDGES = np.linspace(75.0, 105.0, 61)
@@ -31,6 +32,7 @@ class Settings(Strict):
     limit: float = Field(default=2.0, description="GeV, largest distance from the Z mass")
     passes: int = Field(default=1, ge=1, description="walks over the events")
     break_event: int = Field(default=-1, description="event at which collect fails")
+    sleep_s: float = Field(default=0.0, description="seconds that a chunk takes")
 
 
 class MeanMass(base.Calibration):
@@ -51,6 +53,7 @@ class MeanMass(base.Calibration):
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         if np.any(pairs.event == self.settings.break_event):
             raise ValueError("this event breaks it")
+        time.sleep(self.settings.sleep_s)
         category = CATEGORIES.index(np.abs(pairs.leading.eta))
         odd = (pairs.event % 2 == 1) if walk.name == "closure" else np.ones(len(pairs), bool)
         fill = Fill(np.where(odd, category, -1), len(CATEGORIES), pairs.mass, EDGES,
