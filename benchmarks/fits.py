@@ -10,7 +10,9 @@ import time
 from truth import DATA, collected, selected
 
 from calib.calibrations.mass_resolution import Calibration
-from calib.calibrations.mass_resolution.reduction import Input, ring_factors, rings_of
+from calib.calibrations.mass_resolution.fallbacks import rings_of
+from calib.calibrations.mass_resolution.fits import ring_factors
+from calib.calibrations.mass_resolution.reduction import Input
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.toys import generate
 
@@ -36,9 +38,7 @@ def main() -> None:
         print(f"| 36 fits, {model} | {time.perf_counter() - begin:.2f} |")
     begin = time.perf_counter()
     calibration.reduce({"data": sums}, {})
-    print(
-        f"| whole reduction, halves and reference included | {time.perf_counter() - begin:.2f} |"
-    )
+    print(f"| whole reduction, halves and reference included | {time.perf_counter() - begin:.2f} |")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ _SIZES = {
     # by name, not "sans-serif", which would be looked up again when the figure is saved; the
     # second one has the Greek letters
     "font.family": ["TeX Gyre Heros", "DejaVu Sans"],
+    "mathtext.fontset": "dejavusans",
     "font.size": 11.0,
     "axes.labelsize": 11.0,
     "axes.titlesize": 11.0,
@@ -67,8 +68,12 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _drawn(figure: Figure) -> Figure:
-    """Make the ticks now: later they would be made in the style of the moment."""
+    """Make the ticks now: later they would be made in the style of the moment.
+
+    The layout is done once; each further drawing would do it again, for most of its time.
+    """
     figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return figure
 
 

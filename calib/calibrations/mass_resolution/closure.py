@@ -263,6 +263,7 @@ def evaluate(
     fitter = Fitter(data, grid, model, settings, resonance)
     used = np.asarray(reduction.state["half_factor"])[::-1]
     used_error = np.asarray(reduction.state["half_factor_err"])[::-1]
+    edited = np.asarray(reduction.state["half_factor_edited"])[::-1] / used
     for part in (0, 1):
         for row in range(n_rows):
             kind = "resolution" if row < len(bins) else "category"
@@ -274,7 +275,9 @@ def evaluate(
             else:
                 share = np.eye(len(names))[row - len(bins)]
             relative = _factor_error(share, used[part], used_error[part])
-            rows.append(_row(name, kind, part, found, relative, settings))
+            # within a category the factor is one number: an edit needs no events
+            scale = 1.0 if kind == "resolution" else float(edited[part][row - len(bins)])
+            rows.append(_row(name, kind, part, found, relative, scale, settings))
             if found.curve is not None and kind == "resolution":
                 curves.append(found.curve)
     table = pd.DataFrame(rows)
@@ -291,9 +294,15 @@ def _factor_error(share: Array, factor: Array, error: Array) -> float:
 
 
 def _row(
-    name: str, kind: str, part: int, found: CategoryFit, relative: float, settings: Settings
+    name: str,
+    kind: str,
+    part: int,
+    found: CategoryFit,
+    relative: float,
+    scale: float,
+    settings: Settings,
 ) -> dict[str, Any]:
-    expected, fitted = found.median, found.sigma
+    expected, fitted = found.median * scale, found.sigma
     status = found.status
     if found.n_events < settings.closure.min_events:
         status = Status.TOO_FEW_EVENTS

@@ -65,9 +65,11 @@ def test_closure_holds_and_a_wrong_factor_breaks_it(embedded, embedded_reduction
     assert len(pulls) > 50
     assert 0.6 < np.sqrt(np.mean(pulls**2)) < 1.3
 
-    wrong = {**reduction.state, "half_factor": reduction.state["half_factor"].copy()}
+    wrong = dict(reduction.state)
     c = calibration.categories.names.index("30-45_OB")
-    wrong["half_factor"][:, c] *= 1.3
+    for name in ("half_factor", "half_factor_edited"):
+        wrong[name] = wrong[name].copy()
+        wrong[name][:, c] *= 1.3
     broken = replace(reduction, state=wrong)
     walk = calibration.closure_pass(broken)
     bad = calibration.closure(embedded.walk(walk), broken)

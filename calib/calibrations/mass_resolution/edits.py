@@ -1,0 +1,61 @@
+"""Settings of a single category, changed by hand and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from calib.config import validated
+from calib.errors import InputError
+
+from .settings import Settings
+
+EDITABLE = ("fit.range", "fit.bins", "fit.background")
+"""Settings that a single category may have of its own."""
+
+
+def edited_settings(settings: Settings, category: str, edits: Mapping[str, Any]) -> Settings:
+    """Return the settings with the edits of one category.
+
+    Raises
+    ------
+    InputError
+        If a key cannot be set for one category, or its value does not fit.
+    """
+    values = settings.model_dump()
+    for key, value in edits.items():
+        if key not in EDITABLE:
+            raise InputError(
+                f"category {category}: key {key!r} cannot be set for one category;"
+                f" these can: {', '.join(EDITABLE)}"
+            )
+        section, name = key.split(".")
+        values[section][name] = value
+    return _with_bins(values, settings.step, edits, f"category {category}: settings")
+
+
+def _with_bins(
+    values: dict[str, Any], step: float, edits: Mapping[str, Any], where: str
+) -> Settings:
+    """Return settings whose fit bins are those that were collected."""
+    fit = values["fit"]
+    try:
+        low, high = (float(x) for x in fit["range"])
+    except (TypeError, ValueError):
+        raise InputError(
+            f"{where}: key 'fit.range': found {fit['range']!r}, expected [low, high] in GeV"
+        ) from None
+    bins = (high - low) / step
+    if "fit.bins" in edits and edits["fit.bins"] != round(bins):
+        raise InputError(
+            f"{where}: key 'fit.bins': the events were collected in bins of {step:.6g} GeV,"
+            f" {round(bins)} in this range; collect again for others"
+        )
+    if abs(bins - round(bins)) > 1e-6 or round(bins) < 10:
+        raise InputError(
+            f"{where}: key 'fit.range': [{low:g}, {high:g}] is not a whole number (10 or more)"
+            f" of the bins of {step:.6g} GeV that were collected; move an edge"
+        )
+    values["fit"] = {**fit, "range": (low, high), "bins": round(bins)}
+    found: Settings = validated(Settings, values, where)
+    return found
