@@ -42,7 +42,7 @@ def _pieces(value: Any) -> Iterable[bytes]:
         yield f"{type(value).__name__}:{value!r};".encode()
     elif isinstance(value, (str, bytes, Path)):
         raw = value if isinstance(value, bytes) else str(value).encode()
-        yield b"text:%d:" % len(raw) + raw
+        yield f"{'bytes' if isinstance(value, bytes) else 'text'}:{len(raw)}:".encode() + raw
     elif isinstance(value, np.ndarray):
         if value.dtype.hasobject:
             raise TypeError("an array of objects has no digest")

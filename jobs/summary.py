@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from rich.markup import escape
+
 from jobs import steps
 
 if TYPE_CHECKING:
@@ -18,6 +20,8 @@ def conclude(work: Work, own: Console) -> dict[str, Any]:
     """Show what came out; return it as plain values."""
     decided = steps.written_verdict(work)
     accounting = steps.written_accounting(work)
+    for note in accounting["notes"]:
+        own.say(f"note: {escape(note)}")
     own.show(counts_table(accounting))
     own.show(checks_table(decided))
     own.say(verdict_line(decided))
@@ -45,7 +49,6 @@ def verdict_line(decided: Mapping[str, Any]) -> str:
 
 def counts_table(accounting: Mapping[str, Any]) -> Table:
     """Return where the events went, by sample."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("sample", box=None, pad_edge=False)
@@ -61,7 +64,6 @@ def counts_table(accounting: Mapping[str, Any]) -> Table:
 
 def checks_table(decided: Mapping[str, Any]) -> Table:
     """Return each check beside its threshold."""
-    from rich.markup import escape
     from rich.table import Table
 
     table = Table("check", box=None, pad_edge=False)

@@ -1,0 +1,152 @@
+"""A payload on events: all of them written, the corrected ones counted, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import uproot
+from mean_mass import MeanMass
+from typer.testing import CliRunner
+
+from calib import calibrations
+from calib.calibrations import base
+from calib.errors import InputError
+from calib.toys import generate
+from jobs import apply as applying
+from jobs.cli import app
+from jobs.toys import write_nanoaod, write_stage1
+
+MEANS = (91.188 / 1.01, 91.188 / 1.02, 91.188 / 1.03)
+
+
+@pytest.fixture
+def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A payload that scales both pt by 1.01, 1.02, 1.03 with |eta| of the leading muon."""
+
+    def of_payload(document: Mapping[str, Any]) -> type[base.Calibration]:
+        return MeanMass
+
+    # the test's calibration is not among the installed ones
+    monkeypatch.setattr(calibrations, "of_payload", of_payload)
+    document = {
+        "schema_version": 2,
+        "corrections": [{
+            "name": "mean_mass", "version": 1,
+            "inputs": [{"name": "abs_eta", "type": "real"}],
+            "output": {"name": "mean", "type": "real"},
+            "data": {"nodetype": "binning", "input": "abs_eta", "edges": [0.0, 0.9, 1.8, 2.4],
+                     "content": list(MEANS), "flow": "clamp"},
+        }],
+    }  # fmt: skip
+    path = tmp_path / "payload.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    return path
+
+
+def apply(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["apply", *map(str, arguments), "--json"])
+
+
+def test_stage1(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "STEP", 300)
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    write_stage1(source, generate("z", 1000, seed=3).pairs, simulation=False)
+    table = pq.read_table(source)
+    # a row that cannot be corrected, and one whose muons stand the other way round
+    pt1, pt2 = (table.column(n).to_numpy().copy() for n in ("mu1_pt", "mu2_pt"))
+    pt1[0], (pt1[1], pt2[1]) = np.nan, (pt2[1], pt1[1])
+    for name, values in (("mu1_pt", pt1), ("mu2_pt", pt2)):
+        table = table.set_column(table.column_names.index(name), name, pa.array(values))
+    table = table.append_column("of_the_user", pa.array(np.arange(1000)))
+    pq.write_table(table, source)
+
+    found = json.loads(apply(payload, source, out).stdout)
+    assert (found["events"], found["corrected"]) == (1000, 999)
+    assert found["left_alone"] == {"bad_pt": 1}
+    assert found["added"] == ["mean_scale"] and found["replaced"] == ["mu1_pt", "mu2_pt"]
+    made = pq.read_table(out)
+    assert made.column_names == [*table.column_names, "mean_scale"]
+    scale = made.column("mean_scale").to_numpy()
+    eta1, eta2 = (np.abs(table.column(n).to_numpy()) for n in ("mu1_eta", "mu2_eta"))
+    leading = np.where(pt2 > pt1, eta2, eta1)
+    expected = np.select([leading < 0.9, leading < 1.8], [1.01, 1.02], 1.03)
+    np.testing.assert_allclose(scale[1:], expected[1:], rtol=1e-12)
+    assert np.isnan(scale[0])
+    expected[0] = 1.0
+    for name, before in (("mu1_pt", pt1), ("mu2_pt", pt2)):
+        np.testing.assert_allclose(made.column(name).to_numpy(), before * expected, rtol=1e-6)
+    for name in ("mu1_eta", "mu2_charge", "event", "of_the_user"):
+        assert made.column(name).equals(table.column(name))
+    # once more: the new column is replaced, not doubled
+    again = json.loads(apply(payload, out, tmp_path / "again.parquet").stdout)
+    assert again["added"] == [] and "mean_scale" in again["replaced"]
+
+
+def test_nanoaod(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(applying, "STEP", 300)
+    source, out = tmp_path / "in.root", tmp_path / "out.root"
+    write_nanoaod(source, generate("z", 1000, seed=3).pairs, simulation=False)
+    found = json.loads(apply(payload, source, out).stdout)
+    assert found["events"] == found["corrected"] == 1000 and found["replaced"] == ["Muon_pt"]
+    with uproot.open(source) as before, uproot.open(out) as after:
+        old, new = before["Events"], after["Events"]
+        scale = new["mean_scale"].array(library="np")
+        pt = np.stack(old["Muon_pt"].array(library="np").tolist())
+        np.testing.assert_allclose(
+            np.stack(new["Muon_pt"].array(library="np").tolist()), pt * scale[:, None], rtol=1e-6
+        )
+        assert set(np.round(scale, 6)) == {1.01, 1.02, 1.03}
+        for name in ("event", "run"):
+            np.testing.assert_array_equal(
+                new[name].array(library="np"), old[name].array(library="np")
+            )
+
+
+def test_real_nanoaod(shared_data: Path, payload: Path, tmp_path: Path) -> None:
+    source = shared_data / "cms2018_dimuon.nanoaod.root"
+    found = json.loads(apply(payload, source, tmp_path / "out.root").stdout)
+    assert found["events"] == 40
+    assert found["corrected"] + sum(found["left_alone"].values()) == 40
+
+
+def test_peers_payload_is_read(shared_data: Path, tmp_path: Path) -> None:
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    write_stage1(source, generate("z", 500, seed=3).pairs, simulation=False)
+    found = apply(shared_data / "peer_2018_mass_resolution.json", source, out)
+    assert found.exit_code == 0, found.output
+    assert "dimuon_mass_resolution" in pq.read_table(out).column_names
+
+
+def test_refused(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, out = tmp_path / "in.parquet", tmp_path / "out.parquet"
+    write_stage1(source, generate("z", 100, seed=3).pairs, simulation=False)
+    table = pq.read_table(source)
+    (tmp_path / "text.parquet").write_text("no parquet")
+    (tmp_path / "text.root").write_text("no ROOT file" * 100)
+    pq.write_table(table.drop_columns(["mu1_eta"]), tmp_path / "less.parquet")
+    for arguments, said in (
+        ((payload, tmp_path / "none.parquet", out), "none.parquet"),
+        ((payload, source, tmp_path / "out.root"), "out.root"),
+        ((payload, source, source), "exists"),
+        ((payload, tmp_path / "text.parquet", out), "text.parquet"),
+        ((payload, tmp_path / "text.root", tmp_path / "out.root"), "text.root"),
+        ((payload, tmp_path / "less.parquet", out), "mu1_eta"),
+        ((payload, payload, out), "payload.json"),
+    ):
+        found = apply(*arguments)
+        assert found.exit_code == 2 and said in found.stderr, (said, found.output)
+    assert not out.exists()
+
+    def fail(*arguments: Any) -> None:
+        raise InputError("the events have no ptErr")
+
+    monkeypatch.setattr(MeanMass, "apply", fail)
+    assert apply(payload, source, out).exit_code == 2
+    assert not [p for p in tmp_path.iterdir() if "out.parquet" in p.name]
