@@ -79,12 +79,10 @@ def _drawn(figure: Figure) -> Figure:
 
 def axis_title(axis: Axis) -> str:
     """Return the name of an axis as it stands on a figure: ``leading_pt`` as leading p_T."""
-    text = axis.name
     for word, symbol in _WORDS.items():
-        if text == word or text.endswith("_" + word):
-            text = text[: -len(word)] + symbol
-            break
-    return text.replace("_", " ")
+        if axis.name == word or axis.name.endswith("_" + word):
+            return axis.name[: -len(word)].replace("_", " ") + symbol
+    return axis.name.replace("_", " ")
 
 
 def _bin_title(axis: Axis, i: int) -> str:

@@ -100,26 +100,30 @@ def write_report(directory: Path, context: ReportContext) -> Path:
     appendix = [p for p, s in zip(parts, context.sections, strict=True) if s.place != "main"]
     checks = list(context.verdict.get("checks") or ())
     script = _template_text("report.js")
-    page = _environment().get_template("report.html").render(
-        config=context.config,
-        style=Markup(_template_text("report.css")),
-        script=Markup(script),
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        passed=bool(context.verdict.get("passed")),
-        checks=checks,
-        n_passed=sum(bool(c.get("passed")) for c in checks),
-        facts=_facts(context),
-        notes=list(dict.fromkeys([*context.notes, *(context.accounting.get("notes") or ())])),
-        sections=main,
-        appendix=appendix,
-        fits=Markup(_json(fits)),
-        n_fits=len(fits["name"]),
-        fit_pictures=_fit_pictures(context.reduction, keep),
-        closure=_closure_part(context.closure, drawn, keep),
-        samples=_samples(context.accounting),
-        bad_files=list(context.accounting.get("bad_files") or ()),
-        provenance=_provenance(context.provenance),
-        settings=dump(context.config),
+    page = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            config=context.config,
+            style=Markup(_template_text("report.css")),
+            script=Markup(script),
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            passed=bool(context.verdict.get("passed")),
+            checks=checks,
+            n_passed=sum(bool(c.get("passed")) for c in checks),
+            facts=_facts(context),
+            notes=list(dict.fromkeys([*context.notes, *(context.accounting.get("notes") or ())])),
+            sections=main,
+            appendix=appendix,
+            fits=Markup(_json(fits)),
+            n_fits=len(fits["name"]),
+            fit_pictures=_fit_pictures(context.reduction, keep),
+            closure=_closure_part(context.closure, drawn, keep),
+            samples=_samples(context.accounting),
+            bad_files=list(context.accounting.get("bad_files") or ()),
+            provenance=_provenance(context.provenance),
+            settings=dump(context.config),
+        )
     )
     path = directory / "report.html"
     write_text(path, page)
@@ -280,7 +284,11 @@ def _provenance(found: Mapping[str, Any]) -> dict[str, Any]:
     ).rename(columns={"size": "bytes"})
     steps = pd.DataFrame(
         [
-            {"step": name, "wall [s]": as_float(s.get("wall_s")), "CPU [s]": as_float(s.get("cpu_s"))}
+            {
+                "step": name,
+                "wall [s]": as_float(s.get("wall_s")),
+                "CPU [s]": as_float(s.get("cpu_s")),
+            }
             for name, s in (found.get("steps") or {}).items()
         ],
         columns=["step", "wall [s]", "CPU [s]"],

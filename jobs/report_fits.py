@@ -196,7 +196,9 @@ def unpack(packed: Mapping[str, Any], picture: int) -> dict[str, Array]:
         return bins * (4 if packed["weighted"][i] else 3)
 
     start = sum(length(i) for i in range(picture - picture % size, picture))
-    rows = values[start : start + length(picture)].reshape(4 if packed["weighted"][picture] else 3, -1)
+    rows = values[start : start + length(picture)].reshape(
+        4 if packed["weighted"][picture] else 3, -1
+    )
     count_step, step, least = packed["steps"][picture]
     model = np.cumsum(np.cumsum(rows[0])) * step
     counts = (rows[2] + np.floor(model / count_step + 0.5)) * count_step

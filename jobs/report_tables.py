@@ -16,6 +16,9 @@ MISSING = "–"
 MAX_ROWS = 2000
 """Rows of one table on the page; the files hold all of them."""
 
+LONG = 40
+"""Characters of a text beyond which it may break anywhere (paths, sentences)."""
+
 STATUSES = frozenset(s.value for s in Status)
 
 
@@ -136,9 +139,7 @@ def _empty_texts(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _cell(
-    name: str, record: Mapping[Any, Any], error: str | None, fits: Collection[str]
-) -> Cell:
+def _cell(name: str, record: Mapping[Any, Any], error: str | None, fits: Collection[str]) -> Cell:
     value = record[name]
     if isinstance(value, bool):
         return Cell("yes" if value else "no", str(value))
@@ -146,14 +147,19 @@ def _cell(
         text = str(getattr(value, "value", value))
         if "status" in name and text in STATUSES:
             return Cell(words(text), text, f"status {status_kind(text)}")
-        link = f"#fit={quote(text)}" if text in fits else ""
-        return Cell(text, text, "text", link)
+        half = f"{text}, half {record['half']}" if "half" in record else text
+        link = next((f"#fit={quote(n)}" for n in (half, text) if n in fits), "")
+        return Cell(text, text, "text" if len(text) <= LONG else "long", link)
     sort = as_float(value)
     if value is None or math.isnan(sort):
         return Cell(MISSING if sort != sort else str(value), "", "number")
     if name == "chi2" and "ndf" in record:
         ndf = as_float(record["ndf"])
         return Cell(f"{sort:.1f} / {number(ndf)}", sort / ndf if ndf > 0 else "", "number")
+    if name == "pull":
+        return Cell(_signed(f"{sort:+.2f}"), sort, "number")
+    if name == "expected" and "error" in record:
+        return Cell(number(value, record["error"]), sort, "number")
     if error is not None:
         return Cell(with_error(value, record[error]), sort, "number")
     return Cell(number(value), sort, "number")

@@ -296,6 +296,16 @@ function addressOf(i) {
   return first ? `#fit=${name}` : `#fit=${name}&group=${encodeURIComponent(fits.groups[fits.group[i]])}`;
 }
 
+function bringIntoView(row) {
+  // scrolls the table alone: scrollIntoView would move the page as well
+  const box = $("fit-table").parentElement;
+  if (!row || box.scrollHeight <= box.clientHeight) return;
+  const top = row.offsetTop, heading = $("fit-table").tHead.offsetHeight;
+  if (top - heading < box.scrollTop) box.scrollTop = top - heading;
+  else if (top + row.offsetHeight > box.scrollTop + box.clientHeight)
+    box.scrollTop = top + row.offsetHeight - box.clientHeight;
+}
+
 let asked = 0;
 async function show(i) {
   const mine = ++asked;
@@ -303,6 +313,7 @@ async function show(i) {
   const at = state.order.indexOf(i);
   if (at >= 0) state.page = Math.floor(at / ROWS);
   showRows();
+  bringIntoView($("fit-table").querySelector(".chosen"));
   const group = fits.groups[fits.group[i]];
   $("fit-title").textContent = fits.name[i] + (group === "categories" ? "" : ` (${group.replaceAll("_", " ")})`);
   const line = [`${short(fits.events[i])} events`];
@@ -371,7 +382,8 @@ if (fits.name.length) {
   $("fit-on").addEventListener("click", () => step(1));
   $("fit-log").addEventListener("change", () => show(state.chosen));
   addEventListener("keydown", (e) => {
-    if (e.altKey || e.ctrlKey || e.metaKey || e.target.matches("input[type=search], select")) return;
+    const typing = e.target instanceof Element && e.target.matches("input[type=search], select");
+    if (e.altKey || e.ctrlKey || e.metaKey || typing) return;
     if (e.key === "ArrowLeft" || e.key === "ArrowRight") {
       e.preventDefault();
       step(e.key === "ArrowLeft" ? -1 : 1);
