@@ -20,6 +20,7 @@ class Limits:
     """Thresholds of the gates."""
 
     min_events: float
+    relative_error: float
     chi2_probability: float
     neighbours: float
     neighbour_spread: float
@@ -58,6 +59,11 @@ def own_status(candidate: Candidate, limits: Limits) -> tuple[Status, str]:
         return Status.NOT_POSITIVE_DEFINITE, f"category {c.name}: no finite value with an error"
     if c.at_limit:
         return Status.AT_LIMIT, f"category {c.name}: a parameter is at its limit"
+    if c.error > limits.relative_error * abs(c.value):
+        return Status.TOO_FEW_EVENTS, (
+            f"category {c.name}: {c.n_events:.0f} events give an uncertainty of"
+            f" {100 * c.error / abs(c.value):.0f} %, at most {100 * limits.relative_error:.0f} %"
+        )
     p = probability(c.chi2, c.ndf)
     if p < limits.chi2_probability:
         return Status.BAD_CHI2, (

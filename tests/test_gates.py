@@ -11,7 +11,7 @@ from calib.calibrations.mass_resolution.settings import Settings
 from calib.gates import Candidate, Limits, judge
 from calib.results import Status
 
-LIMITS = Limits(1000, 1e-6, 5.0, 0.02, (0.5, 2.0))
+LIMITS = Limits(1000, 0.15, 1e-6, 5.0, 0.02, (0.5, 2.0))
 
 
 def candidate(**changes):
@@ -60,6 +60,7 @@ def test_a_sigma_at_its_limit_is_stopped_before_its_value_is_looked_at():
     [
         ({}, Status.OK),
         ({"n_events": 999.0}, Status.TOO_FEW_EVENTS),
+        ({"error": 0.2}, Status.TOO_FEW_EVENTS),
         ({"fit": Status.FIT_FAILED}, Status.FIT_FAILED),
         ({"fit": Status.NOT_POSITIVE_DEFINITE}, Status.NOT_POSITIVE_DEFINITE),
         ({"fit": Status.NO_TEMPLATE, "value": np.nan}, Status.NO_TEMPLATE),

@@ -352,7 +352,18 @@ def _checks(table: pd.DataFrame, settings: Settings) -> list[Check]:
     n = int(tested.sum())
     probability = 1 - (1 - 2 * norm.sf(abs(pulls[worst]))) ** n
     at = table.iloc[worst]
+    bins = (table["kind"] == "resolution").to_numpy()
+    events = table["n_events"].to_numpy(dtype=float)
+    coverage = float(events[bins & tested].sum() / max(events[bins].sum(), 1.0))
     return [
+        Check(
+            "closure_coverage",
+            coverage,
+            settings.closure.coverage,
+            coverage >= settings.closure.coverage,
+            f"share of the events in the {int((bins & tested).sum())} bins of resolution, of"
+            f" {int(bins.sum())} in both halves, with at least {settings.closure.min_events}",
+        ),
         Check(
             "closure",
             float(probability),
@@ -360,7 +371,7 @@ def _checks(table: pd.DataFrame, settings: Settings) -> list[Check]:
             bool(probability >= least),
             f"probability of the worst of {n} pulls: {pulls[worst]:+.2f} in {at['kind']}"
             f" {at['bin']}, half {at['half']}",
-        )
+        ),
     ]
 
 

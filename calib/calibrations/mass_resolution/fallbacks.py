@@ -107,6 +107,7 @@ def limits_of(settings: Settings, share: float = 1.0) -> Limits:
     gates = settings.gates
     return Limits(
         gates.min_events * share,
+        gates.relative_error / share**0.5,
         gates.chi2_probability,
         gates.neighbours,
         gates.neighbour_spread,

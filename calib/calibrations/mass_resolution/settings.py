@@ -33,6 +33,9 @@ class Gates(Strict):
     """What a category must pass before its own value is published."""
 
     min_events: int = Field(default=1000, ge=1, description="effective ones, with weights")
+    relative_error: float = Field(
+        default=0.15, description="largest of a factor; fits less certain than that are skewed"
+    )
     chi2_probability: float = Field(default=1e-6, description="least")
     neighbours: float = Field(
         default=5.0, description="most standard deviations from the same rings at other pt"
@@ -63,7 +66,10 @@ class ClosureSettings(Strict):
         2.5,
         3.5,
     )
-    min_events: int = Field(default=1000, ge=1, description="below: too_few_events")
+    min_events: int = Field(default=500, ge=1, description="below: too_few_events")
+    coverage: float = Field(
+        default=0.5, description="least share of the events in bins that can be tested"
+    )
     tolerance: float = Field(
         default=0.02,
         description="relative; half of the central 68 % of a mixture is not its median",
