@@ -69,7 +69,7 @@ def _factors(reduction: Reduction, settings: Settings, categories: Categories) -
         " m - m_gen at the fit) over the median of the predicted resolution; multiply a"
         " predicted mass resolution by it."
     )
-    if model != "breit_wigner":
+    if model != "breit_wigner" and np.any(rings != 1.0):
         values = ", ".join(f"{value:.3f}" for value in rings)
         text += f" Factors of the muons per ring ({names}), shared by all categories: {values}."
     counts = table["status"].value_counts()

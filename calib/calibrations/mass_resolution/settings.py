@@ -97,7 +97,9 @@ class Settings(Strict):
     copies: int = Field(default=8, ge=1, le=1000, description="embedded copies of an event")
     fsr: bool = Field(default=True, description="embedded muons radiate")
     predicted_resolution: tuple[PredictedResolution, ...] | None = Field(
-        default=None, description="instead of the events' ptErr: a and c per range of |eta|"
+        default=None,
+        description="instead of the events' ptErr, sigma_k/k = a (+) c pt per range of |eta|:"
+        " [{abs_eta: [0.0, 0.9], a: 0.008, c: 1.0e-4}, ...]",
     )
     fit: FitSettings = FitSettings()
     gates: Gates = Gates()

@@ -18,7 +18,7 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
     """Return half of the central 68.27 % of m - m_gen over the median prediction, by category.
 
     Over the pairs in the window that pass the default cuts; categories with fewer than 100
-    generated pairs are left out.
+    generated pairs are left out. None where there is no such category.
     """
     if pairs.gen_mass is None or pairs.leading.pt_err is None:
         return None
@@ -48,4 +48,6 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
             continue
         low, high = np.quantile(residual, [(1 - 0.6827) / 2, (1 + 0.6827) / 2])
         found[name] = float((high - low) / 2 / np.median(predicted[rows]))
+    if not found:
+        return None
     return {"table": "factors", "key": "category", "value": "factor", "truth": found}
