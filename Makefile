@@ -1,0 +1,41 @@
+# make demo   the whole chain on simulated events, in an environment of its own
+# make test   style, types and tests, as CI runs them
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+# processes of pytest; a test may start two Dask workers of its own
+WORKERS ?= 2
+
+.PHONY: help demo test clean
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+demo: $(INSTALLED)
+	$(VENV)/bin/calib demo
+
+test: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope
+
+clean:
+	rm -rf $(VENV) build *.egg-info
+
+# The first Python that runs, is new enough and can make environments. It is asked, since a name
+# on the path may be a stub of a version manager. PYTHON=... on the command line overrides.
+$(INSTALLED): pyproject.toml constraints.txt
+	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+	    >/dev/null 2>&1; then found=$$python; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	  echo "dimucal needs Python 3.11 or newer with its venv module; found:" \
+	    "$$(python3 --version 2>&1 || true). Install one (Debian: python3 python3-venv)," \
+	    "or name it: make PYTHON=/path/to/python3" >&2; \
+	  exit 1; \
+	fi; \
+	echo "installing into $(VENV), with $$($$found --version); this is done once"; \
+	$$found -m venv --clear $(VENV)
+	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints.txt -e '.[test]'
+	@touch $@
