@@ -75,7 +75,7 @@ def prepare(config_path: Path, out: Path) -> Work:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file, expected a directory; choose another --out")
     if directory.exists:
-        _require_same(config, load(directory / "config.yaml"), config_path, out)
+        _require_same(config, complete(directory / "config.yaml")[0], config_path, out)
     elif out.is_dir() and any(p.name != ".calib" for p in out.iterdir()):
         raise InputError(
             f"{out}: has files in it but no config.yaml, so it is not the directory of a run;"
@@ -88,7 +88,7 @@ def adopt(work: Work) -> None:
     """Write the configuration into the directory (its lock held)."""
     path = work.directory / "config.yaml"
     if path.is_file():
-        _require_same(work.config, load(path), path, work.directory.path)
+        _require_same(work.config, complete(path)[0], path, work.directory.path)
     text = dump(work.config)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)

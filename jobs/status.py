@@ -35,6 +35,7 @@ def state(path: Path) -> dict[str, Any]:
         "in_use": directory.holder(),
         "steps": {name: "done" if mark else "not done" for name, mark in marks.items()},
         "finished": finished,
+        "current": finished and steps.is_current(work),
         "chunks_done": len(list((path / "histograms").glob("*/chunks/*.npz"))),
         "edits": directory.edits(),
         "samples": {n: s["totals"] for n, s in accounting.get("samples", {}).items()},
@@ -65,5 +66,10 @@ def lines(found: dict[str, Any]) -> list[str]:
     out.append(verdict_line(found["verdict"]) if found["verdict"] else "verdict: none yet")
     if not found["finished"]:
         out.append(f"not finished: [bold]calib run {found['directory']}[/bold] goes on")
+    elif not found["current"]:
+        out.append(
+            "edits or code have changed since:"
+            f" [bold]calib run {found['directory']}[/bold] does what that asks for"
+        )
     out.append(f"report: {found['report'] or 'not written yet'}")
     return out

@@ -61,7 +61,7 @@ def run(work: Work, progress: Progress = silent, earlier: Path | None = None) ->
             collection.collect(work, inspection, walk, workers, progress)
 
         walk_over(Pass())
-        if is_finished(work):
+        if is_current(work):
             return written_verdict(work)
         reduced = _iterate(work, walk_over, progress)
         write_reduction(work, reduced)
@@ -86,10 +86,15 @@ def _iterate(work: Work, walk_over: Callable[[Pass], None], progress: Progress) 
 
 
 def is_finished(work: Work) -> bool:
-    """Return whether the files in the directory are those of the sums, edits and code there."""
+    """Return whether all files of a run are there."""
     names = ("fits.csv", "payload.json", "verdict.json", "provenance.json", "report.html")
     there = all((work.directory / name).is_file() for name in names)
-    return there and work.directory.marker("report").get("whole") == _whole_key(work)
+    return there and bool(work.directory.marker("report").get("whole"))
+
+
+def is_current(work: Work) -> bool:
+    """Return whether the files are those of the sums, the edits and the code of now."""
+    return is_finished(work) and work.directory.marker("report")["whole"] == _whole_key(work)
 
 
 def _whole_key(work: Work) -> str:

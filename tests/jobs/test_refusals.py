@@ -74,6 +74,16 @@ def test_directory_of_another_configuration(write: Any, tmp_path: Path) -> None:
     assert run("run", same, "--out", out).exit_code == 0
 
 
+def test_directory_of_an_earlier_version_gets_new_defaults(write: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run("collect", write(), "--out", out)
+    stored = yaml.safe_load((out / "config.yaml").read_text())
+    del stored["settings"]["passes"]
+    (out / "config.yaml").write_text(yaml.safe_dump(stored))
+    assert run("run", write(), "--out", out).exit_code == 0
+    assert yaml.safe_load((out / "config.yaml").read_text())["settings"]["passes"] == 1
+
+
 def test_directory_that_is_none(write: Any, tmp_path: Path) -> None:
     folder = tmp_path / "full"
     folder.mkdir()
