@@ -24,13 +24,13 @@ clean:
 # The first Python that runs, is new enough and can make environments. It is asked, since a name
 # on the path may be a stub of a version manager. PYTHON=... on the command line overrides.
 $(INSTALLED): pyproject.toml constraints.txt
-	@for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	@found=; for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
 	  if $$python -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
 	    >/dev/null 2>&1; then found=$$python; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
 	  echo "dimucal needs Python 3.11 or newer with its venv module; found:" \
-	    "$$(python3 --version 2>&1 || true). Install one (Debian: python3 python3-venv)," \
+	    "$$(python3 --version 2>/dev/null || echo none). Install one (Debian: python3 python3-venv)," \
 	    "or name it: make PYTHON=/path/to/python3" >&2; \
 	  exit 1; \
 	fi; \

@@ -26,7 +26,7 @@ from markupsafe import Markup
 
 from calib import plots
 from calib.config import Config, dump
-from calib.results import Closure, Curve, Reduction, Section
+from calib.results import Check, Closure, Curve, Reduction, Section
 from jobs import report_fits
 from jobs.directory import whole, write_text
 from jobs.report_tables import MISSING, Table, as_float, number, table, words
@@ -213,7 +213,7 @@ def _closure_part(closure: Closure | None, drawn: set[str], keep: Path) -> Part:
     title, anchor = "Closure", "closure"
     if closure is None:
         return Part(title, anchor, ("No closure test has been made.",), (), ())
-    sentences = tuple(_capital(c.text) for c in closure.checks if c.text)
+    sentences = tuple(_sentence(c) for c in closure.checks)
     if not len(closure.table):
         return Part(title, anchor, sentences, (), ())
     tested = np.isfinite(pd.to_numeric(closure.table["pull"], errors="coerce")).any()
@@ -221,9 +221,12 @@ def _closure_part(closure: Closure | None, drawn: set[str], keep: Path) -> Part:
     return Part(title, anchor, sentences, (table("closure", closure.table, drawn),), pictures)
 
 
-def _capital(text: str) -> str:
-    text = text[:1].upper() + text[1:]
-    return text if text.endswith((".", "!", "?")) else text + "."
+def _sentence(check: Check) -> str:
+    numbers = ""
+    if np.isfinite(check.value):
+        numbers = f" {number(check.value)} (threshold {number(check.threshold)})"
+    text = f"{words(check.name)}{numbers}: {check.text or ('passed' if check.passed else 'failed')}"
+    return text[:1].upper() + text[1:] + "."
 
 
 # accounting and provenance -----------------------------------------------------------------------
