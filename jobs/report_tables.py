@@ -135,7 +135,7 @@ def _empty_texts(frame: pd.DataFrame) -> list[str]:
         for c in frame.columns
         if not pd.api.types.is_numeric_dtype(frame[c])
         and len(frame)
-        and all(v is None or v == "" or v != v for v in frame[c])
+        and all(_is_missing(v) or v == "" for v in frame[c])
     ]
 
 
@@ -151,8 +151,10 @@ def _cell(name: str, record: Mapping[Any, Any], error: str | None, fits: Collect
         link = next((f"#fit={quote(n)}" for n in (half, text) if n in fits), "")
         return Cell(text, text, "text" if len(text) <= LONG else "long", link)
     sort = as_float(value)
-    if value is None or math.isnan(sort):
-        return Cell(MISSING if sort != sort else str(value), "", "number")
+    if _is_missing(value):
+        return Cell(MISSING, "", "number")
+    if math.isnan(sort):
+        return Cell(str(value), str(value))
     if name == "chi2" and "ndf" in record:
         ndf = as_float(record["ndf"])
         return Cell(f"{sort:.1f} / {number(ndf)}", sort / ndf if ndf > 0 else "", "number")
@@ -163,6 +165,10 @@ def _cell(name: str, record: Mapping[Any, Any], error: str | None, fits: Collect
     if error is not None:
         return Cell(with_error(value, record[error]), sort, "number")
     return Cell(number(value), sort, "number")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and math.isnan(value))
 
 
 def status_kind(status: str) -> str:

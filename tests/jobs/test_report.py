@@ -235,6 +235,13 @@ def test_a_table_joins_errors_and_links_fits():
     assert (status.text, status.kind) == ("merged", "status fallback")
 
 
+def test_a_table_shows_what_is_no_number_as_text_and_what_is_missing_as_a_dash():
+    frame = pd.DataFrame({"range": [(82, 98), None], "name": ["a", pd.NA], "pull": [1.234, np.nan]})
+    rows = table("edits", frame).rows
+    assert [c.text for c in rows[0]] == ["(82, 98)", "a", "+1.23"]
+    assert [c.text for c in rows[1]] == ["–", "–", "–"]
+
+
 def test_the_flow_of_events_ends_at_the_selected_ones():
     flow = stages({"events": 100, "read": 90, "selected": 50, "rejected": {"pt": 40}})
     assert [(s.title, s.removed, s.left) for s in flow] == [
