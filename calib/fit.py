@@ -9,11 +9,13 @@ C. Langenbruch, Eur. Phys. J. C 82 (2022) 393).
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+import numba
 import numpy as np
 from iminuit import Minuit
 
@@ -128,18 +130,15 @@ def _one(
     scale = total / max(float(data.variance.sum()), TINY)  # 1 for unweighted events
     counts = np.maximum(data.counts, 0.0) * scale
     n = counts.sum()
-    filled = counts > 0
-    log_counts = np.log(np.where(filled, counts, 1.0))
 
     def nll(*parameters: float) -> float:
-        expected = np.maximum(model(*parameters), TINY) * n
-        terms = expected - counts - counts * (np.log(expected) - log_counts)
-        return float(terms.sum()) + penalty(*parameters)
+        return float(_deviance(model(*parameters), counts, n)) + penalty(*parameters)
 
     penalty = getattr(model, "penalty", _no_penalty)
     minuit = Minuit(nll, *start, name=list(model.names))
     minuit.errordef = Minuit.LIKELIHOOD
     minuit.strategy = 1
+    minuit.tol = 0.01
     for name, limit in zip(model.names, model.limits, strict=True):
         minuit.limits[name] = limit
         if name in fixed:
@@ -153,6 +152,18 @@ def _one(
             minuit.hesse()
     values = np.array(minuit.values, dtype=float)
     return _result(data, model, minuit, values, fixed, step, scale)
+
+
+@numba.njit(cache=True, nogil=True)
+def _deviance(fractions, counts, n):  # type: ignore[no-untyped-def]
+    """Return half the Poisson deviance: the NLL with that of the saturated model subtracted."""
+    total = 0.0
+    for i in range(len(counts)):
+        expected = max(fractions[i], 1e-12) * n
+        total += expected - counts[i]
+        if counts[i] > 0.0:
+            total -= counts[i] * math.log(expected / counts[i])
+    return total
 
 
 def _no_penalty(*parameters: float) -> float:

@@ -3,11 +3,15 @@
 For combinatorial background in a narrow window. Not for a background with a turn-on: `cmsshape`.
 """
 
+import math
+
+import numba
 import numpy as np
 
 from calib.arrays import Array
 
 
+@numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def cdf(x: Array, slope: float, low: float, high: float) -> Array:
     """Return the integral from low to x of the density normalised in [low, high].
 
@@ -22,8 +26,8 @@ def cdf(x: Array, slope: float, low: float, high: float) -> Array:
     """
     t = (x - low) / (high - low)
     if abs(slope) < 1e-8:
-        return np.asarray(t * (1 - 0.5 * slope * (t - 1)))
-    return np.asarray(np.expm1(-slope * t) / np.expm1(-slope))
+        return t * (1 - 0.5 * slope * (t - 1))
+    return np.expm1(-slope * t) / math.expm1(-slope)
 
 
 def start() -> tuple[float]:

@@ -1,15 +1,15 @@
 """A peak given as histograms at some resolution factors: interpolated, moved, with background.
 
-The cumulative histogram is interpolated by cubic splines in the logarithm of the factor and in
-the mass, so that the model is smooth in all its parameters and is integrated over the bins.
+The cumulative histogram is a polynomial in the logarithm of the factor and is interpolated in the
+mass, so that the model is smooth in all its parameters and is integrated over the bins.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numba
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from calib.arrays import Array
 from calib.models import exponential
@@ -23,6 +23,42 @@ def half_width(histogram: Array, edges: Array, share: float = 0.6827) -> float:
     cumulative = np.maximum.accumulate(cumulative / cumulative[-1])
     low, high = np.interp([(1 - share) / 2, (1 + share) / 2], cumulative, edges)
     return float(high - low) / 2
+
+
+DEGREE = 8
+"""Of the polynomial in the logarithm of the factor."""
+
+
+@numba.njit(cache=True, nogil=True)
+def _content(coefficients, x, edges, low, step):  # type: ignore[no-untyped-def]
+    """Return the fraction per bin of a template at x, with its edges moved.
+
+    The cumulative histogram at x is a polynomial (Horner); between its edges it is the
+    Lagrange polynomial through four of them.
+    """
+    degree, n = coefficients.shape
+    cumulative = coefficients[0].copy()
+    for p in range(1, degree):
+        for j in range(n):
+            cumulative[j] = cumulative[j] * x + coefficients[p, j]
+    out = np.empty(len(edges) - 1)
+    before = 0.0
+    total = 0.0
+    for j in range(len(edges)):
+        at = (edges[j] - low) / step
+        i = min(max(int(at), 1), n - 3)
+        t = at - i
+        value = (
+            -t * (t - 1) * (t - 2) / 6 * cumulative[i - 1]
+            + (t + 1) * (t - 1) * (t - 2) / 2 * cumulative[i]
+            - (t + 1) * t * (t - 2) / 2 * cumulative[i + 1]
+            + (t + 1) * t * (t - 1) / 6 * cumulative[i + 2]
+        )
+        if j > 0:
+            out[j - 1] = value - before
+            total += value - before
+        before = value
+    return out / total
 
 
 class TemplatePeak:
@@ -48,7 +84,9 @@ class TemplatePeak:
         cumulative = np.concatenate(
             [np.zeros((len(shifts), 1)), np.cumsum(histograms, axis=1)], axis=1
         )
-        self._cumulative = CubicSpline(shifts, cumulative, axis=0)
+        self._reach = float(np.abs(shifts).max())
+        powers = np.vander(shifts / self._reach, DEGREE + 1)
+        self._coefficients = np.linalg.pinv(powers) @ cumulative
         self._low = float(template_edges[0])
         self._step = float(template_edges[1] - template_edges[0])
         self._n = len(template_edges)
@@ -64,19 +102,8 @@ class TemplatePeak:
 
     def signal(self, factor: float, mu: float) -> Array:
         """Return the signal's fraction per bin, normalised in the window."""
-        values = self._cumulative(np.log(factor))
-        at = (self._edges / mu - self._low) / self._step
-        i = np.clip(at.astype(np.int64), 1, self._n - 3)
-        t = at - i
-        # Lagrange through four edges of the template
-        inside = (
-            -t * (t - 1) * (t - 2) / 6 * values[i - 1]
-            + (t + 1) * (t - 1) * (t - 2) / 2 * values[i]
-            - (t + 1) * t * (t - 2) / 2 * values[i + 1]
-            + (t + 1) * t * (t - 1) / 6 * values[i + 2]
-        )
-        content = np.diff(inside)
-        return np.asarray(content / content.sum())
+        x, edges = np.log(factor) / self._reach, self._edges / mu
+        return np.asarray(_content(self._coefficients, x, edges, self._low, self._step))
 
     def background(self, slope: float) -> Array:
         """Return the background's fraction per bin, normalised in the window."""
