@@ -98,8 +98,7 @@ class Settings(Strict):
     fsr: bool = Field(default=True, description="embedded muons radiate")
     predicted_resolution: tuple[PredictedResolution, ...] | None = Field(
         default=None,
-        description="instead of the events' ptErr, sigma_k/k = a (+) c pt per range of |eta|:"
-        " [{abs_eta: [0.0, 0.9], a: 0.008, c: 1.0e-4}, ...]",
+        description="instead of ptErr: [{abs_eta: [0.0, 0.9], a: 0.008, c: 1.0e-4}, ...]",
     )
     fit: FitSettings = FitSettings()
     gates: Gates = Gates()
