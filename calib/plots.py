@@ -207,7 +207,7 @@ def _value_and_error(value: float, error: float) -> str:
     if not np.isfinite(value):
         return "–"
     if not (np.isfinite(error) and error > 0):
-        return f"{value:.4g}"
+        return f"{value:.3g}"
     digits = min(max(1 - int(np.floor(np.log10(error))), 0), 6)
     return f"{value:.{digits}f}\n± {error:.{digits}f}"
 
@@ -432,7 +432,9 @@ def comparison(
         lower.set_xlim(-0.6, max(len(names) - 0.4, 0.6))
         lower.set_xticks(x, list(names), rotation=90 if len(names) > 12 else 0)
         upper.set_ylabel(_with_unit(label, unit))
-        upper.legend(ncols=2)
+        low, high = upper.get_ylim()
+        upper.set_ylim(low, high + 0.15 * (high - low))  # room for the legend
+        upper.legend(ncols=2, loc="upper right")
         lower.set_ylabel("move / error")
         lower.set_xlabel("category")
         for axes in (upper, lower):
