@@ -469,6 +469,6 @@ def fit_figure(curve: Curve) -> Figure:
         highest = max(3.5, float(np.max(np.abs(pulls[shown]), initial=0.0)))
         lower.set_ylim(-1.1 * highest, 1.1 * highest)
         lower.set_ylabel("pull")
-        lower.set_xlabel(_with_unit("mass" if curve.unit == "GeV" else "observable", curve.unit))
+        lower.set_xlabel(_with_unit(curve.observable, curve.unit))
         lower.set_xlim(edges[0], edges[-1])
         return _drawn(figure)

@@ -62,7 +62,7 @@ class Curve:
     ``counts, model, background`` are per bin of ``edges``; ``variance`` is that of the counts
     (sum of squared weights). ``group`` sets apart fits of another kind (``categories``,
     ``merged``, ``closure``, or the name of a line-shape model); ``text`` is a line under the
-    picture.
+    picture; ``observable`` with ``unit`` names the axis.
     """
 
     name: str
@@ -74,6 +74,7 @@ class Curve:
     group: str = "categories"
     unit: str = "GeV"
     text: str = ""
+    observable: str = "mass"
 
 
 @dataclass(frozen=True)

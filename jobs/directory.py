@@ -69,7 +69,7 @@ def plain(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def write_curves(path: Path, curves: tuple[Curve, ...]) -> None:
-    """Write the pictures of all fits: ``names, groups, units, texts, n_bins``, then flat arrays.
+    """Write the pictures of all fits: a few arrays with one entry a fit, then flat arrays.
 
     ``edges`` holds n_bins + 1 numbers a curve, the others n_bins, in the order of the names.
     """
@@ -78,6 +78,7 @@ def write_curves(path: Path, curves: tuple[Curve, ...]) -> None:
         "names": np.array([c.name for c in curves], dtype=np.str_),
         "groups": np.array([c.group for c in curves], dtype=np.str_),
         "units": np.array([c.unit for c in curves], dtype=np.str_),
+        "observables": np.array([c.observable for c in curves], dtype=np.str_),
         "texts": np.array([c.text for c in curves], dtype=np.str_),
         "n_bins": np.array([len(c.counts) for c in curves], dtype=np.int64),
     }

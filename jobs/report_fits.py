@@ -128,7 +128,7 @@ def pack(curves: Sequence[Curve]) -> dict[str, Any]:
     """Return the pictures as plain values: what `unpack` and report.js read."""
     axes: dict[bytes, int] = {}
     edges: list[list[float]] = []
-    units: list[str] = []
+    units: list[tuple[str, str]] = []
     out: dict[str, Any] = {"axis": [], "unit": [], "steps": [], "weighted": []}
     numbers: list[AnyArray] = []
     for curve in curves:
@@ -136,11 +136,11 @@ def pack(curves: Sequence[Curve]) -> dict[str, Any]:
         if key not in axes:
             axes[key] = len(edges)
             edges.append([float(f"{x:.9g}") for x in curve.edges])
-        if curve.unit not in units:
-            units.append(curve.unit)
+        if (curve.observable, curve.unit) not in units:
+            units.append((curve.observable, curve.unit))
         steps, parts = _whole_numbers(curve)
         out["axis"].append(axes[key])
-        out["unit"].append(units.index(curve.unit))
+        out["unit"].append(units.index((curve.observable, curve.unit)))
         out["steps"].append(steps)
         out["weighted"].append(int(len(parts) > 3))
         numbers.append(_zigzag(np.concatenate(parts)))

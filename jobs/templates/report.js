@@ -84,7 +84,7 @@ async function pictureOf(p) {
   const variance = fits.weighted[p]
     ? Array.from(row(3), (v) => v ? least * Math.exp((v - 1) * 0.02) : 0) : counts;
   return {
-    edges: fits.edges[fits.axis[p]], unit: fits.units[fits.unit[p]],
+    edges: fits.edges[fits.axis[p]], observable: fits.units[fits.unit[p]][0], unit: fits.units[fits.unit[p]][1],
     counts, variance, model, background: twiceSummed(row(1), step),
   };
 }
@@ -184,7 +184,7 @@ function draw(place, p, log) {
   }
   const unit = p.unit ? ` [${p.unit}]` : "";
   add(svg, "text", { x: right, y: bottom + 40, "text-anchor": "end" },
-    (p.unit === "GeV" ? "mass" : "observable") + unit);
+    p.observable + unit);
   const label = (y, text, anchor) => add(svg, "text", {
     transform: `translate(16 ${y}) rotate(-90)`, "text-anchor": anchor }, text);
   label(top, `events / ${short((high - low) / n, 3)} ${p.unit}`, "end");
