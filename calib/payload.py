@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,7 +66,7 @@ class Payload:
 
 
 def load_payload(path: str | Path) -> Payload:
-    """Return the payload in a file.
+    """Return the payload in a file, ready to be used from arrays.
 
     Raises
     ------
@@ -73,29 +74,46 @@ def load_payload(path: str | Path) -> Payload:
         If the file cannot be read, is no correctionlib schema 2 document, or comes from no
         calibration known here.
     """
-    where = Path(path)
-    try:
-        if where.stat().st_size > MAX_BYTES:
-            raise InputError(f"{where}: larger than {MAX_BYTES} bytes; expected a payload")
-        document = json.loads(where.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{where}: there is no such file; `calib run` writes one") from None
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise InputError(f"{where}: not a readable JSON document ({error})") from None
-    _validate(document, where)
+    document = read(Path(path))
     of_payload(document)
-    return Payload(document, str(where))
+    return Payload(document, str(path))
 
 
-def _validate(document: Any, where: Path) -> None:
-    from correctionlib.schemav2 import CorrectionSet
-    from pydantic import ValidationError
+def read(path: Path) -> dict[str, Any]:
+    """Return the document in a payload file (``.json``, or ``.json.gz``), validated.
 
+    Raises
+    ------
+    InputError
+        If it is not a correctionlib payload of schema 2, or larger than 256 MB.
+    """
     try:
-        CorrectionSet.model_validate(document)
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+        if len(raw) > MAX_BYTES:
+            raise InputError(f"{path}: larger than {MAX_BYTES} bytes; expected a payload")
+        text = raw.decode("utf-8")
+        document: dict[str, Any] = json.loads(text)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; give a payload.json") from None
+    except (OSError, ValueError, EOFError) as error:
         raise InputError(
-            f"{where}: not a correctionlib schema 2 document (key {key!r}: {first['msg']})"
+            f"{path}: not readable JSON ({error}); expected a correctionlib payload"
         ) from None
+    try:
+        validate(document, text)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"{path}: not a correctionlib payload of schema 2 ({reason}); give a payload.json"
+        ) from None
+    return document
+
+
+def validate(document: Mapping[str, Any], text: str) -> None:
+    """Raise where correctionlib's schema or its reader does not accept a payload."""
+    import correctionlib
+    from correctionlib.schemav2 import CorrectionSet
+
+    CorrectionSet.model_validate(document)
+    correctionlib.CorrectionSet.from_string(text)

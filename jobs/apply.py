@@ -25,7 +25,7 @@ from calib.arrays import AnyArray, BoolArray, IntArray
 from calib.calibrations.base import Calibration, Needs
 from calib.config import Sample
 from calib.errors import InputError
-from jobs import payloads
+from calib.payload import read as read_payload
 from jobs.collection import Progress
 from jobs.directory import whole
 from processors import pairing, reader
@@ -71,7 +71,7 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
     InputError
         If the payload or the events cannot be used, or OUT exists.
     """
-    document = payloads.read(payload)
+    document = read_payload(payload)
     kind = calibrations.of_payload(document)
     suffix = path.suffix.lower()
     if suffix not in (".root", ".parquet"):

@@ -19,6 +19,7 @@ import pandas as pd
 from calib import histograms
 from calib.calibrations.base import Calibration
 from calib.errors import CalibError, InputError
+from calib.payload import read as read_payload
 from calib.provenance import digest
 from calib.results import Check, Closure, Pass, Reduction
 from calib.verdict import verdict
@@ -294,7 +295,7 @@ def finish(
 
 def write_verdict(work: Work, reduced: Reduced, tested: Closure) -> dict[str, Any]:
     """Write every check of the reduction, the payload, the closure and the accounting."""
-    document = payloads.read(work.directory / "payload.json")
+    document = read_payload(work.directory / "payload.json")
     checks = [
         *reduced.reduction.checks,
         *work.calibration.check_payload(document, reduced.reduction),
@@ -361,7 +362,7 @@ def _json(path: Path) -> dict[str, Any]:
 def compare_with(work: Work, earlier: Path | None) -> None:
     """Keep an earlier payload, which the report compares with."""
     if earlier is not None:
-        document: Mapping[str, Any] = payloads.read(earlier)
+        document: Mapping[str, Any] = read_payload(earlier)
         write_json(work.directory.path / ".calib" / "earlier.json", dict(document))
 
 

@@ -33,10 +33,10 @@ def test_without_pt_err_it_says_what_is_missing(shared_data):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("{", "not a readable JSON"),
-        ("[]", "not a correctionlib schema 2"),
+        ("{", "not readable JSON"),
+        ("[]", "not a correctionlib payload"),
         (json.dumps({"schema_version": 2, "corrections": []}), "belong to no calibration"),
-        (json.dumps({"schema_version": 2, "corrections": [{"name": "x"}]}), "schema 2"),
+        (json.dumps({"schema_version": 2, "corrections": [{"name": "x"}]}), "of schema 2"),
     ],
 )
 def test_what_is_no_payload_is_refused(tmp_path, text, said):
