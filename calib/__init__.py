@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["load_payload"]
+__all__ = ["fit_categories", "load_payload"]
 
 
 def __getattr__(name: str) -> Any:
@@ -16,4 +16,8 @@ def __getattr__(name: str) -> Any:
         from calib.payload import load_payload
 
         return load_payload
+    if name == "fit_categories":
+        from calib.fit_all import fit_categories
+
+        return fit_categories
     raise AttributeError(f"module 'calib' has no attribute {name!r}")

@@ -1,0 +1,259 @@
+"""Fits of the kernel model to every category at once: thousands in a second.
+
+Use it for a mass peak whose generated shape is known per category (template (x) Gaussian relative
+in mass, with a smooth background) and for one category or 20 000. For any other model use
+`calib.fit`, one category at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from calib.arrays import AnyArray, Array, BoolArray
+from calib.errors import InputError
+from calib.kernel import ladder
+from calib.kernel.block import Block, Solution, empty, finished, put
+from calib.kernel.checks import Data, checked
+from calib.kernel.numpy_engine import Found
+from calib.kernel.numpy_engine import minimise as numpy_minimise
+from calib.kernel.problem import Problem, coefficients, problem
+from calib.kernel.result import CategoryFits
+from calib.results import Status
+
+log = logging.getLogger(__name__)
+
+Engine = Literal["auto", "numpy", "compiled", "minuit"]
+Background = Literal["exponential", "quadratic", "none"]
+ENGINES = ("auto", "numpy", "compiled", "minuit")
+BACKGROUNDS = ("exponential", "quadratic", "none")
+BLOCK = 500
+COARSE = 0.005
+"""Relative width down to which the first rung looks; narrower peaks need more frequencies."""
+SMALL = 200
+"""Categories below which compiled code is not worth loading."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The problem in two resolutions, and how to solve it."""
+
+    coarse: Problem
+    fine: Problem
+    minimise: Callable[..., Found] | None
+    start: Array
+    template_errors: bool
+    min_events: float
+
+
+def fit_categories(
+    counts: npt.ArrayLike,
+    edges: npt.ArrayLike,
+    templates: npt.ArrayLike,
+    template_mass: npt.ArrayLike,
+    *,
+    engine: Engine = "auto",
+    variance: npt.ArrayLike | None = None,
+    background: Background = "exponential",
+    template_variance: npt.ArrayLike | None = None,
+    template_errors: bool = True,
+    smeared: bool = False,
+    start: Sequence[float] = (1.0, 0.012, 0.08, 0.3),
+    sigma_range: tuple[float, float] | None = None,
+    mu_range: tuple[float, float] | None = None,
+    min_events: float = 10.0,
+) -> CategoryFits:
+    """Fit scale and resolution of every category.
+
+    Parameters
+    ----------
+    counts : array, shape (n, bins)
+        Events per bin, or sums of weights (then give ``variance``).
+    edges : array, shape (bins + 1,)
+        GeV, ascending, in bins of any width.
+    templates : array, shape (n, gen bins) or (gen bins,)
+        Generated events per bin of generated mass, on an axis wider than the window. Several
+        peaks (Upsilon 1S, 2S, 3S) share mu and sigma.
+    template_mass : array, shape (gen bins,) or (n, gen bins)
+        Mean generated mass of the entries of each bin, GeV. The centre is not the mean.
+    engine : {"auto", "numpy", "compiled", "minuit"}
+        ``auto`` chooses by the number of categories.
+    variance : array, shape (n, bins), optional
+        Sums of squared weights per bin of ``counts``.
+    background : {"exponential", "quadratic", "none"}
+        exp(-slope t), exp(-slope t - curvature t^2), or no background.
+    template_variance : array, shape (n, gen bins), optional
+        Sums of squared weights per gen bin; by default ``templates`` are counts.
+    template_errors : bool
+        Whether the statistics of the template are part of the covariance.
+    smeared : bool
+        Whether the template is smeared already; then sigma^2 may be negative.
+    start : sequence of four float
+        First start: mu, sigma, background, slope.
+    sigma_range, mu_range : (float, float), optional
+        Limits; by default from the width of the bins to 0.3 of the window (in log mass), and
+        5 %, at most a quarter of the window, about 1.
+    min_events : float
+        Effective events below which a category is not fitted (``too_few_events``).
+
+    Returns
+    -------
+    CategoryFits
+
+    Raises
+    ------
+    InputError
+        If the arrays do not fit together; the sentence has their names and numbers.
+    """
+    _choice("engine", engine, ENGINES)
+    _choice("background", background, BACKGROUNDS)
+    data = checked(counts, edges, templates, template_mass, variance, template_variance)
+    chosen = _engine(engine, len(data.counts))
+    if chosen == "minuit" and smeared:
+        raise InputError(
+            "engine: found minuit with smeared=True; a signed variance is not in the model with"
+            " error functions; use numpy or compiled"
+        )
+    plan = _plan(
+        data, chosen, background, smeared, start, sigma_range, mu_range, min_events, template_errors
+    )
+    solution = empty(len(data.counts), plan.fine.n_parameters)
+    for first in range(0, len(data.counts), BLOCK):
+        _fit_block(plan, data, np.arange(first, min(first + BLOCK, len(data.counts))), solution)
+    found = finished(plan.fine, data, solution, chosen)
+    log.debug("%d categories, %d ok, engine %s", len(found), found.ok.sum(), chosen)
+    return found
+
+
+def _choice(name: str, value: object, allowed: Sequence[str]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name}: found {value!r}, expected one of {', '.join(allowed)}")
+
+
+def _engine(engine: str, n: int) -> str:
+    if engine != "auto":
+        return engine
+    return "compiled" if n >= SMALL else "numpy"
+
+
+def _plan(
+    data: Data,
+    engine: str,
+    background: str,
+    smeared: bool,
+    start: Sequence[float],
+    sigma_range: tuple[float, float] | None,
+    mu_range: tuple[float, float] | None,
+    min_events: float,
+    template_errors: bool,
+) -> Plan:
+    window = float(np.log(data.edges[-1] / data.edges[0]))
+    narrowest = float(np.diff(np.log(data.edges)).min())
+    sigma_low, sigma_high = sigma_range or (
+        min(max(0.4 * narrowest, 2e-4), 0.1 * window),
+        min(0.1, 0.3 * window),
+    )
+    move = min(0.05, 0.25 * window)
+    mu_low, mu_high = mu_range or (float(np.exp(-move)), float(np.exp(move)))
+    if not 0 < sigma_low < sigma_high < 0.2:
+        raise InputError(
+            f"sigma_range: found ({sigma_low:g}, {sigma_high:g}); expected two relative widths,"
+            " ascending, between 0 and 0.2"
+        )
+    if not 0.5 < mu_low < 1 < mu_high < 2:
+        raise InputError(
+            f"mu_range: found ({mu_low:g}, {mu_high:g}); expected limits below and above 1,"
+            " within (0.5, 2)"
+        )
+    if len(start) < 4:
+        raise InputError(
+            f"start: found {len(start)} numbers; expected mu, sigma, background, slope"
+        )
+    used = (data.templates != 0).any(0) if data.mass.ndim == 1 else data.templates != 0
+    masses = data.mass[used] if used.any() else data.edges[[0, -1]]
+    span = (float(masses.min()), float(masses.max()))
+    shapes = [
+        problem(data.edges, span, (low, sigma_high), background, smeared, (mu_low, mu_high))
+        for low in (max(sigma_low, min(COARSE, 0.5 * sigma_high)), sigma_low)
+    ]
+    coarse, fine = shapes
+    theta = np.zeros(fine.n_parameters)
+    theta[:4] = np.log(start[0]), start[1] ** 2, start[2], start[3]
+    if smeared:
+        theta[1], fine = 0.0, coarse
+    if not fine.n_background:
+        theta[2:] = 0.0
+    p = fine.n_parameters
+    theta = np.clip(theta, coarse.low[:p], coarse.high[:p])
+    return Plan(coarse, fine, _minimiser(engine), theta, template_errors, min_events)
+
+
+def _minimiser(engine: str) -> Callable[..., Found] | None:
+    if engine == "minuit":
+        return None
+    return numpy_minimise
+
+
+def _fit_block(plan: Plan, data: Data, rows: AnyArray, solution: Solution) -> None:
+    """Fit some categories and put what was found into the solution."""
+    counts, templates = data.counts[rows], data.templates[rows]
+    variance = counts if data.variance is None else data.variance[rows]
+    spread = variance.sum(1)
+    scale = counts.sum(1) / np.where(spread > 0, spread, 1.0)
+    events = counts.sum(1) * scale
+    content = templates.sum(1)
+    few = (counts.sum(1) <= 0) | (events < plan.min_events)
+    void = (content <= 0) | ~_in_reach(plan.fine, data, rows)
+    solution.status[rows[few]] = Status.TOO_FEW_EVENTS.value
+    solution.status[rows[void]] = Status.NO_TEMPLATE.value
+    good = ~few & ~void
+    if not good.any():
+        return
+    rows = rows[good]
+    block = Block(
+        rows,
+        counts[good] * scale[good, None],
+        None if data.variance is None else variance[good],
+        scale[good],
+        templates[good],
+        None if data.template_variance is None else data.template_variance[rows],
+        data.mass if data.mass.ndim == 1 else data.mass[rows],
+    )
+    fixed = np.zeros(plan.fine.n_parameters, dtype=bool)
+    fixed[2 + plan.fine.n_background :] = True
+    if plan.minimise is None:
+        left = np.arange(len(rows))
+        ladder.by_minuit(plan.fine, block, left, plan.start, fixed, solution, plan.template_errors)
+        return
+    g = _bandwidth(plan, block, coefficients(plan.coarse, block.templates, block.mass))
+    begin = np.tile(plan.start, (len(rows), 1))
+    found = plan.minimise(plan.coarse, block.counts, block.saturated, g, begin, fixed)
+    put(plan.coarse, block, np.arange(len(rows)), g, found, "first", solution, plan.template_errors)
+    ladder.climb(
+        plan.coarse, plan.fine, block, g, plan.start, fixed, plan.minimise, solution,
+        plan.template_errors,
+    )  # fmt: skip
+
+
+def _in_reach(shared: Problem, data: Data, rows: AnyArray) -> BoolArray:
+    """Return which templates have entries that can be seen in the window."""
+    room = float(np.exp(shared.high[0] + 3 * np.sqrt(shared.high[1])))
+    low, high = data.edges[0] / room, data.edges[-1] * room
+    mass = data.mass if data.mass.ndim == 1 else data.mass[rows]
+    inside = (mass > low) & (mass < high)
+    return np.asarray(np.where(inside, data.templates[rows], 0.0).sum(1) > 0)
+
+
+def _bandwidth(plan: Plan, block: Block, g: AnyArray) -> AnyArray:
+    """Return G without the frequencies at which a smeared template has only noise."""
+    if not plan.coarse.signed:
+        return g
+    variance = block.templates if block.template_variance is None else block.template_variance
+    noise = np.sqrt(np.maximum(variance.sum(1), 0.0)) / block.templates.sum(1)
+    quiet = np.abs(g) < 2 * noise[:, None]
+    return np.asarray(np.where(np.maximum.accumulate(quiet, axis=1), 0.0, g))
