@@ -196,6 +196,10 @@ def _plan(
 def _minimiser(engine: str) -> Callable[..., Found] | None:
     if engine == "minuit":
         return None
+    if engine == "compiled":
+        from calib.kernel.compiled import minimise  # loads compiled code: only where it is used
+
+        return minimise
     return numpy_minimise
 
 
