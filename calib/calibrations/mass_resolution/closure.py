@@ -38,7 +38,7 @@ from .collect import (
 )
 from .fits import CategoryFit, Fitter, Observed
 from .peaks import prepare
-from .scan import NODES, RESIDUAL_EDGES, Cuts, bin_of
+from .scan import NODES, RESIDUAL_EDGES, Cuts, bin_of, place
 from .settings import Settings
 
 NAME = "closure"
@@ -135,17 +135,10 @@ def _scan(  # type: ignore[no-untyped-def]
             bin_mass = int((mass - mass_low) / mass_step)
             if mass < mass_low or bin_mass >= n_mass:
                 continue
-            if pt1[i] / u1 >= pt2[i] / u2:
-                high, low, lead, sub = pt1[i] / u1, pt2[i] / u2, ring1, ring2
-            else:
-                high, low, lead, sub = pt2[i] / u2, pt1[i] / u1, ring2, ring1
-            if low < subleading_pt or high < leading_pt:
-                continue
-            bin_pt = bin_of(high, pt_edges)
-            if bin_pt < 0:
-                continue
-            category = (bin_pt * rings + lead) * rings + sub
-            if not factor[h, category] > 0:
+            category = place(
+                pt1[i] / u1, pt2[i] / u2, ring1, ring2, rings, pt_edges, leading_pt, subleading_pt
+            )
+            if category < 0 or not factor[h, category] > 0:
                 continue
             step = ((mass - gen[i]) / unit - residual_low) / residual_step
             bin_residual = min(max(int(step), 0), n_residual - 1)

@@ -46,6 +46,21 @@ def bin_of(value, edges):  # type: ignore[no-untyped-def]
     return i
 
 
+@numba.njit(cache=True, inline="always")
+def place(  # type: ignore[no-untyped-def]
+    pt1, pt2, ring1, ring2, rings, pt_edges, leading_pt, subleading_pt
+):
+    """Return the category of two muons, -1 where they fail a cut."""
+    if pt1 >= pt2:
+        high, low, lead, sub = pt1, pt2, ring1, ring2
+    else:
+        high, low, lead, sub = pt2, pt1, ring2, ring1
+    bin_pt = bin_of(high, pt_edges)
+    if low < subleading_pt or high < leading_pt or bin_pt < 0:
+        return -1
+    return (bin_pt * rings + lead) * rings + sub
+
+
 @numba.njit(cache=True, nogil=True)
 def _scan(  # type: ignore[no-untyped-def]
     pt1,
@@ -94,16 +109,13 @@ def _scan(  # type: ignore[no-untyped-def]
                 bin_mass = int((mass - mass_low) / mass_step)
                 if mass < mass_low or bin_mass >= n_mass:
                     continue
-                if p1[a] >= p2[b]:
-                    high, low, lead, sub, x, y = p1[a], p2[b], ring1, ring2, a, b
-                else:
-                    high, low, lead, sub, x, y = p2[b], p1[a], ring2, ring1, b, a
-                if low < subleading_pt or high < leading_pt:
+                found = place(
+                    p1[a], p2[b], ring1, ring2, rings, pt_edges, leading_pt, subleading_pt
+                )
+                if found < 0:
                     continue
-                bin_pt = bin_of(high, pt_edges)
-                if bin_pt < 0:
-                    continue
-                category = offset[i] + (bin_pt * rings + lead) * rings + sub
+                category = offset[i] + found
+                x, y = (a, b) if p1[a] >= p2[b] else (b, a)
                 template[category, x, y, bin_mass] += weight[i]
                 squares[category, bin_mass] += weight[i] * weight[i]
                 step = ((mass - gen[i]) / unit - residual_low) / residual_step
