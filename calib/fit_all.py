@@ -8,7 +8,7 @@ in mass, with a smooth background) and for one category or 20 000. For any other
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,8 +20,8 @@ from calib.errors import InputError
 from calib.kernel import ladder
 from calib.kernel.block import Block, Solution, empty, finished, put
 from calib.kernel.checks import Data, checked
-from calib.kernel.numpy_engine import Found
-from calib.kernel.numpy_engine import minimise as numpy_minimise
+from calib.kernel.numpy_engine import NUMPY
+from calib.kernel.numpy_engine import Engine as Solver
 from calib.kernel.problem import Problem, coefficients, problem
 from calib.kernel.result import CategoryFits
 from calib.results import Status
@@ -33,8 +33,8 @@ Background = Literal["exponential", "quadratic", "none"]
 ENGINES = ("auto", "numpy", "compiled", "minuit")
 BACKGROUNDS = ("exponential", "quadratic", "none")
 BLOCK = 500
-COARSE = 0.005
-"""Relative width down to which the first rung looks; narrower peaks need more frequencies."""
+COMMON = (0.005, 0.025)
+"""Relative widths at which the first rung looks; others need more frequencies."""
 SMALL = 200
 """Categories below which compiled code is not worth loading."""
 
@@ -45,7 +45,7 @@ class Plan:
 
     coarse: Problem
     fine: Problem
-    minimise: Callable[..., Found] | None
+    engine: Solver | None
     start: Array
     template_errors: bool
     min_events: float
@@ -177,9 +177,12 @@ def _plan(
     used = (data.templates != 0).any(0) if data.mass.ndim == 1 else data.templates != 0
     masses = data.mass[used] if used.any() else data.edges[[0, -1]]
     span = (float(masses.min()), float(masses.max()))
+    common = (max(sigma_low, min(COMMON[0], sigma_high / 2)), min(sigma_high, COMMON[1]))
+    if smeared or common[0] >= common[1]:
+        common = (sigma_low, sigma_high)
     shapes = [
-        problem(data.edges, span, (low, sigma_high), background, smeared, (mu_low, mu_high))
-        for low in (max(sigma_low, min(COARSE, 0.5 * sigma_high)), sigma_low)
+        problem(data.edges, span, limits, background, smeared, (mu_low, mu_high))
+        for limits in (common, (sigma_low, sigma_high))
     ]
     coarse, fine = shapes
     theta = np.zeros(fine.n_parameters)
@@ -190,17 +193,17 @@ def _plan(
         theta[2:] = 0.0
     p = fine.n_parameters
     theta = np.clip(theta, coarse.low[:p], coarse.high[:p])
-    return Plan(coarse, fine, _minimiser(engine), theta, template_errors, min_events)
+    return Plan(coarse, fine, _solver(engine), theta, template_errors, min_events)
 
 
-def _minimiser(engine: str) -> Callable[..., Found] | None:
+def _solver(engine: str) -> Solver | None:
     if engine == "minuit":
         return None
     if engine == "compiled":
-        from calib.kernel.compiled import minimise  # loads compiled code: only where it is used
+        from calib.kernel.compiled import COMPILED  # loads compiled code: only where it is used
 
-        return minimise
-    return numpy_minimise
+        return COMPILED
+    return NUMPY
 
 
 def _fit_block(plan: Plan, data: Data, rows: AnyArray, solution: Solution) -> None:
@@ -230,16 +233,26 @@ def _fit_block(plan: Plan, data: Data, rows: AnyArray, solution: Solution) -> No
     )
     fixed = np.zeros(plan.fine.n_parameters, dtype=bool)
     fixed[2 + plan.fine.n_background :] = True
-    if plan.minimise is None:
+    if plan.engine is None:
         left = np.arange(len(rows))
         ladder.by_minuit(plan.fine, block, left, plan.start, fixed, solution, plan.template_errors)
         return
     g = _bandwidth(plan, block, coefficients(plan.coarse, block.templates, block.mass))
     begin = np.tile(plan.start, (len(rows), 1))
-    found = plan.minimise(plan.coarse, block.counts, block.saturated, g, begin, fixed)
-    put(plan.coarse, block, np.arange(len(rows)), g, found, "first", solution, plan.template_errors)
+    found = plan.engine.minimise(plan.coarse, block.counts, block.saturated, g, begin, fixed)
+    put(
+        plan.coarse,
+        block,
+        np.arange(len(rows)),
+        g,
+        found,
+        "first",
+        solution,
+        plan.template_errors,
+        plan.engine,
+    )
     ladder.climb(
-        plan.coarse, plan.fine, block, g, plan.start, fixed, plan.minimise, solution,
+        plan.coarse, plan.fine, block, g, plan.start, fixed, plan.engine, solution,
         plan.template_errors,
     )  # fmt: skip
 

@@ -10,7 +10,7 @@ import numpy as np
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from calib.kernel import covariance
 from calib.kernel.checks import Data
-from calib.kernel.numpy_engine import Found, evaluate
+from calib.kernel.numpy_engine import EDM_LEFT, NUMPY, Engine, Found, gradient, likelihood
 from calib.kernel.problem import Problem
 from calib.kernel.result import CategoryFits
 from calib.results import Status
@@ -89,12 +89,20 @@ def put(
     step: str,
     solution: Solution,
     template_errors: bool,
+    engine: Engine = NUMPY,
 ) -> None:
     """Write what was found for the categories ``at`` of the block into the solution."""
     part = block.take(at)
     rows, p = part.rows, shared.n_parameters
     total = part.counts.sum(1)
-    state = evaluate(shared, g, found.theta)
+    state = engine.evaluate(shared, g, found.theta)
+    nll, edm, converged = found.nll, found.edm, found.converged
+    if step != "minuit":  # say of the last point what holds there, not of the one before
+        nll = likelihood(shared, part.counts, part.saturated, state, found.theta)
+        slope = np.where(found.held, 0.0, gradient(shared, part.counts, state, found.theta))
+        edm = 0.5 * np.einsum("ni,nij,nj->n", slope, np.nan_to_num(found.inverse), slope)
+        edm = np.where(converged, edm, found.edm)
+        converged = converged & (edm < EDM_LEFT)
     expected = state.t * (total / part.scale)[:, None]
     poisson = np.maximum(expected / part.scale[:, None], 1e-12)
     free = 2 + shared.n_background
@@ -126,12 +134,12 @@ def put(
     status = np.full(len(at), Status.OK.value, dtype="<U24")
     status[limit[:, :2].any(1) | (limit[:, 2] & ~zero)] = Status.AT_LIMIT.value
     status[(status == Status.OK.value) & ~sound] = Status.NOT_POSITIVE_DEFINITE.value
-    status[~found.converged] = Status.NOT_CONVERGED.value
-    matrix[~found.converged] = np.nan
+    status[~converged] = Status.NOT_CONVERGED.value
+    matrix[~converged] = np.nan
     solution.theta[rows, :p] = found.theta
     solution.covariance[rows] = matrix
-    solution.nll[rows] = found.nll
-    solution.edm[rows] = found.edm
+    solution.nll[rows] = nll
+    solution.edm[rows] = edm
     solution.chi2[rows], solution.ndf[rows] = chi2, ndf
     solution.iterations[rows] = found.iterations
     solution.at_limit[rows] = limit

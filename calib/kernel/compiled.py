@@ -11,7 +11,15 @@ import numba
 import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray
-from calib.kernel.numpy_engine import EDM_FISHER, EDM_GOAL, MAX_ITERATIONS, Found
+from calib.kernel.numpy_engine import (
+    EDM_FISHER,
+    EDM_GOAL,
+    MAX_ITERATIONS,
+    Engine,
+    Found,
+    State,
+    frequencies_needed,
+)
 from calib.kernel.problem import CUMULANTS, FLOOR, MOMENTS, REACH, SLOPE_ERROR, Problem
 
 FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -344,6 +352,8 @@ def _minimise(  # type: ignore[no-untyped-def]
                     edm += 0.5 * right[i] * x[i]
             if better and good and sound and edm < EDM_GOAL:
                 done = True
+                _limited(theta, x, signed, lower, upper, trial)
+                theta[:] = trial
                 break
             if not damping < 1e8:
                 break
@@ -365,6 +375,36 @@ def _minimise(  # type: ignore[no-untyped-def]
                 right[i] = 1.0
                 _solve(low, right, x)
                 out_inverse[c, i] = x
+
+
+@numba.njit(cache=True, parallel=True)
+def _states(theta, gr, gi, w, basis, nodes, weights, nb, signed, table, bins, count):  # type: ignore[no-untyped-def]
+    n, p = theta.shape
+    t, shape, norm = np.empty((n, bins)), np.empty((n, bins)), np.empty((3, n))
+    rows, phi = np.empty((n, p, bins)), np.zeros((n, 2, count))
+    for c in numba.prange(n):
+        q, b = np.zeros((3, bins)), np.zeros((6, bins))
+        derivatives, a, size = np.zeros((7, bins)), np.zeros((3, 5)), np.zeros(3)
+        _model(theta[c], gr[c], gi[c], w[:count], basis, signed, table, a, phi[c], q)
+        if nb:
+            _background(theta[c], p, nodes, weights, b)
+        _rows(theta[c], p, nb, q, b, derivatives, t[c], size)
+        shape[c] = q[0]
+        norm[:, c] = size
+        rows[c] = derivatives[:p]
+    return t, rows, phi, shape, norm
+
+
+def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
+    """Return what `numpy_engine.evaluate` does, without the parts that only its Hessian needs."""
+    count = frequencies_needed(shared, theta[:, 1])
+    t, rows, phi, shape, norm = _states(
+        theta, np.ascontiguousarray(g.real), np.ascontiguousarray(g.imag), shared.w, shared.basis,
+        shared.nodes, shared.weights, shared.n_background, shared.signed, CUMULANTS,
+        shared.n_bins, count,
+    )  # fmt: skip
+    none = np.zeros((0,))
+    return State(t, rows, phi[:, 0] + 1j * phi[:, 1], shape, norm, none, none, none, none)
 
 
 def minimise(
@@ -401,3 +441,6 @@ def minimise(
         good,
     )
     return Found(theta, value[:, 0], value[:, 1], inverse, slope, held, number, good)
+
+
+COMPILED = Engine("compiled", evaluate, minimise)

@@ -49,17 +49,22 @@ def template_term(
     mean = np.einsum("npk,nk->np", ratio, s.shape)
     c = ratio - mean[:, :, None]
     c *= ((1 - FLOOR) * (1 - theta[:, 2]) * total / s.norm[0])[:, None, None]
-    back = np.matmul(c, shared.basis[: 2 * count].T).view(complex)  # (n, p, frequencies)
-    amplitude = kernel[:, None] * back.conj()
-    relative = variance / templates.sum(1, keepdims=True) ** 2
+    # single precision: these are errors, and half of the time of a fit
     p = s.rows.shape[1]
+    flat = c.reshape(n * p, -1).astype(np.float32)
+    back = (flat @ shared.basis[: 2 * count].T.astype(np.float32)).view(np.complex64)
+    amplitude = kernel.astype(np.complex64)[:, None] * back.reshape(n, p, count).conj()
+    used = (templates != 0).any(0)
     x = np.log(mass) - shared.origin
     if x.ndim == 2:
-        x = np.where(templates > 0, x, 0.0).sum(0) / np.maximum((templates > 0).sum(0), 1)
-    phase = np.exp(1j * np.outer(w, x))
-    flat = amplitude.reshape(n * p, count)
-    v = (flat.real @ phase.real - flat.imag @ phase.imag).reshape(n, p, -1)
-    return np.asarray(np.matmul(v * relative[:, None], v.transpose(0, 2, 1)))
+        x = np.where(templates != 0, x, 0.0).sum(0) / np.maximum((templates != 0).sum(0), 1)
+    phase = np.outer(w, x[used])
+    turned = np.empty((2 * count, phase.shape[1]), dtype=np.float32)
+    turned[::2], turned[1::2] = np.cos(phase), -np.sin(phase)
+    v = (amplitude.reshape(n * p, count).view(np.float32) @ turned).reshape(n, p, -1)
+    relative = variance[:, used] / templates.sum(1, keepdims=True) ** 2
+    product = np.matmul(v * relative[:, None].astype(np.float32), v.transpose(0, 2, 1))
+    return np.asarray(product, dtype=float)
 
 
 def chi_square(

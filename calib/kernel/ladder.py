@@ -6,14 +6,12 @@ then the lower NLL. ``step`` says which rung the numbers come from.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from calib.kernel import exact
 from calib.kernel.block import Block, Solution, put
-from calib.kernel.numpy_engine import Found
+from calib.kernel.numpy_engine import Engine, Found
 from calib.kernel.problem import Problem, coefficients
 from calib.results import Status
 
@@ -44,7 +42,7 @@ def climb(
     g: AnyArray,
     start: Array,
     fixed: BoolArray,
-    minimise: Callable[..., Found],
+    engine: Engine,
     solution: Solution,
     template_errors: bool,
 ) -> None:
@@ -67,8 +65,8 @@ def climb(
         theta[fixed] = start[fixed]
         theta = np.clip(theta, fine.low[:p], fine.high[:p])
         begin = np.tile(theta, (len(left), 1))
-        found = minimise(fine, part.counts, part.saturated, g, begin, fixed)
-        _keep(fine, block, left, g, found, f"start {number + 2}", solution, template_errors)
+        found = engine.minimise(fine, part.counts, part.saturated, g, begin, fixed)
+        _keep(fine, block, left, g, found, f"start {number + 2}", solution, template_errors, engine)
     still = np.flatnonzero(solution.status[rows[left]] == Status.NOT_CONVERGED.value)
     if len(still) and fine.n_background:
         without = fixed.copy()
@@ -76,11 +74,11 @@ def climb(
         begin = np.tile(start, (len(still), 1))
         begin[:, 2:] = 0.0
         less = part.take(still)
-        found = minimise(fine, less.counts, less.saturated, g[still], begin, without)
+        found = engine.minimise(fine, less.counts, less.saturated, g[still], begin, without)
         # a minimum of the whole model only where more background makes the likelihood worse
         found.converged[:] &= found.gradient[:, 2] >= 0
         at = left[still]
-        _keep(fine, block, at, g[still], found, "no background", solution, template_errors)
+        _keep(fine, block, at, g[still], found, "no background", solution, template_errors, engine)
     if not fine.signed:
         still = left[solution.status[rows[left]] == Status.NOT_CONVERGED.value]
         by_minuit(fine, block, still, start, fixed, solution, template_errors)
@@ -95,6 +93,7 @@ def _keep(
     step: str,
     solution: Solution,
     template_errors: bool,
+    engine: Engine,
 ) -> None:
     rows = block.rows[at]
     now = solution.status[rows] != Status.NOT_CONVERGED.value
@@ -102,7 +101,7 @@ def _keep(
     better = np.flatnonzero((found.converged & ~now) | ((found.converged | ~now) & lower))
     if len(better):
         taken = _take(found, better)
-        put(shared, block, at[better], g[better], taken, step, solution, template_errors)
+        put(shared, block, at[better], g[better], taken, step, solution, template_errors, engine)
 
 
 def _take(found: Found, at: IntArray) -> Found:

@@ -7,6 +7,7 @@ Hessian at the minimum is the covariance.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,9 @@ import numpy as np
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from calib.kernel.problem import FLOOR, MOMENTS, REACH, SLOPE_ERROR, Problem, polynomials
 
-EDM_GOAL = 1e-8
+EDM_GOAL = 1e-5
+"""Below it one more Newton step is the last; what is left then is below EDM_LEFT."""
+EDM_LEFT = 1e-7
 EDM_FISHER = 2.0
 MAX_ITERATIONS = 60
 
@@ -319,6 +322,8 @@ def minimise(
         done = better & good & sound & (distance < EDM_GOAL)
         if done.any():
             at = active[done]
+            last = solve(low[done], b[done])
+            theta[at] = limited(shared, theta[at], last)
             inv[at] = inverse(low[done])
             held[at] = here[done]
             converged[at] = True
@@ -334,3 +339,15 @@ def minimise(
         damping[active[~good]] *= 10
         trial = limited(shared, theta[active], step)
     return Found(theta, nll, edm, inv, grad, held, iterations, converged)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way to evaluate and to minimise; all of them give the same numbers."""
+
+    name: str
+    evaluate: Callable[[Problem, AnyArray, Array], State]
+    minimise: Callable[[Problem, Array, Array, AnyArray, Array, BoolArray], Found]
+
+
+NUMPY = Engine("numpy", evaluate, minimise)

@@ -21,6 +21,8 @@ FLOOR = 1e-7
 """Share of the events that the model spreads evenly over the bins: no bin is impossible."""
 REACH = 6.0
 """Frequencies above REACH / s are left out: the series of the cumulants is asymptotic."""
+WRAP = 5.0
+"""The period leaves this many of the largest sigma between the spectrum and its images."""
 SLOPE_ERROR = 5.0
 """Standard deviation of the weak constraint on the slope (and the curvature)."""
 MOMENTS = 11
@@ -109,7 +111,7 @@ def problem(
     x = np.log(edges)
     low, high = math.log(mass_range[0]), math.log(mass_range[1])
     shift = max(abs(math.log(mu_range[0])), abs(math.log(mu_range[1])))
-    span = max(high - x[0], x[-1] - low, x[-1] - x[0]) + REACH * sigma_range[1] + shift
+    span = max(high - x[0], x[-1] - low, x[-1] - x[0]) + WRAP * sigma_range[1] + shift
     n = max(8, math.ceil(REACH / sigma_range[0] * span / (2 * math.pi)) + 1)
     w = 2 * np.pi / span * np.arange(n)
     origin = 0.5 * (x[0] + x[-1])
@@ -167,7 +169,8 @@ def coefficients(shared: Problem, templates: Array, mass: Array) -> Array:
         Mean mass of each gen bin, GeV; any positive number where a bin is empty.
     """
     g = templates / templates.sum(1, keepdims=True)
-    x = np.log(mass) - shared.origin
+    used = (templates != 0).any(0)
+    g, x = g[:, used], np.log(mass[..., used]) - shared.origin
     if x.ndim == 1:
         return _transform(g, x, shared.w)
     centre = x.mean(0)
