@@ -130,18 +130,23 @@ class Calibration(Base):
         if walk.name == closing.NAME:
             found = closing.observed(pairs, self.settings, walk) if is_target else {}
             wanted = "embedded" if is_target else "simulation"
-            if str(walk.values["model"]) == wanted:
+            if str(walk.values["closure_model"]) == wanted:
                 found |= closing.templates(
                     pairs, self.settings, self._selected(), sample, self.seed, walk
                 )
             return found
         if not is_target:
-            return collecting.simulated(pairs, self.settings, self._selected(), sample.resonance)
+            known = (self.settings, self._selected(), sample.resonance)
+            found = dict(collecting.simulated(pairs, *known))
+            if "kernel" in self._models():
+                found |= collecting.kernel_simulated(pairs, *known)
+            return found
         found = collecting.observed(pairs, self.settings)
+        made = (self.settings, self._selected(), sample.resonance, self.seed)
         if "embedded" in self._models():
-            found |= collecting.embedded(
-                pairs, self.settings, self._selected(), sample.resonance, self.seed
-            )
+            found |= collecting.embedded(pairs, *made)
+        if "kernel" in self._models() and not self._simulated():
+            found |= collecting.kernel_embedded(pairs, *made)
         return found
 
     # reduction -------------------------------------------------------------------------------
@@ -174,7 +179,7 @@ class Calibration(Base):
         made = {
             "embedded": target,
             "simulation": self._total(sums, self._simulated()),
-        }.get(str(reduction.state["model"]))
+        }.get(str(reduction.state["closure_model"]))
         return closing.evaluate(
             target, made, reduction, self.settings, self._targets()[0].resonance
         )

@@ -46,7 +46,7 @@ NAME = "closure"
 
 def walk_of(reduction: Reduction) -> Pass:
     """Return the pass over the events that the closure needs."""
-    names = ("half_factor", "half_factor_err", "half_log_rings", "half_stretch", "model")
+    names = ("half_factor", "half_factor_err", "half_log_rings", "half_stretch", "closure_model")
     return Pass(NAME, {name: reduction.state[name] for name in names})
 
 
@@ -169,7 +169,7 @@ def templates(
     }
     unit = unit_of(sample.resonance)
     limits = cuts(settings, selected)
-    if str(walk.values["model"]) == "embedded":
+    if str(walk.values["closure_model"]) == "embedded":
         for source, made in embedded_copies(pairs, settings, sample.resonance, seed):
             part = half(source.run, source.luminosityBlock, source.event)
             _add(sums, source, made, made.mass, part, settings, limits, unit, walk)
@@ -245,7 +245,7 @@ def evaluate(
     bins = [f"{low:g}-{high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
     rows: list[dict[str, Any]] = []
     curves: list[Curve] = []
-    model = str(reduction.state["model"])
+    model = str(reduction.state["closure_model"])
     n_rows = len(bins) + len(names)
     data = _observed(target, len(bins), len(names))
     grid = None

@@ -17,6 +17,7 @@ from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Muons, Pairs
 from calib.random import half, keys
 
+from . import generated as generated_shapes
 from .scan import Cuts, empty, scan
 from .settings import Settings
 
@@ -151,6 +152,31 @@ def embedded_copies(
         (source, embed(source, first, second, key, copy, line, fsr=settings.fsr))
         for copy in range(settings.copies)
     ]
+
+
+def kernel_embedded(
+    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int
+) -> dict[str, AnyArray]:
+    """Return generated shapes made from the pairs under the peak, by half and category."""
+    n = len(categories(settings))
+    sums = generated_shapes.empty(2 * n)
+    for source, made in embedded_copies(pairs, settings, resonance, seed):
+        offset = n * half(source.run, source.luminosityBlock, source.event)
+        limits = cuts(settings, selected)
+        generated_shapes.fill(sums, made, source.weight, offset, limits, unit_of(resonance))
+    return {f"kernel/{name}": values for name, values in sums.items()}
+
+
+def kernel_simulated(
+    pairs: Pairs, settings: Settings, selected: Selected, resonance: str
+) -> dict[str, AnyArray]:
+    """Return generated shapes of simulated pairs, by category."""
+    sums = generated_shapes.empty(len(categories(settings)))
+    source, made, _ = simulated_muons(pairs, settings)
+    offset = np.zeros(len(source), dtype=np.int64)
+    limits = cuts(settings, selected)
+    generated_shapes.fill(sums, made, source.weight, offset, limits, unit_of(resonance))
+    return {f"kernel/{name}": values for name, values in sums.items()}
 
 
 def simulated(

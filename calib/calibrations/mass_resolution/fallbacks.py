@@ -65,7 +65,7 @@ def fit_set(fitter: Fitter, categories: Categories, settings: Settings, limits: 
     rings = rings_of(categories)
     n_rings = len(settings.abs_eta) - 1
     log_rings = np.zeros(n_rings)
-    if fitter.model != "breit_wigner":
+    if fitter.model in ("embedded", "simulation"):
         log_rings = ring_factors(fitter, rings, n_rings)
     fits = [fitter.category(name, [c], log_rings) for c, name in enumerate(categories.names)]
     members: dict[str, list[int]] = {}

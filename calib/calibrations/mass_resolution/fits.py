@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from calib.arrays import AnyArray, Array, IntArray
 from calib.constants import RESONANCES
 from calib.fit import Binned, FitResult, fit
+from calib.fit_all import fit_categories
 from calib.gates import Candidate
 from calib.models.breit_wigner import BreitWignerPeak
+from calib.models.kernel import KernelPeak
 from calib.models.template import TemplatePeak
 from calib.results import Curve, Status
 
 from .collect import PREDICTED_EDGES
+from .generated import Shapes
 from .peaks import Templates
 from .settings import Settings
 
@@ -136,8 +139,10 @@ class Fitter:
         model: str,
         settings: Settings,
         resonance: str,
+        shapes: Shapes | None = None,
     ) -> None:
         self.data, self.templates, self.model = data, templates, model
+        self.shapes = shapes
         self.settings, self.resonance = settings, resonance
         edges = settings.mass_edges
         self.low = int(round((settings.fit.range[0] - edges[0]) / settings.step))
@@ -177,9 +182,11 @@ class Fitter:
             return nothing
         if self.model == "breit_wigner":
             return self._breit_wigner(nothing, binned, group)
+        if self.model == "kernel":
+            return self._kernel(nothing, binned, rows, group)
         found = self.templates and self.templates.model(rows, log_rings, self.low, self.high)
         if not found:
-            return CategoryFit(**{**vars(nothing), "status": Status.NO_TEMPLATE})
+            return replace(nothing, status=Status.NO_TEMPLATE)
         peak, width = found
         result = self._climb(binned, peak)
         sigma = width.at(result["factor"])
@@ -230,6 +237,45 @@ class Fitter:
                 result = simple
         return result
 
+    def _kernel(
+        self, nothing: CategoryFit, binned: Binned, rows: Sequence[int], group: str
+    ) -> CategoryFit:
+        assert self.shapes is not None
+        template, variance, mass = self.shapes.of(rows)
+        found = fit_categories(
+            binned.counts[None],
+            binned.edges,
+            template[None],
+            mass[None],
+            variance=binned.variance[None],
+            template_variance=variance[None],
+            background=self.settings.fit.background,
+            engine="numpy",
+        )
+        status = Status(str(found.status[0]))
+        if not np.isfinite(found.sigma[0]):
+            return replace(nothing, status=status)
+        names = ("mu", "sigma", "background", "slope")
+        values = np.array([getattr(found, name)[0] for name in names])
+        peak = KernelPeak(binned.edges, template, mass)
+        expected = peak(*values) * binned.counts.sum()
+        result = FitResult(
+            names, values, found.covariance[0], float(found.nll[0]), float(found.chi2[0]),
+            int(found.ndf[0]), float(found.edm[0]), status, str(found.step[0]), expected,
+            tuple(name for name, at in zip(names, found.at_limit[0], strict=False) if at),
+        )  # fmt: skip
+        sigma = values[1] * self.pole
+        return replace(
+            nothing,
+            sigma=sigma,
+            sigma_error=float(found.sigma_err[0]) * self.pole,
+            mass=values[0] * self.pole,
+            mass_error=float(found.mu_err[0]) * self.pole,
+            result=result,
+            curve=self._curve(nothing.name, binned, peak, result, sigma, group),
+            status=status,
+        )
+
     def shape(self, name: str, content: Array) -> CategoryFit:
         """Return the Breit-Wigner fit of a given content of the bins, without fluctuations."""
         nothing = CategoryFit(
@@ -272,7 +318,7 @@ class Fitter:
         self,
         name: str,
         binned: Binned,
-        peak: TemplatePeak | BreitWignerPeak,
+        peak: TemplatePeak | BreitWignerPeak | KernelPeak,
         result: FitResult,
         sigma: float,
         group: str,

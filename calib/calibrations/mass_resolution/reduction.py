@@ -30,6 +30,7 @@ from .fallbacks import (
     rings_of,
 )
 from .fits import Fitter, observed
+from .generated import Shapes, shapes
 from .peaks import Templates, prepare
 from .settings import Settings
 
@@ -67,6 +68,25 @@ class Input:
             raw, rings_of(self.categories), self.settings.mass_edges, unit_of(self.resonance)
         )
 
+    def made_from(self) -> str:
+        """Return what templates are made from: the simulation where there is one."""
+        return "embedded" if self.simulation is None else "simulation"
+
+    def has(self, model: str) -> bool:
+        """Return whether the sums are there that a model needs."""
+        source = self.sums if self.simulation is None else self.simulation
+        return {
+            "embedded": "embedded/template" in self.sums,
+            "simulation": self.simulation is not None,
+            "kernel": "kernel/counts" in source,
+        }.get(model, True)
+
+    def shapes(self, parts: Sequence[int]) -> Shapes:
+        """Return the generated mass of each category, for some halves."""
+        if self.simulation is not None:
+            return shapes(self.simulation, [slice(0, len(self.categories))])
+        return shapes(self.sums, self.rows(parts))
+
     def fitter(self, model: str, parts: Sequence[int], settings: Settings | None = None) -> Fitter:
         """Return what fits the events of some halves with a model."""
         return Fitter(
@@ -75,6 +95,7 @@ class Input:
             model,
             settings or self.settings,
             self.resonance,
+            self.shapes(parts) if model == "kernel" else None,
         )
 
 
@@ -98,7 +119,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
     others = {
         other: fit_set(start.fitter(other, (0, 1)), categories, settings, limits)
         for other in compare
-        if other != model and (other == "breit_wigner" or start.templates(other, (0, 1)))
+        if other != model and start.has(other)
     }
     curves = [p.fit.curve for p in published if p.fit.curve is not None]
     curves += [f.curve for f in main.parents.values() if f.curve is not None]
@@ -113,7 +134,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
         "merged": tables.merged(main.parents.values(), limits),
         "models": tables.models(published, model, others),
     }
-    if model != "breit_wigner" and "breit_wigner" in others:
+    if model in ("embedded", "simulation") and "breit_wigner" in others:
         found["breit_wigner_bias"] = tables.breit_wigner_bias(
             start.fitter(model, (0, 1)), start.fitter("breit_wigner", (0, 1)), main
         )
@@ -123,7 +144,8 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
         {},
         tuple(curves),
         tuple(tables.checks(published, settings)),
-        _state(published, main, halves),
+        # the kernel model has no selection of its own in the bins of the closure
+        _state(published, main, halves, start.made_from() if model == "kernel" else model),
     )
 
 
@@ -153,6 +175,7 @@ def _state(
     published: Sequence[Published],
     main: FitSet,
     halves: Sequence[tuple[FitSet, Sequence[Published]]],
+    closure_model: str,
 ) -> dict[str, AnyArray]:
     def stretch(fits: FitSet) -> Array:
         return np.array(
@@ -173,4 +196,5 @@ def _state(
         "half_log_rings": np.array([h.log_rings for h, _ in halves]),
         "half_stretch": np.array([stretch(h) for h, _ in halves]),
         "model": np.array(main.model),
+        "closure_model": np.array(closure_model),
     }

@@ -25,6 +25,11 @@ MODEL_TEXTS = {
         " residuals stretched until they describe the data; cuts and categories are applied"
         " after the stretching."
     ),
+    "kernel": (
+        "Made with the kernel model: the generated mass of the events of each category with a"
+        " Gaussian relative in mass. The generated shape carries the selection, the Gaussian does"
+        " not: categories that cut on the pt of the muons at the peak are biased."
+    ),
     "breit_wigner": (
         "Made with the Breit-Wigner model, which knows nothing of the selection: it is wrong"
         " where a cut on the leading pt carves the mass peak. Use it for comparison only."

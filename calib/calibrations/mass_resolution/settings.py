@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from calib.arrays import Array
 from calib.config import Strict
 
-LineShape = Literal["embedded", "simulation", "breit_wigner"]
+LineShape = Literal["embedded", "simulation", "kernel", "breit_wigner"]
 
 
 class PredictedResolution(Strict):
@@ -82,7 +82,7 @@ class ClosureSettings(Strict):
 class Settings(Strict):
     """Settings of mass_resolution."""
 
-    line_shape: Literal["auto", "embedded", "simulation", "breit_wigner"] = Field(
+    line_shape: Literal["auto", "embedded", "simulation", "kernel", "breit_wigner"] = Field(
         default="auto", description="auto: simulation where a simulated sample is given"
     )
     compare: tuple[LineShape, ...] = Field(
