@@ -56,19 +56,19 @@ _WORDS = {"abs_eta": r"$|\eta|$", "eta": r"$\eta$", "phi": r"$\phi$", "pt": r"$p
 
 
 @contextmanager
-def _style() -> Iterator[None]:
+def in_style() -> Iterator[None]:
     """Draw in the field's style, and leave no trace of it."""
     with matplotlib.rc_context({**mplhep.style.CMS, **_SIZES}):
         yield
 
 
-def _figure(width: float, height: float) -> Figure:
+def empty_figure(width: float, height: float) -> Figure:
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
 
-def _drawn(figure: Figure) -> Figure:
+def drawn(figure: Figure) -> Figure:
     """Make the ticks now: later they would be made in the style of the moment.
 
     The layout is done once; each further drawing would do it again, for most of its time.
@@ -124,9 +124,9 @@ def category_map(
     value = np.asarray(values, dtype=float).reshape(n_panels, *shape)
     error = np.asarray(errors, dtype=float).reshape(n_panels, *shape)
     status = np.asarray([Status(s) for s in statuses], dtype=object).reshape(n_panels, *shape)
-    with _style():
+    with in_style():
         width, height = max(2.9 * across, 4.5), max(3.1 * down + 0.9, 3.6)
-        figure = _figure(width, height)
+        figure = empty_figure(width, height)
         panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
         colours = _colours(value, center)
         for p, axes in enumerate(panels.flat):
@@ -138,13 +138,13 @@ def category_map(
             axes.set_yticks(range(shape[0]), [_bin_title(rows, i) for i in range(shape[0])])
             axes.set_title(_panel_title(outer, p))
             if p >= n_panels - across:
-                axes.set_xlabel(_with_unit(axis_title(columns), columns.unit))
+                axes.set_xlabel(with_unit(axis_title(columns), columns.unit))
             if p % across == 0:
-                axes.set_ylabel(_with_unit(axis_title(rows), rows.unit))
+                axes.set_ylabel(with_unit(axis_title(rows), rows.unit))
         bar = figure.colorbar(colours, ax=panels, pad=0.01, shrink=0.92, aspect=22)
-        bar.set_label(_with_unit(label, unit))
+        bar.set_label(with_unit(label, unit))
         _legend_of_statuses(figure, status)
-        return _drawn(figure)
+        return drawn(figure)
 
 
 def _at_least_two(axes: tuple[Axis, ...]) -> tuple[Axis, ...]:
@@ -159,7 +159,7 @@ def _panel_title(outer: Sequence[Axis], panel: int) -> str:
     )
 
 
-def _with_unit(label: str, unit: str) -> str:
+def with_unit(label: str, unit: str) -> str:
     return f"{label} [{unit}]" if unit else label
 
 
@@ -241,18 +241,18 @@ def closure_figure(table: pd.DataFrame, *, label: str = "") -> Figure:
     label : str
         Of what is fitted (``sigma``).
     """
-    with _style():
+    with in_style():
         kinds: list[Any] = list(dict.fromkeys(table["kind"])) if "kind" in table else [None]
-        figure = _figure(11.0, 4.2 * max(len(kinds), 1))
+        figure = empty_figure(11.0, 4.2 * max(len(kinds), 1))
         blocks = figure.subfigures(max(len(kinds), 1), 1, squeeze=False)[:, 0]
         if not len(table):
             axes = blocks[0].subplots()
             _say_nothing(axes, "no closure bin")
-            return _drawn(figure)
+            return drawn(figure)
         for block, kind in zip(blocks, kinds, strict=True):
             rows = table if kind is None else table[table["kind"] == kind]
             _closure_block(block, rows, label, "bin" if kind is None else f"bin of {kind}")
-        return _drawn(figure)
+        return drawn(figure)
 
 
 def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> None:
@@ -337,13 +337,13 @@ def pull_histogram(pulls: Array, *, label: str = "pull") -> Figure:
     """Return the histogram of pulls beside the unit Gaussian, with mean and width."""
     finite = np.asarray(pulls, dtype=float)
     finite = finite[np.isfinite(finite)]
-    with _style():
-        figure = _figure(5.4, 3.9)
+    with in_style():
+        figure = empty_figure(5.4, 3.9)
         axes = figure.subplots()
         axes.set_xlabel(label)
         if not finite.size:
             _say_nothing(axes, "no pull")
-            return _drawn(figure)
+            return drawn(figure)
         edges = np.linspace(-5, 5, 41).tolist()
         axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, alpha=0.3)
         axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, histtype="step", linewidth=1.3)
@@ -355,20 +355,20 @@ def pull_histogram(pulls: Array, *, label: str = "pull") -> Figure:
         axes.set_xlim(-5, 5)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
         axes.legend(loc="upper right")
-        return _drawn(figure)
+        return drawn(figure)
 
 
 def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ probability") -> Figure:
     """Return the histogram of probabilities, which should be flat."""
     finite = np.asarray(probabilities, dtype=float)
     finite = finite[np.isfinite(finite)]
-    with _style():
-        figure = _figure(5.4, 3.9)
+    with in_style():
+        figure = empty_figure(5.4, 3.9)
         axes = figure.subplots()
         axes.set_xlabel(label)
         if not finite.size:
             _say_nothing(axes, "no fit")
-            return _drawn(figure)
+            return drawn(figure)
         n_bins = 10 if finite.size < 400 else 20
         axes.hist(finite, bins=n_bins, range=(0, 1), color=BLUE, alpha=0.3)
         axes.hist(finite, bins=n_bins, range=(0, 1), color=BLUE, histtype="step", linewidth=1.3)
@@ -380,7 +380,7 @@ def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ proba
         axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
         axes.set_ylabel(f"fits / {1 / n_bins:g}")
         axes.legend(loc="upper right", title=f"{finite.size} fits")
-        return _drawn(figure)
+        return drawn(figure)
 
 
 def moves(old: Array, old_err: Array, new: Array, new_err: Array) -> Array:
@@ -411,8 +411,8 @@ def comparison(
     old, old_err, new, new_err : array, shape (n,)
         NaN where there is none; errors are taken as independent.
     """
-    with _style():
-        figure = _figure(max(0.26 * len(names) + 1.5, 7.0), 5.0)
+    with in_style():
+        figure = empty_figure(max(0.26 * len(names) + 1.5, 7.0), 5.0)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
         x = np.arange(len(names), dtype=float)
         for shift, colour, name, value, error in (
@@ -432,7 +432,7 @@ def comparison(
         lower.set_ylim(-1.1 * highest, 1.1 * highest)
         lower.set_xlim(-0.6, max(len(names) - 0.4, 0.6))
         lower.set_xticks(x, list(names), rotation=90 if len(names) > 12 else 0)
-        upper.set_ylabel(_with_unit(label, unit))
+        upper.set_ylabel(with_unit(label, unit))
         low, high = upper.get_ylim()
         upper.set_ylim(low, high + 0.15 * (high - low))  # room for the legend
         upper.legend(ncols=2, loc="upper right")
@@ -440,13 +440,13 @@ def comparison(
         lower.set_xlabel("category")
         for axes in (upper, lower):
             axes.xaxis.set_minor_locator(NullLocator())
-        return _drawn(figure)
+        return drawn(figure)
 
 
 def fit_figure(curve: Curve) -> Figure:
     """Return the picture of one fit: events with errors, model, background, pulls below."""
-    with _style():
-        figure = _figure(6.4, 5.2)
+    with in_style():
+        figure = empty_figure(6.4, 5.2)
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         edges = np.asarray(curve.edges, dtype=float)
         middle = 0.5 * (edges[1:] + edges[:-1])
@@ -470,6 +470,6 @@ def fit_figure(curve: Curve) -> Figure:
         highest = max(3.5, float(np.max(np.abs(pulls[shown]), initial=0.0)))
         lower.set_ylim(-1.1 * highest, 1.1 * highest)
         lower.set_ylabel("pull")
-        lower.set_xlabel(_with_unit(curve.observable, curve.unit))
+        lower.set_xlabel(with_unit(curve.observable, curve.unit))
         lower.set_xlim(edges[0], edges[-1])
-        return _drawn(figure)
+        return drawn(figure)
