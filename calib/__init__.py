@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fit_categories", "load_payload"]
+__all__ = ["fit_categories", "load_payload", "second_opinion"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,4 +20,8 @@ def __getattr__(name: str) -> Any:
         from calib.fit_all import fit_categories
 
         return fit_categories
+    if name == "second_opinion":
+        from calib.opinion import second_opinion
+
+        return second_opinion
     raise AttributeError(f"module 'calib' has no attribute {name!r}")

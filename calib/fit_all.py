@@ -272,5 +272,8 @@ def _bandwidth(plan: Plan, block: Block, g: AnyArray) -> AnyArray:
         return g
     variance = block.templates if block.template_variance is None else block.template_variance
     noise = np.sqrt(np.maximum(variance.sum(1), 0.0)) / block.templates.sum(1)
-    quiet = np.abs(g) < 2 * noise[:, None]
-    return np.asarray(np.where(np.maximum.accumulate(quiet, axis=1), 0.0, g))
+    size = np.abs(g) / (1.5 * noise[:, None])
+    # an edge would ring: fade out over a factor of two above the noise
+    fade = np.clip(np.log(np.maximum(size, 1e-9)) / np.log(2), 0, 1)
+    fade = np.minimum.accumulate(fade, axis=1)
+    return np.asarray(g * fade**2 * (3 - 2 * fade))

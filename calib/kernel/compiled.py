@@ -111,7 +111,7 @@ def _background(theta, p, nodes, weights, b):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, fastmath=FAST)
-def _rows(theta, p, n_background, q, b, rows, t, norm):  # type: ignore[no-untyped-def]
+def _rows(theta, p, n_background, q, b, rows, t, norm, least):  # type: ignore[no-untyped-def]
     """Fill t (bins) and rows (7, bins): p derivatives of t, then the signal's two."""
     bins = len(t)
     share = 1 - FLOOR
@@ -131,7 +131,9 @@ def _rows(theta, p, n_background, q, b, rows, t, norm):  # type: ignore[no-untyp
             t[k] += f * rows[2, k]
             for i in range(3, p):
                 rows[i, k] = share * f * b[i - 2, k]
-        t[k] = max(t[k], 0.01 * FLOOR / bins)
+        if t[k] < least:
+            t[k] = least
+            rows[:p, k] = 0.0
 
 
 @numba.njit(cache=True, fastmath=FAST)
@@ -146,16 +148,18 @@ def _outer(rows, weight, p, h):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, fastmath=FAST)
-def _exact(theta, p, nb, n, t, rows, q, norm, b, phi, count, w, basis, a, weight, h):  # type: ignore[no-untyped-def]
+def _exact(theta, p, nb, n, t, rows, q, norm, b, phi, count, w, basis, a, weight, h, least):  # type: ignore[no-untyped-def]
     """Fill h with the exact Hessian (without the constraint)."""
     bins = len(t)
     mean = 0.0
+    ratios = np.empty(bins)
     for k in range(bins):
-        weight[k] = n[k] / (t[k] * t[k])
-        mean += n[k] / t[k] * q[0, k]
+        ratios[k] = n[k] / t[k] if t[k] > least else 0.0
+        weight[k] = ratios[k] / t[k]
+        mean += ratios[k] * q[0, k]
     _outer(rows, weight, p, h)
     for k in range(bins):
-        weight[k] = n[k] / t[k] - mean
+        weight[k] = ratios[k] - mean
     moments = np.zeros(MOMENTS)
     for f in range(count):
         yr, yi = 0.0, 0.0
@@ -179,7 +183,7 @@ def _exact(theta, p, nb, n, t, rows, q, norm, b, phi, count, w, basis, a, weight
             s[1, 1] += a[1, i] * a[1, j] * moments[i + j + 2]
     dot = np.zeros(4)  # n/t with the signal's two derivatives, then the background's
     for k in range(bins):
-        ratio = n[k] / t[k]
+        ratio = ratios[k]
         dot[0] += ratio * rows[5, k]
         dot[1] += ratio * rows[6, k]
     s[0, 0] -= 2 * dot[0] * norm[1]
@@ -198,14 +202,14 @@ def _exact(theta, p, nb, n, t, rows, q, norm, b, phi, count, w, basis, a, weight
         for i in range(3, p):
             x = 0.0
             for k in range(bins):
-                x += n[k] / t[k] * b[i - 2, k]
+                x += ratios[k] * b[i - 2, k]
             h[2, i] -= share * x
             h[i, 2] = h[2, i]
             for j in range(3, i + 1):
                 y = 0.0
                 row = 3 + (i - 3) + (j - 3)
                 for k in range(bins):
-                    y += n[k] / t[k] * b[row, k]
+                    y += ratios[k] * b[row, k]
                 h[i, j] -= share * theta[2] * y
                 h[j, i] = h[i, j]
 
@@ -276,7 +280,7 @@ def _limited(theta, step, signed, lower, upper, out):  # type: ignore[no-untyped
 @numba.njit(cache=True, parallel=True)
 def _minimise(  # type: ignore[no-untyped-def]
     counts, saturated, gr, gi, start, fixed, w, basis, nodes, weights, nb, lower, upper, signed,
-    table, out_theta, out_value, out_inverse, out_gradient, out_held, out_number, out_good,
+    least, table, out_theta, out_value, out_inverse, out_gradient, out_held, out_number, out_good,
 ):  # fmt: skip
     n_categories, p = start.shape
     bins = counts.shape[1]
@@ -299,7 +303,7 @@ def _minimise(  # type: ignore[no-untyped-def]
             count = _model(trial, gr[c], gi[c], w, basis, signed, table, a, phi, q)
             if nb:
                 _background(trial, p, nodes, weights, b)
-            _rows(trial, p, nb, q, b, rows, t, norm)
+            _rows(trial, p, nb, q, b, rows, t, norm, least)
             value = saturated[c]
             for k in range(bins):
                 value -= n[k] * math.log(t[k])
@@ -320,7 +324,7 @@ def _minimise(  # type: ignore[no-untyped-def]
                 if sound:
                     _exact(
                         trial, p, nb, n, t, rows, q, norm, b, phi, count, w, basis, a, weight,
-                        matrix,
+                        matrix, least,
                     )  # fmt: skip
                     if nb:
                         for i in range(3, p):
@@ -378,7 +382,7 @@ def _minimise(  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, parallel=True)
-def _states(theta, gr, gi, w, basis, nodes, weights, nb, signed, table, bins, count):  # type: ignore[no-untyped-def]
+def _states(theta, gr, gi, w, basis, nodes, weights, nb, signed, least, table, bins, count):  # type: ignore[no-untyped-def]
     n, p = theta.shape
     t, shape, norm = np.empty((n, bins)), np.empty((n, bins)), np.empty((3, n))
     rows, phi = np.empty((n, p, bins)), np.zeros((n, 2, count))
@@ -388,7 +392,7 @@ def _states(theta, gr, gi, w, basis, nodes, weights, nb, signed, table, bins, co
         _model(theta[c], gr[c], gi[c], w[:count], basis, signed, table, a, phi[c], q)
         if nb:
             _background(theta[c], p, nodes, weights, b)
-        _rows(theta[c], p, nb, q, b, derivatives, t[c], size)
+        _rows(theta[c], p, nb, q, b, derivatives, t[c], size, least)
         shape[c] = q[0]
         norm[:, c] = size
         rows[c] = derivatives[:p]
@@ -400,7 +404,7 @@ def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
     count = frequencies_needed(shared, theta[:, 1])
     t, rows, phi, shape, norm = _states(
         theta, np.ascontiguousarray(g.real), np.ascontiguousarray(g.imag), shared.w, shared.basis,
-        shared.nodes, shared.weights, shared.n_background, shared.signed, CUMULANTS,
+        shared.nodes, shared.weights, shared.n_background, shared.signed, shared.least, CUMULANTS,
         shared.n_bins, count,
     )  # fmt: skip
     none = np.zeros((0,))
@@ -431,6 +435,7 @@ def minimise(
         shared.low,
         shared.high,
         shared.signed,
+        shared.least,
         CUMULANTS,
         theta,
         value,

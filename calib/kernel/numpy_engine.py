@@ -98,7 +98,9 @@ def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
     else:
         b = b_rows = b_second = np.zeros((n, 0, k))
         t = share * shape + FLOOR / k
-    np.maximum(t, 0.01 * FLOOR / k, out=t)
+    if t.min() < shared.least:
+        rows = np.where((t < shared.least)[:, None], 0.0, rows)
+        np.maximum(t, shared.least, out=t)
     return State(t, rows, phi[0], shape, norm, signal, b, b_rows, b_second)
 
 
@@ -148,7 +150,7 @@ def fisher(shared: Problem, total: Array, s: State) -> Array:
 
 def exact(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
     """Return the exact Hessian of the NLL; its second derivatives are moments over frequencies."""
-    ratio = counts / s.t
+    ratio = np.where(s.t > shared.least, counts / s.t, 0.0)
     found = np.matmul(s.rows * (ratio / s.t)[:, None], s.rows.transpose(0, 2, 1))
     found[:, :2, :2] -= _signal_second(shared, ratio, s, theta)
     if shared.n_background:

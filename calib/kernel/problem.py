@@ -80,6 +80,11 @@ class Problem:
         return max(4, 2 + self.n_background)
 
     @property
+    def least(self) -> float:
+        """Content below which a bin counts as empty: what is left of it is not the model's."""
+        return (1e-4 if self.signed else 0.01 * FLOOR) / self.n_bins
+
+    @property
     def n_bins(self) -> int:
         """Number of bins."""
         return len(self.edges) - 1
