@@ -165,6 +165,7 @@ class Calibration(Base):
             self._targets()[0].resonance,
             self.categories,
             self.settings,
+            self.seed,
         )
         return reduce(start, self.model(), self.settings.compare, edits)
 

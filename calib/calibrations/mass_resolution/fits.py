@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from calib.arrays import AnyArray, Array, IntArray
 from calib.constants import RESONANCES
@@ -15,6 +17,7 @@ from calib.gates import Candidate
 from calib.models.breit_wigner import BreitWignerPeak
 from calib.models.kernel import KernelPeak
 from calib.models.template import TemplatePeak
+from calib.opinion import second_opinion
 from calib.results import Curve, Status
 
 from .collect import PREDICTED_EDGES
@@ -236,6 +239,32 @@ class Fitter:
             if simple.status is Status.OK:
                 result = simple
         return result
+
+    def second_opinion(self, names: Sequence[str], seed: int) -> pd.DataFrame:
+        """Return the kernel fits of all categories against independent ones by iminuit.
+
+        One row per category that was fitted again: ``category, minuit_delta_mu,
+        minuit_delta_sigma`` (in errors), ``minuit_agrees``.
+        """
+        assert self.shapes is not None
+        arrays = [self.shapes.of([c]) for c in range(len(names))]
+        template, spread, mass = (np.stack(x) for x in zip(*arrays, strict=True))
+        counts = self.data.counts[:, self.low : self.high]
+        options: dict[str, Any] = {
+            "variance": self.data.variance[:, self.low : self.high],
+            "template_variance": spread,
+            "background": self.settings.fit.background,
+        }
+        found = fit_categories(counts, self.edges, template, mass, engine="numpy", **options)
+        again = second_opinion(found, counts, self.edges, template, mass, seed=seed, **options)
+        return pd.DataFrame(
+            {
+                "category": [names[c] for c in again["category"]],
+                "minuit_delta_mu": again["delta_mu"],
+                "minuit_delta_sigma": again["delta_sigma"],
+                "minuit_agrees": again["agrees"].astype(bool),
+            }
+        )
 
     def _kernel(
         self, nothing: CategoryFit, binned: Binned, rows: Sequence[int], group: str

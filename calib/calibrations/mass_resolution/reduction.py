@@ -45,6 +45,7 @@ class Input:
     resonance: str
     categories: Categories
     settings: Settings
+    seed: int = 1
 
     def rows(self, parts: Sequence[int]) -> list[slice]:
         """Return the rows of some halves."""
@@ -138,12 +139,17 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
         found["breit_wigner_bias"] = tables.breit_wigner_bias(
             start.fitter(model, (0, 1)), start.fitter("breit_wigner", (0, 1)), main
         )
+    fits, checks = tables.fits(start.sample, published), tables.checks(published, settings)
+    if model == "kernel":
+        opinion = start.fitter(model, (0, 1)).second_opinion(categories.names, start.seed)
+        fits = fits.merge(opinion, on="category", how="left")
+        checks.append(tables.agreement(opinion))
     return Reduction(
-        tables.fits(start.sample, published),
+        fits,
         found,
         {},
         tuple(curves),
-        tuple(tables.checks(published, settings)),
+        tuple(checks),
         # the kernel model has no selection of its own in the bins of the closure
         _state(published, main, halves, start.made_from() if model == "kernel" else model),
     )

@@ -196,3 +196,14 @@ def checks(published: Sequence[Published], settings: Settings) -> list[Check]:
             )
         )
     return found
+
+
+def agreement(opinion: pd.DataFrame) -> Check:
+    """Return whether the independent fits agree: all but one, or all but 2 %."""
+    n, agree = len(opinion), int(opinion["minuit_agrees"].sum())
+    least = min(0.98, 1 - 1 / max(n, 1))
+    share = agree / n if n else 1.0
+    return Check(
+        "second_opinion", share, least, share >= least,
+        f"share of {n} fits that iminuit repeated independently, and found the same",
+    )  # fmt: skip

@@ -36,6 +36,11 @@ def test_kernel_factors_where_the_selection_does_not_carve_the_peak(run: Run):
     assert len(good) >= 4
     pulls = (good["factor"] - [truth[c] for c in good.index]) / good["factor_err"]
     assert np.abs(pulls).max() < 4
+    checks = {check.name: check for check in reduction.checks}
+    assert checks["second_opinion"].passed
+    again = reduction.fits["minuit_agrees"].notna()
+    assert again.sum() > 15
+    assert reduction.fits.loc[again, "minuit_delta_sigma"].abs().median() < 0.01
     for curve in reduction.curves:
         if curve.group == "categories":
             assert curve.model.sum() == pytest.approx(curve.counts.sum(), rel=1e-6)
