@@ -92,7 +92,8 @@ def fit_categories(
     template_errors : bool
         Whether the statistics of the template are part of the covariance.
     smeared : bool
-        Whether the template is smeared already; then sigma^2 may be negative.
+        Whether the template is smeared already; then sigma^2 may be negative. Where it is below
+        about -0.3 of the template's own variance a fit can end in a false minimum.
     start : sequence of four float
         First start: mu, sigma, background, slope.
     sigma_range, mu_range : (float, float), optional
