@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numba
@@ -272,8 +272,3 @@ def chi_square(
     n = group.max() + 1
     c, e, v = (np.bincount(group, weights=x, minlength=n) for x in (counts, expected, variance))
     return float(np.sum((c - e) ** 2 / np.maximum(v, TINY))), int(n - n_parameters)
-
-
-def with_status(result: FitResult, status: Status) -> FitResult:
-    """Return the same result with another status."""
-    return replace(result, status=status)

@@ -28,8 +28,3 @@ def cdf(x: Array, slope: float, low: float, high: float) -> Array:
     if abs(slope) < 1e-8:
         return t * (1 - 0.5 * slope * (t - 1))
     return np.expm1(-slope * t) / math.expm1(-slope)
-
-
-def start() -> tuple[float]:
-    """Guess the slope: nearly flat."""
-    return (0.5,)

@@ -89,7 +89,6 @@ class TemplatePeak:
         self._coefficients = np.linalg.pinv(powers) @ cumulative
         self._low = float(template_edges[0])
         self._step = float(template_edges[1] - template_edges[0])
-        self._n = len(template_edges)
         self._edges = edges
         self._relative_variance = relative_variance
         self.smoothing = smoothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import yaml
@@ -90,6 +91,9 @@ def test_real_z_of_2011_with_a_predicted_resolution(tmp_path, shared_data):
     merged = pd.read_csv(tmp_path / "out" / "merged.csv").set_index("category")
     assert abs(merged.loc["all", "mass"] - 91.188) < 0.3
     assert merged.loc["all", "status"] == "ok"
+    with np.load(tmp_path / "out" / "covariance.npz", allow_pickle=False) as file:
+        assert list(file["names"]) == list(factors["category"])
+        assert file["covariance"].shape == (36, 36)
 
 
 def test_rntuple_without_identity_and_identification(tmp_path, shared_data):

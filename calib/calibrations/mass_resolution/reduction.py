@@ -147,7 +147,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
     return Reduction(
         fits,
         found,
-        {},
+        {"covariance": tables.covariance(published)},
         tuple(curves),
         tuple(checks),
         # the kernel model has no selection of its own in the bins of the closure

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from calib.arrays import AnyArray
 from calib.calibrations.base import Edits
 from calib.gates import Limits, own_status, probability
 from calib.results import Check, Status
@@ -207,3 +208,20 @@ def agreement(opinion: pd.DataFrame) -> Check:
         "second_opinion", share, least, share >= least,
         f"share of {n} fits that iminuit repeated independently, and found the same",
     )  # fmt: skip
+
+
+def covariance(published: Sequence[Published]) -> dict[str, AnyArray]:
+    """Return ``names, values, covariance`` of the factors, NaN where one cannot be used.
+
+    Categories with fits of their own share no events and are independent; those that fall back
+    on one merged parent have its value and its whole error in common. What a parent shares with
+    the own fits of its other members is left out.
+    """
+    error = np.array([p.factor_error for p in published])
+    source = np.array([p.held_at or p.fit.name for p in published])
+    common = source[:, None] == source[None, :]
+    return {
+        "names": np.array([p.fit.name for p in published]),
+        "values": np.array([p.factor for p in published]),
+        "covariance": np.where(common, np.outer(error, error), 0.0),
+    }

@@ -46,6 +46,19 @@ def test_a_category_that_is_not_its_own_says_where_its_value_is_from(reduced):
     assert [Status(s).code for s in table["status"]] == codes.tolist()
 
 
+def test_covariance_of_the_factors_knows_who_shares_a_parent(reduced):
+    found, table = reduced.arrays["covariance"], reduced.tables["factors"]
+    assert list(found["names"]) == list(table["category"])
+    np.testing.assert_array_equal(found["values"], table["factor"])
+    np.testing.assert_allclose(np.sqrt(np.diag(found["covariance"])), table["factor_err"])
+    held = table["held_at"].to_numpy()
+    i, j = np.argwhere((held[:, None] == held) & (held != "") & ~np.eye(36, dtype=bool))[0]
+    assert found["covariance"][i, j] == found["covariance"][i, i]
+    own = np.flatnonzero(held == "")
+    assert found["covariance"][own[0], own[1]] == 0
+    assert np.linalg.eigvalsh(found["covariance"]).min() > -1e-12
+
+
 def test_an_edit_changes_its_own_row_alone_and_stays_recorded(small: Run, reduced):
     before = reduced
     after = small.calibration.reduce(small.sums, {"30-45_OB": {"fit.range": [82, 98]}})
