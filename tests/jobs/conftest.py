@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,7 +64,12 @@ def command() -> Callable[..., subprocess.Popen[str]]:
         return subprocess.Popen(
             [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment, start_new_session=True,
+            env=environment, start_new_session=True, preexec_fn=_listen,
         )  # fmt: skip
 
     return start
+
+
+def _listen() -> None:
+    """Undo an ignored Ctrl-C, which tests that run in the background inherit and pass on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
