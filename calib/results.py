@@ -32,6 +32,8 @@ class Status(StrEnum):
     OUT_OF_RANGE = "out_of_range"
     NO_TEMPLATE = "no_template"
     NOT_CONVERGED = "not_converged"
+    NOT_DETERMINED = "not_determined"
+    LEFT_OUT = "left_out"
 
     @property
     def code(self) -> int:
@@ -103,6 +105,10 @@ class Pass:
 
     name: str = "main"
     values: Mapping[str, AnyArray] = field(default_factory=dict)
+
+
+MAIN = Pass()
+"""The first walk over the events."""
 
 
 @dataclass(frozen=True)

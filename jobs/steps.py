@@ -183,7 +183,7 @@ def reduce_sums(work: Work, walk: Pass, edits: Edits, progress: Progress = silen
     sums = collection.sums(work, walk)
     progress("reduce", 0, 1)
     watch = provenance.Stopwatch()
-    reduction = work.calibration.reduce(sums, edits)
+    reduction = work.calibration.reduce(sums, edits, walk)
     key = digest(collection.collected(work, walk), edits, provenance.code(type(work.calibration)))
     work.directory.keep("time/reduce", watch.read())
     progress("reduce", 1, 1)

@@ -27,7 +27,7 @@ from calib.arrays import AnyArray, BoolArray
 from calib.config import Sample, Selection, Strict
 from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
-from calib.results import Check, Closure, Pass, Reduction, Section
+from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 
 Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
@@ -97,8 +97,10 @@ class Calibration(ABC):
 
     # reduction, once ---------------------------------------------------------------------------
     @abstractmethod
-    def reduce(self, sums: Mapping[str, Sums], edits: Edits) -> Reduction:
-        """Fit and extract from the sums of each sample.
+    def reduce(
+        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
+    ) -> Reduction:
+        """Fit and extract from the sums of each sample that a pass has collected.
 
         Raises
         ------

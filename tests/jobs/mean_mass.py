@@ -18,7 +18,7 @@ from calib.config import Sample, Strict
 from calib.errors import InputError
 from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
-from calib.results import Check, Closure, Curve, Pass, Reduction, Section, Status
+from calib.results import MAIN, Check, Closure, Curve, Pass, Reduction, Section, Status
 
 CATEGORIES = Categories.of([Axis("abs_eta", (0.0, 0.9, 1.8, 2.4), ("B", "O", "E"))])
 EDGES = np.linspace(75.0, 105.0, 61)
@@ -60,7 +60,9 @@ class MeanMass(base.Calibration):
                     pairs.weight, {"mass": pairs.mass})  # fmt: skip
         return {"mass": fill}
 
-    def reduce(self, sums: Mapping[str, Sums], edits: Edits) -> Reduction:
+    def reduce(
+        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
+    ) -> Reduction:
         for category, values in edits.items():
             for key in values:
                 if category not in CATEGORIES.names or key not in ("low", "high"):

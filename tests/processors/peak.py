@@ -18,7 +18,7 @@ from calib.calibrations.base import Calibration, Edits, Needs
 from calib.config import Config, Sample, Strict
 from calib.histograms import Fill, Sums, add
 from calib.pairs import Pairs
-from calib.results import Pass, Reduction
+from calib.results import MAIN, Pass, Reduction
 from jobs.datasets import chunks, inspect
 from processors.calibration import CalibrationProcessor
 
@@ -69,7 +69,9 @@ class Peak(Calibration):
             return {"peak": peak}
         return {"peak": peak, **{f"list/{n}": c for n, c in listed.items() if c is not None}}
 
-    def reduce(self, sums: Mapping[str, Sums], edits: Edits) -> Reduction:
+    def reduce(
+        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
+    ) -> Reduction:
         raise NotImplementedError
 
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:

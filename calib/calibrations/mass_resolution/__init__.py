@@ -23,7 +23,7 @@ from calib.errors import InputError
 from calib.histograms import Fill, Sums, add
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Pairs
-from calib.results import Check, Closure, Pass, Reduction, Section
+from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 
 from . import closure as closing
 from . import collect as collecting
@@ -154,7 +154,9 @@ class Calibration(Base):
         parts = [sums[s.name] for s in samples if s.name in sums]
         return add(parts) if parts else None
 
-    def reduce(self, sums: Mapping[str, Sums], edits: Edits) -> Reduction:
+    def reduce(
+        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
+    ) -> Reduction:
         """Fit every category, judge it, and fall back on merged ones."""
         target = self._total(sums, self._targets())
         assert target is not None
