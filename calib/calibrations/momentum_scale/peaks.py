@@ -1,0 +1,238 @@
+"""Fits of the categories of one resonance: the data and the reference, with the same template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from scipy.stats import chi2 as chi2_distribution
+
+from calib.arrays import AnyArray, Array, BoolArray, IntArray
+from calib.fit_all import fit_categories
+from calib.histograms import Sums
+from calib.kernel.result import CategoryFits
+from calib.results import Status
+from calib.scale.model import Means, sigma2
+
+from .collect import MEANS
+from .grid import Grid
+from .merging import groups, joined
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the categories of one resonance come from: sums of the data and of the reference.
+
+    ``copies`` is how many entries of the reference share one generated event, 0 where the
+    template has no statistics of its own against these data (they are its own events).
+    """
+
+    sample: str
+    grid: Grid
+    data: Sums
+    reference: Sums
+    prefix: str
+    copies: int
+    made: str
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Categories of one resonance after merging; arrays of shape (n, ...).
+
+    ``log_mu, v`` and their ``covariance`` (n, 2, 2) are those of the data over the reference:
+    ln(mu_data / mu_reference) and v_data - v_reference, v = (sigma/mu)^2. ``reference_*`` are of
+    the reference alone. ``status`` says which may be used.
+    """
+
+    source: Source
+    group: IntArray
+    first: IntArray
+    n_events: Array
+    counts: Array
+    variance: Array | None
+    templates: Array
+    template_variance: Array
+    template_mass: Array
+    means: Means
+    background: str
+    data: CategoryFits
+    reference: CategoryFits | None
+    reference_log_mu: Array
+    reference_v: Array
+    reference_covariance: Array
+    log_mu: Array
+    v: Array
+    covariance: Array
+    status: AnyArray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def resonance(self) -> str:
+        """Name of the resonance."""
+        return self.source.grid.resonance
+
+    @property
+    def ok(self) -> BoolArray:
+        """Which categories may be used."""
+        return np.asarray(self.status == Status.OK.value)
+
+    def names(self) -> list[str]:
+        """Return the name of each: that of its first category."""
+        names = self.source.grid.names()
+        return [names[i] for i in self.first]
+
+    def without(self, at: BoolArray, status: Status) -> Peaks:
+        """Return the same with some categories marked."""
+        marked = self.status.copy()
+        marked[at & self.ok] = status.value
+        return replace(self, status=marked)
+
+
+def sums_of(sums: Sums, name: str) -> tuple[Array, Array | None]:
+    """Return sums of weights and of squared weights (None where all weights are 1)."""
+    counts, sumw, sumw2 = (sums.get(f"{name}/{kind}") for kind in ("counts", "sumw", "sumw2"))
+    if sumw is None or sumw2 is None:
+        assert counts is not None
+        return counts.astype(float), None
+    if counts is None:
+        return sumw, sumw2
+    return counts + sumw, counts + sumw2
+
+
+def template_mass(reference: Sums, prefix: str, edges: Array) -> Array:
+    """Return the mean generated mass of each bin, its centre where it is empty."""
+    weight, total = reference[f"{prefix}/gen_weight"], reference[f"{prefix}/gen_mass"]
+    centre = 0.5 * (edges[1:] + edges[:-1])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(weight > 0, total / weight, centre)
+    return np.clip(mean, edges[:-1], edges[1:])
+
+
+def resonance_peaks(
+    source: Source,
+    settings: Settings,
+    a2: Array,
+    c2: Array,
+    halves: tuple[int, ...] = (0, 1),
+    drop: frozenset[str] = frozenset(),
+    group: IntArray | None = None,
+) -> Peaks:
+    """Merge, fit the data and the reference, and compare them.
+
+    Parameters
+    ----------
+    source : Source
+    settings : Settings
+    a2, c2 : array, shape (n_eta,)
+        Resolution that the reference was made with.
+    halves : tuple of int
+        Halves of the data that take part.
+    drop : set of str
+        Names of categories left out by hand.
+    group : int array, optional
+        Merging to be used instead of its own.
+    """
+    grid, n_all = source.grid, len(source.grid)
+    all_counts, all_variance = sums_of(source.data, "mass")
+    rows = [slice(h * n_all, (h + 1) * n_all) for h in halves]
+
+    def of_halves(values: Array) -> Array:
+        return np.asarray(sum(values[r] for r in rows))
+
+    counts = of_halves(all_counts)
+    variance = None if all_variance is None else of_halves(all_variance)
+    found, found_variance = sums_of(source.reference, f"{source.prefix}/mass")
+    template, spread = sums_of(source.reference, f"{source.prefix}/template")
+    if group is None:
+        least = np.minimum(counts.sum(1), found.sum(1))
+        group = groups(least, grid, settings.gates.merge_below)
+    n = int(group.max()) + 1 if len(group) else 0
+    first = np.full(n, n_all)
+    np.minimum.at(first, group, np.arange(n_all))
+
+    def together(values: Array | None) -> Array | None:
+        return None if values is None else joined(values, group, n)
+
+    counts, found, template = (joined(v, group, n) for v in (counts, found, template))
+    variance, found_variance, spread = (together(v) for v in (variance, found_variance, spread))
+    means = _means(source, of_halves, group, n, first, counts)
+    mass = template_mass(source.reference, source.prefix, grid.gen_edges)
+    own = settings.of(grid.resonance)
+    template_variance = source.copies * (template if spread is None else spread)
+    # a template from these very events has no statistics of its own
+    data = fit_categories(
+        counts, grid.mass_edges, template, mass, variance=variance, background=own.background,
+        template_variance=template_variance, template_errors=source.copies > 0,
+    )  # fmt: skip
+    reference = None
+    if settings.reference:
+        reference = fit_categories(
+            found, grid.mass_edges, template, mass, variance=found_variance, background="none",
+            template_errors=False,
+        )  # fmt: skip
+    ref_log_mu, ref_v, ref_cov = _log_mu_and_v(reference, means, a2, c2)
+    log_mu, v, cov = _log_mu_and_v(data, means, a2, c2)
+    names = grid.names()
+    by_hand = np.array([names[i] in drop for i in first], dtype=bool)
+    return Peaks(
+        source, group, first, counts.sum(1), counts, variance, template, template_variance, mass,
+        means, own.background, data, reference, ref_log_mu, ref_v, ref_cov,
+        log_mu - ref_log_mu, v - ref_v, cov + ref_cov,
+        _status(data, reference, counts, settings, by_hand),
+    )  # fmt: skip
+
+
+def _means(
+    source: Source, of_halves: object, group: IntArray, n: int, first: IntArray, counts: Array
+) -> Means:
+    total = np.maximum(counts.sum(1), 1e-300)
+    column = {
+        name: joined(of_halves(source.data[f"mean/{name}"]), group, n) / total  # type: ignore[operator]
+        for name in MEANS
+    }
+    plus, minus, _, _ = source.grid.bins()
+    return Means(
+        plus[first], minus[first], column["k_plus"], column["k_minus"], column["pt_plus"],
+        column["pt_minus"], column["pt2_plus"], column["pt2_minus"],
+    )  # fmt: skip
+
+
+def _log_mu_and_v(
+    fits: CategoryFits | None, means: Means, a2: Array, c2: Array
+) -> tuple[Array, Array, Array]:
+    """Return ln mu, (sigma/mu)^2 and their covariance; without a fit what the model says."""
+    n = len(means)
+    if fits is None:
+        return np.zeros(n), sigma2(means, a2, c2), np.zeros((n, 2, 2))
+    s = fits.sigma / fits.mu
+    jacobian = np.zeros((n, 2, 2))
+    jacobian[:, 0, 0] = 1 / fits.mu
+    jacobian[:, 1, 0], jacobian[:, 1, 1] = -2 * s * s / fits.mu, 2 * s / fits.mu
+    covariance = jacobian @ fits.covariance[:, :2, :2] @ jacobian.transpose(0, 2, 1)
+    return np.log(fits.mu), s * s, covariance
+
+
+def _status(
+    data: CategoryFits,
+    reference: CategoryFits | None,
+    counts: Array,
+    settings: Settings,
+    by_hand: BoolArray,
+) -> AnyArray:
+    """Return the status of each category; the first gate that fails names it."""
+    gates = settings.gates
+    status = data.status.copy()
+    at_background = (status == Status.AT_LIMIT.value) & ~data.at_limit[:, :2].any(1)
+    status[at_background] = Status.OK.value  # a background at its limit leaves mu and sigma sound
+    if reference is not None:
+        status[(status == Status.OK.value) & ~reference.ok] = Status.NO_TEMPLATE.value
+    p = chi2_distribution.sf(np.nan_to_num(data.chi2), np.maximum(data.ndf, 1))
+    bad = (data.ndf > 0) & (p < gates.chi2_probability)
+    status[(status == Status.OK.value) & bad] = Status.BAD_CHI2.value
+    status[counts.sum(1) < gates.min_events] = Status.TOO_FEW_EVENTS.value
+    status[by_hand & (status == Status.OK.value)] = Status.LEFT_OUT.value
+    return np.asarray(status)

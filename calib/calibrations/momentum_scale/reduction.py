@@ -1,0 +1,202 @@
+"""From the sums to A, e, M and the resolution of each eta bin."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from calib.arrays import AnyArray, Array
+from calib.results import Pass, Status
+from calib.scale import chi2, likelihood
+from calib.scale.model import KINDS, Extraction, composed, sigma2
+
+from .collect import resolution_of, steps_of
+from .peaks import Peaks, Source, resonance_peaks
+from .settings import Settings
+
+SCALE = KINDS[:3]
+
+
+@dataclass(frozen=True)
+class Kind:
+    """The result for the data, or for the simulation as if it were data.
+
+    ``steps`` (s, 3, n_eta) are the corrections before this reduction, ``a2, c2`` the resolution
+    of its reference; ``chi2, likelihood`` are the moves from there.
+    """
+
+    name: str
+    peaks: tuple[Peaks, ...]
+    steps: Array
+    a2: Array
+    c2: Array
+    chi2: Extraction
+    likelihood: Extraction | None
+    settings: Settings
+
+    @property
+    def chosen(self) -> Extraction:
+        """The extraction that is published."""
+        if self.settings.method == "likelihood" and self.likelihood is not None:
+            return self.likelihood
+        return self.chi2
+
+    def moves(self, extraction: Extraction | None = None) -> dict[str, Array]:
+        """Return the moves by kind of parameter, 0 where they are not determined."""
+        found = extraction or self.chosen
+        return {k: np.nan_to_num(found.kind(k)) for k in KINDS}
+
+    def significance(self) -> dict[str, float]:
+        """Return the largest move of each kind, in units of its error."""
+        out = {}
+        for k in KINDS:
+            with np.errstate(invalid="ignore", divide="ignore"):
+                pull = np.abs(self.chosen.kind(k) / self.chosen.kind_err(k))
+            out[k] = float(np.max(pull[self.good()], initial=0.0))
+        return out
+
+    def good(self) -> AnyArray:
+        """Return which eta bins are determined, shape (n_eta,)."""
+        return np.asarray(self.statuses() == Status.OK.value)
+
+    def statuses(self) -> AnyArray:
+        """Return the status of each eta bin."""
+        found, gates = self.chosen, self.settings.gates
+        status = np.full(self.settings.n_eta, Status.OK.value, dtype="<U24")
+        limits = {"A": gates.A_err, "e": gates.e_err, "M": gates.M_err}
+        with np.errstate(invalid="ignore"):
+            for k, limit in limits.items():
+                status[~(found.kind_err(k) < limit)] = Status.NOT_DETERMINED.value
+        for k in KINDS:
+            status[~np.isfinite(found.kind(k))] = Status.NOT_DETERMINED.value
+        entries = np.zeros(self.settings.n_eta)
+        for p in self.peaks:
+            for at in (p.means.eta_plus, p.means.eta_minus):
+                np.add.at(entries, at[p.ok], p.n_events[p.ok])
+        status[entries == 0] = Status.TOO_FEW_EVENTS.value
+        return status
+
+    def total(self, extraction: Extraction | None = None) -> dict[str, Array]:
+        """Return A, e, M of all corrections together, and the resolution a2, c2."""
+        moves = self.moves(extraction)
+        values = (np.zeros(self.settings.n_eta),) * 3
+        for step in self.steps:
+            values = composed(values, (step[0], step[1], step[2]))
+        values = composed(values, (moves["A"], moves["e"], moves["M"]))
+        return {
+            **dict(zip(SCALE, values, strict=True)),
+            "a2": self.a2 + moves["a2"],
+            "c2": self.c2 + moves["c2"],
+        }
+
+    def all_steps(self) -> Array:
+        """Return the corrections with this one as the last, shape (s + 1, 3, n_eta)."""
+        moves = self.moves()
+        return np.concatenate([self.steps, np.stack([moves[k] for k in SCALE])[None]])
+
+
+def reduce_kind(
+    name: str,
+    sources: Sequence[Source],
+    settings: Settings,
+    walk: Pass,
+    *,
+    halves: tuple[int, ...] = (0, 1),
+    drop: frozenset[str] = frozenset(),
+    with_likelihood: bool = True,
+) -> Kind:
+    """Fit all categories of the data (or of the simulation) and extract the moves."""
+    steps = steps_of(walk.values, name, settings.n_eta)
+    a2, c2 = resolution_of(walk.values, name, settings)
+    peaks = [resonance_peaks(s, settings, a2, c2, halves, drop) for s in sources]
+    found = chi2_of(peaks, settings)
+    peaks = far_ones_marked(peaks, found, settings)
+    found = chi2_of(peaks, settings)
+    shared = likelihood_of(peaks, settings, found) if with_likelihood else None
+    return Kind(name, tuple(peaks), steps, a2, c2, found, shared, settings)
+
+
+def together(peaks: Sequence[Peaks], values: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
+    """Return arrays of all resonances one after the other, of the usable categories."""
+    return {
+        name: np.concatenate([v[p.ok] for p, v in zip(peaks, columns, strict=True)])
+        for name, columns in values.items()
+    }
+
+
+def chi2_of(peaks: Sequence[Peaks], settings: Settings) -> Extraction:
+    """Return the moves that describe (mu^2, sigma^2) of all usable categories."""
+    from calib.scale.model import Means
+
+    mu2 = [np.exp(2 * p.log_mu) for p in peaks]
+    covariance = []
+    for p, m in zip(peaks, mu2, strict=True):
+        c = p.covariance.copy()
+        c[:, 0, 0] *= 4 * m * m
+        c[:, 0, 1] *= 2 * m
+        c[:, 1, 0] *= 2 * m
+        covariance.append(c)
+    means = together(
+        peaks,
+        {f: [getattr(p.means, f) for p in peaks] for f in Means.__dataclass_fields__},
+    )
+    rest = together(peaks, {"mu2": mu2, "v": [p.v for p in peaks], "cov": covariance})
+    found = chi2.extract(Means(**means), rest["mu2"], rest["v"], rest["cov"], n_eta=settings.n_eta)
+    return replace(found, residuals=scattered(peaks, found.residuals))
+
+
+def scattered(peaks: Sequence[Peaks], values: Array) -> Array:
+    """Return values of the usable categories as one of all, NaN for the others."""
+    ok = np.concatenate([p.ok for p in peaks])
+    out = np.full(len(ok), np.nan)
+    out[ok] = values
+    return out
+
+
+def far_ones_marked(peaks: Sequence[Peaks], found: Extraction, settings: Settings) -> list[Peaks]:
+    """Return the peaks with categories far from all others marked."""
+    far = np.abs(np.nan_to_num(found.residuals)) > settings.gates.residual
+    ends = np.cumsum([len(p) for p in peaks])[:-1]
+    return [
+        p.without(at, Status.OFF_NEIGHBOURS)
+        for p, at in zip(peaks, np.split(far, ends), strict=True)
+    ]
+
+
+def likelihood_of(peaks: Sequence[Peaks], settings: Settings, start: Extraction) -> Extraction:
+    """Return the moves from one likelihood over all usable categories."""
+    parts = []
+    for p in peaks:
+        at = p.ok
+        parts.append(
+            likelihood.Part(
+                counts=p.counts[at],
+                variance=None if p.variance is None else p.variance[at],
+                edges=p.source.grid.mass_edges,
+                templates=p.templates[at],
+                template_variance=p.template_variance[at],
+                template_mass=p.template_mass,
+                means=taken(p, at),
+                background=p.background,
+                fraction=p.data.background[at],
+                slope=p.data.slope[at],
+                log_mu=p.reference_log_mu[at],
+                v=p.reference_v[at],
+                reference_covariance=p.reference_covariance[at],
+            )
+        )
+    found = likelihood.extract(parts, settings.n_eta, start)
+    return replace(found, residuals=start.residuals)
+
+
+def taken(peaks: Peaks, at: AnyArray) -> object:
+    """Return the means of some categories."""
+    m = peaks.means
+    return type(m)(**{f: getattr(m, f)[at] for f in m.__dataclass_fields__})
+
+
+def model_sigma2(peaks: Peaks, a2: Array, c2: Array) -> Array:
+    """Return the predicted (sigma/m)^2 of each category."""
+    return sigma2(peaks.means, a2, c2)

@@ -1,0 +1,169 @@
+"""The tables and arrays that are written, from the kinds of a reduction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import chi2 as chi2_distribution
+
+from calib.arrays import AnyArray, Array
+from calib.results import Status
+from calib.scale.model import KINDS, Extraction, mu2
+
+from .peaks import Peaks
+from .reduction import Kind
+
+
+def parameters(kind: Kind, extraction: Extraction | None = None) -> pd.DataFrame:
+    """Return one row per eta bin: A, e, M, a, c with errors, and the status.
+
+    a and c are square roots with the sign of a^2 and c^2; not determined values are NaN.
+    """
+    found = extraction or kind.chosen
+    total = kind.total(found)
+    edges = np.asarray(kind.settings.eta)
+    table = pd.DataFrame({"eta_low": edges[:-1], "eta_high": edges[1:]})
+    known = {k: np.isfinite(found.kind(k)) for k in KINDS}
+    for k in KINDS[:3]:
+        table[k] = np.where(known[k], total[k], np.nan)
+        table[f"{k}_err"] = found.kind_err(k)
+    for name, k in (("a", "a2"), ("c", "c2")):
+        root, err = signed_root(total[k], found.kind_err(k))
+        table[name] = np.where(known[k], root, np.nan)
+        table[f"{name}_err"] = np.where(known[k], err, np.nan)
+    for k in KINDS[3:]:
+        table[k] = np.where(known[k], total[k], np.nan)
+        table[f"{k}_err"] = found.kind_err(k)
+    table["status"] = kind.statuses() if extraction is None else Status.OK.value
+    return table
+
+
+def signed_root(square: Array, error: Array) -> tuple[Array, Array]:
+    """Return the root of a square with its sign, and its error (never above that at 0)."""
+    root = np.sign(square) * np.sqrt(np.abs(square))
+    with np.errstate(invalid="ignore"):
+        return root, error / (2 * np.maximum(np.abs(root), np.sqrt(error) / 2))
+
+
+def fits(kinds: Sequence[Kind], opinions: pd.DataFrame | None = None) -> pd.DataFrame:
+    """Return one row per sample and category that has entries.
+
+    A category that was joined with others has the status ``merged``, the numbers of all of them
+    together, and in ``group`` the name of the first one, whose row holds the fit.
+    """
+    frames = []
+    for kind in kinds:
+        ends = np.cumsum([len(p) for p in kind.peaks])[:-1]
+        residuals = np.split(kind.chi2.residuals, ends)
+        for peaks, residual in zip(kind.peaks, residuals, strict=True):
+            frames.append(_fits(peaks, residual))
+    table = pd.concat(frames, ignore_index=True)
+    if opinions is not None and len(opinions):
+        table = table.merge(opinions, on=["sample", "category"], how="left")
+    return table
+
+
+def _fits(peaks: Peaks, residual: Array) -> pd.DataFrame:
+    grid, data, reference = peaks.source.grid, peaks.data, peaks.reference
+    names = np.array(grid.names(), dtype=object)
+    g = peaks.group
+    own = np.arange(len(grid)) == peaks.first[g]
+    nothing = np.full(len(peaks), np.nan)
+    err = np.sqrt(np.diagonal(peaks.covariance, axis1=1, axis2=2))
+    ratio = np.exp(peaks.log_mu)
+    columns: dict[str, AnyArray] = {
+        "n_events": peaks.n_events,
+        "mu": data.mu, "mu_err": data.mu_err, "sigma": data.sigma, "sigma_err": data.sigma_err,
+        "background": data.background, "background_err": data.background_err,
+        "slope": data.slope, "slope_err": data.slope_err,
+        "mu_reference": reference.mu if reference else nothing,
+        "mu_reference_err": reference.mu_err if reference else nothing,
+        "sigma_reference": reference.sigma if reference else nothing,
+        "mu_ratio": ratio, "mu_ratio_err": ratio * err[:, 0],
+        "v_difference": peaks.v, "v_difference_err": err[:, 1],
+        "k_plus": peaks.means.k_plus, "k_minus": peaks.means.k_minus,
+        "pt_plus": peaks.means.inverse_k_plus, "pt_minus": peaks.means.inverse_k_minus,
+        "residual": residual,
+        "nll": data.nll, "chi2": data.chi2, "ndf": data.ndf, "edm": data.edm,
+        "iterations": data.iterations, "step": data.step,
+    }  # fmt: skip
+    table = pd.DataFrame({name: values[g] for name, values in columns.items()})
+    status = np.where(own, peaks.status[g], Status.MERGED.value)
+    table.insert(0, "sample", peaks.source.sample)
+    table.insert(1, "category", names)
+    table.insert(2, "resonance", grid.resonance)
+    table.insert(3, "group", names[peaks.first[g]])
+    for axis, name in enumerate(("eta_plus", "eta_minus", "ratio", "angle")):
+        table[name] = grid.centres(axis)
+    table["status"] = status
+    return table[table["n_events"] > 0]
+
+
+def dropped(kinds: Sequence[Kind]) -> pd.DataFrame:
+    """Return the categories with entries that took no part, with the reason."""
+    rows = []
+    for kind in kinds:
+        for p in kind.peaks:
+            names = p.names()
+            for i in np.flatnonzero(~p.ok & (p.n_events > 0)):
+                rows.append((p.source.sample, names[i], p.n_events[i], p.status[i]))
+    return pd.DataFrame(rows, columns=["sample", "category", "n_events", "reason"])
+
+
+def extraction(kinds: Sequence[Kind]) -> pd.DataFrame:
+    """Return the quality of each extraction, one row a kind and method."""
+    rows = []
+    for kind in kinds:
+        for found in (kind.chi2, kind.likelihood):
+            if found is None:
+                continue
+            p = float(chi2_distribution.sf(found.chi2, found.ndf)) if found.ndf > 0 else np.nan
+            rows.append({
+                "kind": kind.name, "method": found.method, "chi2": found.chi2, "ndf": found.ndf,
+                "probability": p, "edm": found.edm, "iterations": found.iterations,
+                "converged": found.converged, "condition": found.condition,
+                "n_categories": int(sum(x.ok.sum() for x in kind.peaks)),
+                "n_undetermined": len(found.undetermined),
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def undetermined(kinds: Sequence[Kind]) -> pd.DataFrame:
+    """Return what the data cannot constrain: the parameters of each direction that was left out."""
+    rows = []
+    for kind in kinds:
+        found = kind.chosen
+        for number, direction in enumerate(found.undetermined):
+            size = np.abs(direction) / max(np.abs(direction).max(), 1e-300)
+            for i in np.flatnonzero(size > 0.1):
+                rows.append((kind.name, number, found.names[i], float(direction[i])))
+    return pd.DataFrame(rows, columns=["kind", "direction", "parameter", "weight"])
+
+
+def iterations(history: Array) -> pd.DataFrame:
+    """Return the largest moves of each pass in units of the errors.
+
+    Parameters
+    ----------
+    history : array, shape (rows, 2 + 5)
+        Pass, 0 for data or 1 for simulation, and the largest move of A, e, M, a2, c2.
+    """
+    table = pd.DataFrame(history, columns=["pass", "kind", *(f"move_{k}" for k in KINDS)])
+    table["pass"] = table["pass"].astype(int)
+    table["kind"] = np.where(table["kind"] == 0, "data", "simulation")
+    table["max_move"] = table[[f"move_{k}" for k in KINDS]].max(axis=1)
+    return table
+
+
+def model_residuals(kind: Kind, extraction: Extraction) -> Array:
+    """Return data over model - 1 of mu^2 for each category in units of its error."""
+    moves = kind.moves(extraction)
+    out = []
+    for p in kind.peaks:
+        value = np.exp(2 * p.log_mu)
+        error = 2 * value * np.sqrt(p.covariance[:, 0, 0])
+        pull = (value - mu2(p.means, moves["A"], moves["e"], moves["M"])) / error
+        out.append(np.where(p.ok, pull, np.nan))
+    return np.concatenate(out)
