@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["fit_categories", "load_payload", "second_opinion"]
+__all__ = ["extract_scale", "fit_categories", "load_payload", "second_opinion"]
 
 
 def __getattr__(name: str) -> Any:
@@ -20,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from calib.fit_all import fit_categories
 
         return fit_categories
+    if name == "extract_scale":
+        from calib.scale.extract import extract_scale
+
+        return extract_scale
     if name == "second_opinion":
         from calib.opinion import second_opinion
 
