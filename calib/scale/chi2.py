@@ -67,8 +67,9 @@ def extract(
     weight, used = _weights(measured, covariance[:, :m, :m])
     measured = np.where(used[:, None], measured, 0.0)
     parameters = np.zeros((5 if resolution else 3) * n_eta)
-    number, directions, edm = 0, None, np.inf
-    for number in range(1, MAX_ITERATIONS + 1):
+    directions, edm, number = None, np.inf, 0
+    while number < MAX_ITERATIONS:
+        number += 1
         matrix, vector, _ = _normal(means, parameters, measured, weight, n_eta, resolution)
         if directions is None:  # the product bends by a thousandth: steps may keep it
             directions = spectrum(matrix, min_eigenvalue)

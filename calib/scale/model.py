@@ -129,9 +129,9 @@ def corrected(k: Array, q: AnyArray, A: Array, e: Array, M: Array) -> Array:
     return np.asarray((1 + A - e * k) * k + q * M)
 
 
-def composed(first: tuple[Array, Array, Array], then: tuple[Array, Array, Array]) -> tuple[
-    Array, Array, Array
-]:
+def composed(
+    first: tuple[Array, Array, Array], then: tuple[Array, Array, Array]
+) -> tuple[Array, Array, Array]:
     """Return (A, e, M) that do at once what two corrections do one after the other.
 
     Exact but for products of the second's e with the first's e or M (below 1e-7 in k for the

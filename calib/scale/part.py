@@ -1,0 +1,218 @@
+"""The categories of one resonance in the shared likelihood, and what they say at a point."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib.arrays import AnyArray, Array, BoolArray
+from calib.errors import InputError
+from calib.kernel import covariance, numpy_engine
+from calib.kernel.numpy_engine import State
+from calib.kernel.problem import Problem, coefficients, problem
+from calib.scale.model import Means
+
+BLOCK = 500
+
+
+@dataclass(frozen=True)
+class Part:
+    """The categories of one resonance: histograms, reference, and where to start.
+
+    Parameters
+    ----------
+    counts : array, shape (n, bins)
+        Events per bin, or sums of weights (then with ``variance``).
+    variance : array, shape (n, bins), or None
+        Sums of squared weights.
+    edges : array, shape (bins + 1,)
+        GeV.
+    templates : array, shape (n, gen bins)
+        Generated events.
+    template_variance : array, shape (n, gen bins), or None
+        Sums of squared weights; None where ``templates`` are counts, zeros where the template is
+        exact, or shared with the reference so that its fluctuations drop out.
+    template_mass : array, shape (gen bins,) or (n, gen bins)
+        Mean generated mass of each gen bin, GeV.
+    means : Means
+    background : {"exponential", "quadratic", "none"}
+    fraction, slope : arrays, shape (n,)
+        Where the background starts.
+    log_mu, v : arrays, shape (n,)
+        Of the reference: ln of its mu, and (sigma/mu)^2. The parameters add to them.
+    reference_covariance : array, shape (n, 2, 2)
+        Of (log_mu, v); zeros where they are exact.
+    """
+
+    counts: Array
+    variance: Array | None
+    edges: Array
+    templates: Array
+    template_variance: Array | None
+    template_mass: Array
+    means: Means
+    background: str
+    fraction: Array
+    slope: Array
+    log_mu: Array
+    v: Array
+    reference_covariance: Array
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A part with what does not change during the fit: effective counts, coefficients."""
+
+    part: Part
+    shared: Problem
+    counts: Array
+    scale: Array
+    saturated: Array
+    g: AnyArray
+    fixed: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.counts)
+
+    @property
+    def blocks(self) -> list[slice]:
+        """Rows that are worked on at once: the memory stays small."""
+        return [slice(i, min(i + BLOCK, len(self))) for i in range(0, len(self), BLOCK)]
+
+
+def prepared(part: Part, v: Array) -> Prepared:
+    """Return the part, ready for fits of widths about v.
+
+    Raises
+    ------
+    InputError
+        If there are categories without events or template.
+    """
+    events, content = part.counts.sum(1), part.templates.sum(1)
+    empty = np.flatnonzero(~((events > 0) & (content > 0) & np.isfinite(part.log_mu + v)))
+    if len(empty):
+        raise InputError(
+            f"counts, templates, log_mu, v: {len(empty)} categories, the first {empty[0]}, have no"
+            " events, no template or no reference; expected only categories whose fit is ok; drop"
+            " the others"
+        )
+    shared = _problem(part, v)
+    variance = part.counts if part.variance is None else part.variance
+    scale = events / variance.sum(1)
+    counts = part.counts * scale[:, None]
+    size = np.abs(counts)
+    share = np.where(size > 0, size, 1.0) / counts.sum(1, keepdims=True)
+    saturated = np.where(size > 0, counts * np.log(share), 0.0).sum(1)
+    g = np.empty((len(part), len(shared.w)), dtype=complex)
+    for first in range(0, len(part), BLOCK):
+        at = slice(first, first + BLOCK)
+        g[at] = coefficients(shared, part.templates[at], _rows(part.template_mass, at))
+    fixed = np.zeros(shared.n_parameters, dtype=bool)
+    fixed[2 + shared.n_background :] = True
+    return Prepared(part, shared, counts, scale, saturated, g, fixed)
+
+
+def _problem(part: Part, v: Array) -> Problem:
+    window = float(np.log(part.edges[-1] / part.edges[0]))
+    width = np.sqrt(np.maximum(v, 1e-8))
+    low = max(0.5 * float(width.min()), 0.2 * float(np.diff(np.log(part.edges)).min()), 2e-4)
+    high = min(max(1.6 * float(width.max()), 2 * low), 0.15)
+    used = part.templates != 0
+    if part.template_mass.ndim == 1:
+        used = used.any(0)
+    masses = part.template_mass[used]
+    move = min(0.05, 0.25 * window)
+    mu_range = (float(np.exp(-move)), float(np.exp(move)))
+    span = (float(masses.min()), float(masses.max()))
+    return problem(part.edges, span, (min(low, 0.5 * high), high), part.background, False, mu_range)
+
+
+def _rows(mass: Array, at: slice) -> Array:
+    return mass if mass.ndim == 1 else mass[at]
+
+
+def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Array, BoolArray]:
+    """Return NLL (n,), gradient (n, p) and Hessian (n, p, p) in (lambda, v, f, slope, ...).
+
+    The Hessian is the exact one where ``near`` and where it is positive definite in the
+    background's parameters (last array), Fisher's elsewhere.
+    """
+    n, p = theta.shape
+    nll, slope = np.empty(n), np.empty((n, p))
+    hessian, sound = np.empty((n, p, p)), np.zeros(n, dtype=bool)
+    for at in data.blocks:
+        counts, here = data.counts[at], theta[at]
+        state = numpy_engine.evaluate(data.shared, data.g[at], here)
+        nll[at] = numpy_engine.likelihood(data.shared, counts, data.saturated[at], state, here)
+        slope[at] = numpy_engine.gradient(data.shared, counts, state, here)
+        if near:
+            hessian[at] = numpy_engine.exact(data.shared, counts, state, here)
+            held = outward(data, here, slope[at])
+            sound[at] = _definite(without(hessian[at][:, 2:, 2:], held[:, 2:]))
+        if not sound[at].all():
+            expected = numpy_engine.fisher(data.shared, counts.sum(1), state)
+            hessian[at] = np.where(sound[at, None, None], hessian[at], expected)
+    return nll, slope, hessian, sound
+
+
+def spread(data: Prepared, theta: Array) -> tuple[Array, float]:
+    """Return what weights and template add to the variance of the score, and the constraint.
+
+    The first is (n, p, p), the second the sum over categories of what the weak constraint on the
+    slope adds to the NLL.
+    """
+    part = data.part
+    p = theta.shape[1]
+    out = np.zeros((len(data), p, p))
+    variance = part.templates if part.template_variance is None else part.template_variance
+    with_template = bool(np.any(variance))
+    constraint = 0.0
+    for at in data.blocks:
+        here, counts = theta[at], data.counts[at]
+        state = numpy_engine.evaluate(data.shared, data.g[at], here)
+        if part.variance is not None:
+            weights = part.variance[at]
+            out[at] += covariance.weights_term(state, counts, weights, data.scale[at])
+        if with_template:
+            out[at] += covariance.template_term(
+                data.shared, state, data.g[at], here, counts.sum(1), part.templates[at],
+                variance[at], _rows(part.template_mass, at),
+            )  # fmt: skip
+        constraint += float(_constraint(data, state, at, here))
+    return out, constraint
+
+
+def _constraint(data: Prepared, state: State, at: slice, theta: Array) -> float:
+    whole = numpy_engine.likelihood(data.shared, data.counts[at], data.saturated[at], state, theta)
+    bare = data.saturated[at] - (data.counts[at] * np.log(state.t)).sum(1)
+    return float((whole - bare).sum())
+
+
+def outward(data: Prepared, theta: Array, slope: Array) -> BoolArray:
+    """Return which parameters stay: fixed, or at a bound with the NLL falling beyond it."""
+    p = theta.shape[1]
+    below = (theta <= data.shared.low[:p]) & (slope > 0)
+    above = (theta >= data.shared.high[:p]) & (slope < 0)
+    return np.asarray(data.fixed | below | above)
+
+
+def without(matrix: Array, held: BoolArray) -> Array:
+    """Return many small matrices with unit rows and columns where something is held."""
+    free = ~held
+    out = matrix * (free[:, :, None] & free[:, None, :])
+    i = np.arange(matrix.shape[1])
+    out[:, i, i] += held
+    return np.asarray(out)
+
+
+def _definite(matrix: Array) -> BoolArray:
+    """Return which of many small matrices are positive definite, with some room."""
+    diagonal = np.diagonal(matrix, axis1=1, axis2=2)
+    size = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
+    unit = matrix * size[:, :, None] * size[:, None, :]
+    least = np.linalg.eigvalsh(unit)[:, 0]
+    return np.asarray((diagonal > 0).all(1) & (least > 1e-6))
