@@ -35,15 +35,14 @@ __all__ = ["Part", "extract"]
 
 log = logging.getLogger(__name__)
 
-EDM_GOAL = 1e-3
-"""Below it (shared parameters and all backgrounds together) one more Newton step is the last."""
-EDM_LEFT = 1e-5
+EDM_GOAL = 1e-5
+"""Of the shared parameters and all backgrounds together, in NLL."""
 EDM_EXACT = 2.0
 """Per category; further away the expected information makes the steps."""
 SETTLED = 0.5
 """Mean EDM of the backgrounds below which the shared parameters move too."""
-ROSE = 0.5
-"""A category whose NLL rises by more takes shorter steps in its background."""
+ROSE = 1e-3
+"""A category whose NLL is above what was expected by more takes shorter steps."""
 MAX_ITERATIONS = 60
 
 
@@ -58,7 +57,7 @@ class Point:
     gradient: Array
     hessian: Array
     held: BoolArray
-    sound: BoolArray
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -118,9 +117,7 @@ def extract(
         check_bins(part.means, n_eta)
     parameters = _first(start, n_eta)
     data = [prepared(p, p.v + design(p.means, parameters, n_eta, True).sigma2) for p in parts]
-    parameters, points, number, done = _walk(
-        data, parameters, n_eta, min_eigenvalue, max_iterations
-    )
+    parameters, points, number = _walk(data, parameters, n_eta, min_eigenvalue, max_iterations)
     system = _system(points, [np.zeros(len(p.nll)) for p in points], len(parameters))
     directions = spectrum(system.matrix, min_eigenvalue)
     edm = _edm(system, directions)
@@ -137,7 +134,7 @@ def extract(
         ndf=_ndf(data, points) - directions.n_kept,
         edm=edm,
         iterations=number,
-        converged=done and edm < EDM_LEFT,
+        converged=edm < EDM_GOAL and all(p.exact for p in points),
         condition=directions.condition,
         undetermined=directions.left_out,
         residuals=residuals,
@@ -158,11 +155,12 @@ def _first(start: Extraction, n_eta: int) -> Array:
 
 def _walk(
     data: list[Prepared], parameters: Array, n_eta: int, min_eigenvalue: float, most: int
-) -> tuple[Array, list[Point], int, bool]:
-    """Return parameters, points, number of iterations and whether the minimum was found."""
+) -> tuple[Array, list[Point], int]:
+    """Return parameters, the likelihood there, and the number of iterations."""
     p = len(parameters)
     backgrounds = [_background(d) for d in data]
     dampings = [np.zeros(len(d)) for d in data]
+    expected = [np.full(len(d), np.inf) for d in data]
     damping, edm, number = 0.0, np.inf, 0
     points: list[Point] = []
     trial = parameters
@@ -172,34 +170,33 @@ def _walk(
         near = edm < EDM_EXACT * categories
         there = [_look(d, trial, b, n_eta, near) for d, b in zip(data, backgrounds, strict=True)]
         if not points or _total(there) <= _total(points) + 1e-10 * (1 + abs(_total(points))):
-            rose = [_rose(a, b) for a, b in zip(points or there, there, strict=True)]
             parameters, points, damping = trial, there, 0.1 * damping if damping > 1e-6 else 0.0
         else:
-            rose = [_rose(a, b) for a, b in zip(points, there, strict=True)]
             damping = max(10 * damping, 1e-3)
             if damping > 1e8:
                 break
-        dampings = [_damped(d, r) for d, r in zip(dampings, rose, strict=True)]
+        dampings = [
+            _damped(d, point.nll > e + ROSE)
+            for d, point, e in zip(dampings, there, expected, strict=True)
+        ]
         system = _system(points, [np.zeros_like(d) for d in dampings], p)
-        directions = spectrum(system.matrix, min_eigenvalue)
-        edm = _edm(system, directions)
-        done = near and points is there and edm < EDM_GOAL
-        if not done:
-            system = _system(points, dampings, p)
-            directions = spectrum(system.matrix, min_eigenvalue)
-        step = -directions.solve(system.vector, 0.0 if done else damping)
+        edm = _edm(system, spectrum(system.matrix, min_eigenvalue))
+        if edm < EDM_GOAL and all(point.exact for point in points):
+            break
+        system = _system(points, dampings, p)
+        step = -spectrum(system.matrix, min_eigenvalue).solve(system.vector, damping)
         if system.local_edm > SETTLED * categories:
             step[:] = 0.0
         step *= _shortened(points, step)
         trial = parameters + step
+        expected = [
+            _expected(point, r, step) for point, r in zip(points, system.parts, strict=True)
+        ]
         backgrounds = [
             _moved(d, point, r, step)
             for d, point, r in zip(data, points, system.parts, strict=True)
         ]
-        if done:
-            pairs = zip(data, backgrounds, strict=True)
-            return trial, [_look(d, trial, b, n_eta, True) for d, b in pairs], number, True
-    return parameters, points, number, False
+    return parameters, points, number
 
 
 def _background(data: Prepared) -> Array:
@@ -226,17 +223,20 @@ def _look(data: Prepared, parameters: Array, background: Array, n_eta: int, near
     rows[:, 0] /= 2 * np.maximum(here.mu2, 0.1)[:, None]
     rows *= inside[:, :, None]  # beyond its bounds a category does not see the parameters
     theta = np.concatenate([np.clip(x, low, high), background], 1)
-    nll, slope, hessian, sound = evaluate(data, theta, near)
+    nll, slope, hessian = evaluate(data, theta, near)
     held = outward(data, theta, slope)
-    return Point(theta, here.columns, rows, nll, slope, hessian, held, sound)
+    return Point(theta, here.columns, rows, nll, slope, hessian, held, near)
 
 
 def _total(points: Sequence[Point]) -> float:
     return float(sum(p.nll.sum() for p in points))
 
 
-def _rose(before: Point, after: Point) -> BoolArray:
-    return np.asarray(after.nll > before.nll + ROSE)
+def _expected(point: Point, r: Reduced, step: Array) -> Array:
+    """Return the NLL of each category after a step, as its quadratic form has it."""
+    dx = _dx(point, step)
+    slope = r.gradient + 0.5 * np.matmul(r.hessian, dx[:, :, None])[:, :, 0]
+    return np.asarray(point.nll + (slope * dx).sum(1) - r.edm)
 
 
 def _damped(damping: Array, rose: BoolArray) -> Array:

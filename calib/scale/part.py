@@ -14,6 +14,8 @@ from calib.kernel.problem import Problem, coefficients, problem
 from calib.scale.model import Means
 
 BLOCK = 500
+LEAST = 1e-6
+"""Eigenvalues below it (unit: the expected information) are not those of a minimum."""
 
 
 @dataclass(frozen=True)
@@ -135,28 +137,26 @@ def _rows(mass: Array, at: slice) -> Array:
     return mass if mass.ndim == 1 else mass[at]
 
 
-def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Array, BoolArray]:
+def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Array]:
     """Return NLL (n,), gradient (n, p) and Hessian (n, p, p) in (lambda, v, f, slope, ...).
 
-    The Hessian is the exact one where ``near`` and where it is positive definite in the
-    background's parameters (last array), Fisher's elsewhere.
+    The Hessian is the exact one where ``near``, made positive definite in the background's
+    parameters, else Fisher's.
     """
     n, p = theta.shape
-    nll, slope = np.empty(n), np.empty((n, p))
-    hessian, sound = np.empty((n, p, p)), np.zeros(n, dtype=bool)
+    nll, slope, hessian = np.empty(n), np.empty((n, p)), np.empty((n, p, p))
     for at in data.blocks:
         counts, here = data.counts[at], theta[at]
         state = numpy_engine.evaluate(data.shared, data.g[at], here)
         nll[at] = numpy_engine.likelihood(data.shared, counts, data.saturated[at], state, here)
         slope[at] = numpy_engine.gradient(data.shared, counts, state, here)
+        expected = numpy_engine.fisher(data.shared, counts.sum(1), state)
+        hessian[at] = expected
         if near:
             hessian[at] = numpy_engine.exact(data.shared, counts, state, here)
-            held = outward(data, here, slope[at])
-            sound[at] = _definite(without(hessian[at][:, 2:, 2:], held[:, 2:]))
-        if not sound[at].all():
-            expected = numpy_engine.fisher(data.shared, counts.sum(1), state)
-            hessian[at] = np.where(sound[at, None, None], hessian[at], expected)
-    return nll, slope, hessian, sound
+            held = outward(data, here, slope[at])[:, 2:]
+            hessian[at, 2:, 2:] = _definite(hessian[at, 2:, 2:], expected[:, 2:, 2:], held)
+    return nll, slope, hessian
 
 
 def spread(data: Prepared, theta: Array) -> tuple[Array, float]:
@@ -209,10 +209,19 @@ def without(matrix: Array, held: BoolArray) -> Array:
     return np.asarray(out)
 
 
-def _definite(matrix: Array) -> BoolArray:
-    """Return which of many small matrices are positive definite, with some room."""
-    diagonal = np.diagonal(matrix, axis1=1, axis2=2)
-    size = 1 / np.sqrt(np.where(diagonal > 0, diagonal, 1.0))
-    unit = matrix * size[:, :, None] * size[:, None, :]
-    least = np.linalg.eigvalsh(unit)[:, 0]
-    return np.asarray((diagonal > 0).all(1) & (least > 1e-6))
+def _definite(exact: Array, expected: Array, held: BoolArray) -> Array:
+    """Return the Hessians, their eigenvalues made positive where they are not (a saddle).
+
+    In units in which the expected information has a unit diagonal.
+    """
+    size = np.sqrt(np.diagonal(without(expected, held), axis1=1, axis2=2))
+    unit = without(exact, held) / (size[:, :, None] * size[:, None, :])
+    values, vectors = np.linalg.eigh(unit)
+    bad = values[:, 0] < LEAST
+    if not bad.any():
+        return exact
+    turned = vectors[bad] * np.maximum(np.abs(values[bad]), 0.01)[:, None, :]
+    repaired = np.matmul(turned, vectors[bad].transpose(0, 2, 1))
+    out = exact.copy()
+    out[bad] = repaired * (size[bad][:, :, None] * size[bad][:, None, :])
+    return out

@@ -19,7 +19,7 @@ GEN_EDGES = np.linspace(2.5, 3.2, 176)
 
 @dataclass(frozen=True)
 class Truth:
-    """Per eta bin; a2, c2 are differences to the resolution of the reference, ``ref_a2, ref_c2``."""
+    """Per eta bin; a2, c2 are differences to the reference, which has ref_a2, ref_c2."""
 
     A: np.ndarray
     e: np.ndarray
