@@ -1,0 +1,117 @@
+"""The payload on muons: arrays and correctionlib agree, and smearing belongs to the muon."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import correctionlib
+import numpy as np
+import pytest
+
+from calib.calibrations.momentum_scale import apply as applying
+from calib.calibrations.momentum_scale import payload
+from calib.errors import InputError
+from calib.pairs import Muons, Pairs
+
+from . import synthetic
+
+
+@pytest.fixture(scope="module")
+def document() -> dict[str, Any]:
+    return payload.document(synthetic.reduction())
+
+
+@pytest.fixture(scope="module")
+def pairs() -> Pairs:
+    random = np.random.default_rng(5)
+    n = 40_000
+
+    def muons(charge: np.ndarray) -> Muons:
+        pt = np.exp(random.uniform(np.log(3), np.log(150), n))
+        eta = random.uniform(-2.6, 2.6, n).astype(np.float32).astype(float)
+        phi = random.uniform(-np.pi, np.pi, n).astype(np.float32).astype(float)
+        return Muons(pt, eta, phi, charge, 0.01 * pt)
+
+    charge = random.choice(np.array([-1, 1]), n)
+    event = np.arange(n, dtype=np.uint64)
+    run = np.full(n, 315_000, dtype=np.uint64)
+    return Pairs(muons(charge), muons(-charge), np.ones(n), run, event // 100, event)
+
+
+def simulated(pairs: Pairs) -> Pairs:
+    return replace(pairs, gen_mass=np.full(len(pairs), 91.0))
+
+
+def test_data_are_corrected_as_by_correctionlib(document, pairs):
+    found = applying.apply(document, pairs)
+    scale = correctionlib.CorrectionSet.from_string(json.dumps(document))[payload.NAME]
+    for name, muons in (("mu1", pairs.leading), ("mu2", pairs.subleading)):
+        expected = scale.evaluate(muons.pt, muons.eta, muons.charge, "nom")
+        np.testing.assert_allclose(found[f"{name}_pt"], expected, rtol=1e-12)
+        inside = np.abs(muons.eta) < 2.2
+        moved = np.abs(expected[inside] / muons.pt[inside] - 1)
+        assert 1e-4 < np.median(moved) < 5e-3  # not a comparison of nothing with nothing
+        np.testing.assert_allclose(found[f"{name}_ptErr"] / found[f"{name}_pt"], 0.01, rtol=1e-12)
+
+
+def test_simulation_gets_the_resolution_of_the_data(document, pairs):
+    cset = correctionlib.CorrectionSet.from_string(json.dumps(document))
+    found = applying.apply(document, simulated(pairs))
+    numbers = []
+    for name, muons in (("mu1", pairs.leading), ("mu2", pairs.subleading)):
+        scaled = cset[payload.SIMULATION].evaluate(muons.pt, muons.eta, muons.charge, "nom")
+        width = cset[payload.SMEARING].evaluate(scaled, muons.eta)
+        apart = scaled / found[f"{name}_pt"] - 1
+        assert np.max(np.abs(apart[width == 0])) < 1e-14
+        numbers.append((apart[width > 0] / width[width > 0], muons))
+    pulls = np.concatenate([n for n, _ in numbers])
+    n = len(pulls)
+    assert n > 60_000
+    assert abs(pulls.mean()) < 4 / np.sqrt(n) and abs(pulls.std() - 1) < 4 / np.sqrt(2 * n)
+    assert abs(np.mean(np.abs(pulls) < 1) - 0.6827) < 4 * np.sqrt(0.6827 * 0.3173 / n)
+    # the two muons of an event are smeared independently
+    both = [np.abs(m.eta) < 2.2 for _, m in numbers]
+    at = both[0] & both[1]
+    first, second = (found[f"mu{i}_pt"][at] / m.pt[at] for i, (_, m) in enumerate(numbers, start=1))
+    rank = [np.argsort(np.argsort(x)) for x in (first, second)]
+    assert abs(np.corrcoef(*rank)[0, 1]) < 4 / np.sqrt(at.sum())
+
+
+def test_a_muon_is_smeared_the_same_wherever_it_stands(document, pairs):
+    made = simulated(pairs)
+    whole = applying.apply(document, made)
+    parts = [applying.apply(document, made.take(np.arange(i, len(made), 7))) for i in range(7)]
+    for i, part in enumerate(parts):
+        np.testing.assert_array_equal(part["mu2_pt"], whole["mu2_pt"][i::7])
+    swapped = applying.apply(
+        document, replace(made, leading=made.subleading, subleading=made.leading)
+    )
+    np.testing.assert_array_equal(swapped["mu1_pt"], whole["mu2_pt"])
+    # another event, another number
+    other = applying.apply(document, replace(made, event=made.event + np.uint64(1)))
+    inside = np.abs(made.leading.eta) < 2.2
+    assert np.mean(other["mu1_pt"][inside] == whole["mu1_pt"][inside]) < 0.01
+
+
+def test_order_of_the_pair_is_kept_and_bad_muons_stay(document, pairs):
+    few = pairs.take(np.arange(5))
+    pt = np.array([np.nan, -1.0, 0.0, np.inf, 20.0])
+    few = replace(few, leading=replace(few.leading, pt=pt, charge=np.array([1, 1, 1, 1, 0])))
+    found = applying.apply(document, few)
+    np.testing.assert_array_equal(found["mu1_pt"], pt)
+    assert np.all(found["mu2_pt"] > 0)
+
+
+def test_without_pt_err_there_is_none(document, pairs):
+    bare = replace(pairs.leading, pt_err=None), replace(pairs.subleading, pt_err=None)
+    found = applying.apply(document, replace(pairs, leading=bare[0], subleading=bare[1]))
+    assert set(found) == {"mu1_pt", "mu2_pt"}
+
+
+def test_simulation_is_refused_by_a_payload_of_data_alone(pairs):
+    document = payload.document(synthetic.reduction(simulation=False))
+    applying.apply(document, pairs)
+    with pytest.raises(InputError, match="simulated, but the payload was made without"):
+        applying.apply(document, simulated(pairs))
