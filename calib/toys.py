@@ -1,62 +1,38 @@
 """Simulated dimuons with known truth: events to try a calibration on, not a detector simulation.
 
-Z -> mu mu with a realistic pair pt, final-state radiation, a resolution that depends on |eta|
-and pt, a ptErr that is wrong by a known factor in each |eta| ring, a known scale, and an
-exponential background. Written apart from the code that calibrates, so that it can test it.
+J/psi, Upsilon, Z or H -> mu mu with a realistic pair pt, final-state radiation, a resolution that
+depends on eta and pt, a ptErr that is wrong by a known factor, a known scale and an exponential
+background. The momentum scale may depend on eta, pt and charge (A, e, M), with a resolution per
+eta bin: see `momentum_truth`. Written apart from the code that calibrates, so that it can
+test it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from calib import toys_decay
 from calib.arrays import Array, BoolArray
-from calib.constants import ALPHA, MUON_MASS, RESONANCES
+from calib.constants import RESONANCES
 from calib.errors import InputError
 from calib.kinematics import mass as pair_mass
 from calib.pairs import Muons, Pairs
+from calib.toys_truth import Truth, momentum_truth, named_truth
 
-MIN_PHOTON = 1e-4
-"""Smallest energy fraction of a radiated photon."""
+__all__ = ["ToyEvents", "Truth", "biased", "generate", "momentum_truth", "named_truth"]
 
+BLOCK, SMALL_BLOCK = 400_000, 65_536
+"""Most pairs made at a time; the small one stays in the processor's cache."""
 
-@dataclass(frozen=True)
-class Truth:
-    """What is put in.
+TRIES = 20
+"""Blocks without an accepted pair before we give up."""
 
-    Parameters
-    ----------
-    ring_edges, a, c : per |eta| ring
-        sigma_k / k = a (+) c pt (c in 1/GeV).
-    pt_err_factor : per |eta| ring
-        True resolution over the ptErr that is written.
-    spread : float
-        Relative spread of the resolution from muon to muon (log-normal; ptErr knows of it).
-    resolution_scale : float
-        Multiplies the true resolution, not the ptErr (0.88: a simulation 12 % too good).
-    scale : float
-        The reconstructed pt is the true one times this.
-    background : float
-        Share of the pairs in the window that are background.
-    slope : float
-        Of the background, exp(-slope m), in 1/GeV.
-    pair_pt : float
-        Mean pt of the pairs, about, in GeV.
-    """
-
-    ring_edges: tuple[float, ...] = (0.0, 0.9, 1.8, 2.4)
-    a: tuple[float, ...] = (0.0075, 0.0125, 0.0190)
-    c: tuple[float, ...] = (1.1e-4, 1.5e-4, 2.6e-4)
-    pt_err_factor: tuple[float, ...] = (1.10, 1.20, 1.32)
-    spread: float = 0.12
-    resolution_scale: float = 1.0
-    scale: float = 1.0
-    background: float = 0.03
-    slope: float = 0.03
-    pair_pt: float = 14.0
+KEPT = {"jpsi": (2.6, 3.6), "upsilon": (7.6, 12.2), "z": (60.0, 125.0), "h": (105.0, 145.0)}
+"""Masses that are written with an injected momentum scale, in GeV: five resolutions beyond the
+windows of the fits, so that a sample that is smeared anew misses nothing at their edges."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +54,7 @@ def generate(
     truth: Truth | None = None,
     simulation: bool = False,
     min_pt: tuple[float, float] | None = None,
+    mass_window: tuple[float, float] | None = None,
     max_abs_eta: float = 2.4,
     first_event: int = 1,
 ) -> ToyEvents:
@@ -96,6 +73,9 @@ def generate(
     min_pt : (float, float)
         Least reconstructed pt of the leading and the other muon, in GeV; well below the usual
         cuts of the resonance where it is not given.
+    mass_window : (float, float), optional
+        Reconstructed masses that are kept, in GeV: those of the resonance, or with a momentum
+        scale put in those of ``KEPT``.
     max_abs_eta : float
     first_event : int
         Number of the first event.
@@ -103,25 +83,85 @@ def generate(
     Raises
     ------
     InputError
-        If there is no such resonance.
+        If there is no such resonance, or its pairs are never accepted.
     """
     if resonance not in RESONANCES:
         raise InputError(
             f"resonance {resonance!r} is not known; choose one of {', '.join(RESONANCES)}"
         )
     truth = truth or Truth()
-    min_pt = min_pt or ((26.0, 15.0) if resonance in ("z", "h") else (3.0, 3.0))
+    cuts = _cuts(resonance, truth, min_pt, mass_window, max_abs_eta)
     random = np.random.default_rng([seed, 20_11, int(simulation)])
-    share = 0.0 if simulation else truth.background
+    share = 0.0 if simulation else _generated_share(resonance, truth)
+    most = SMALL_BLOCK if truth.has_momentum_scale else BLOCK
     parts: list[dict[str, Array]] = []
     made = 0
     while made < n:
         ask = int((n - made) * 2.6) + 200
-        part = _block(resonance, min(ask, 400_000), random, truth, share, min_pt, max_abs_eta)
+        part = _block(resonance, min(ask, most), random, truth, share, cuts)
         parts.append(part)
         made += len(part["pt1"])
+        if made == 0 and len(parts) == TRIES:
+            raise InputError(
+                f"resonance {resonance}: none of {TRIES} blocks of toys has a pair with pt above"
+                f" {cuts.min_pt[0]:g} and {cuts.min_pt[1]:g} GeV and a mass in"
+                f" {cuts.mass_window}; correct the truth"
+            )
     columns = {key: np.concatenate([p[key] for p in parts])[:n] for key in parts[0]}
-    return _as_events(columns, random, truth, simulation, resonance, first_event)
+    del parts
+    injected = {**asdict(truth), "min_pt": cuts.min_pt, "mass_window": cuts.mass_window}
+    return _as_events(columns, random, injected, simulation, resonance, first_event)
+
+
+@dataclass(frozen=True)
+class _Cuts:
+    """On reconstructed muons: least pt of the harder and the softer one, |eta|, mass; GeV."""
+
+    min_pt: tuple[float, float]
+    mass_window: tuple[float, float]
+    max_abs_eta: float
+
+
+def _cuts(
+    resonance: str,
+    truth: Truth,
+    min_pt: tuple[float, float] | None,
+    mass_window: tuple[float, float] | None,
+    max_abs_eta: float,
+) -> _Cuts:
+    usual = RESONANCES[resonance].window
+    heavy = (20.0, 15.0) if truth.has_momentum_scale else (26.0, 15.0)
+    return _Cuts(
+        min_pt or (heavy if _is_heavy(resonance) else (3.0, 3.0)),
+        mass_window or (KEPT[resonance] if truth.has_momentum_scale else usual),
+        max_abs_eta,
+    )
+
+
+def _is_heavy(resonance: str) -> bool:
+    return resonance in ("z", "h")
+
+
+def _background_range(resonance: str, truth: Truth) -> tuple[float, float]:
+    """Return the masses in which background is made: beyond what is kept, by the resolution."""
+    low, high = RESONANCES[resonance].window
+    if truth.has_momentum_scale:
+        low, high = KEPT[resonance]
+    margin = 0.08 * low
+    return low - margin / 2, high + margin / 2
+
+
+def _generated_share(resonance: str, truth: Truth) -> float:
+    """Return the share of background to make, so that it is right in the resonance's window."""
+    if not truth.has_momentum_scale:
+        return truth.background
+    low, high = _background_range(resonance, truth)
+    window = RESONANCES[resonance].window
+    edges = -np.expm1(-truth.slope * (np.array([*window, high]) - low))
+    if truth.slope == 0:
+        edges = np.array([*window, high]) - low
+    inside = float((edges[1] - edges[0]) / edges[2])
+    return truth.background / (truth.background + inside * (1 - truth.background))
 
 
 def _block(
@@ -130,147 +170,103 @@ def _block(
     random: np.random.Generator,
     truth: Truth,
     share: float,
-    min_pt: tuple[float, float],
-    max_abs_eta: float,
+    cuts: _Cuts,
 ) -> dict[str, Array]:
-    """Return the accepted pairs of n generated ones."""
-    heavy = resonance in ("z", "h")
-    window = RESONANCES[resonance].window
-    margin = 0.08 * window[0]
-    is_background = random.random(n) < share
-    mass = np.where(
-        is_background,
-        _exponential(n, window[0] - margin / 2, window[1] + margin / 2, truth.slope, random),
-        _line(resonance, n, random),
-    )
-    pair_pt = _pair_pt(n, heavy, truth, random)
-    pair_pt = np.where(is_background & heavy, random.exponential(30.0, n), pair_pt)
-    rapidity = random.uniform(-2.6, 2.6, n)
-    # plateau with falling edges
-    rapidity = np.where(random.random(n) < np.exp(-((rapidity / 2.2) ** 6)), rapidity, rapidity / 2)
-    flat = is_background | (resonance != "z")
-    cos = np.where(flat, random.uniform(-1, 1, n), _one_plus_cos2(n, random))
-    plus, minus = _decay(mass, pair_pt, rapidity, cos, random)
+    """Return the accepted pairs of n generated ones; muon 1 is the positive one."""
+    mass, is_background, decayed = _decayed(resonance, n, random, truth, share)
+    if truth.has_momentum_scale:
+        # what cannot be accepted goes before it costs more: eta is final, and 0.75 of the least
+        # pt is ten resolutions away (without a scale put in the seeds would change)
+        near = _in_acceptance(decayed, cuts, 0.75)
+        mass, is_background = mass[near], is_background[near]
+        decayed = {key: values[near] for key, values in decayed.items()}
 
-    muons = {}
-    for name, (pt, eta, phi) in (("1", plus), ("2", minus)):
-        radiated = np.where(is_background, 0.0, _photon_fraction(mass, random))
-        gen_pt = pt * (1 - radiated)
-        muons["gen_pt" + name], muons["eta" + name], muons["phi" + name] = gen_pt, eta, phi
-        ring = np.clip(np.digitize(np.abs(eta), truth.ring_edges) - 1, 0, len(truth.a) - 1)
-        a, c = np.asarray(truth.a)[ring], np.asarray(truth.c)[ring]
-        width = np.hypot(a, c * gen_pt) * np.exp(truth.spread * random.normal(size=n))
-        true_width = width * truth.resolution_scale
-        k = (1 + true_width * random.normal(size=n)) / gen_pt
-        pt = truth.scale / np.where(k > 1e-5, k, 1e-5)
-        muons["pt" + name] = pt
-        muons["pt_err" + name] = pt * width / np.asarray(truth.pt_err_factor)[ring]
+    muons = dict(decayed)
+    for name, q in (("1", 1), ("2", -1)):
+        radiated = np.where(is_background, 0.0, toys_decay.photon_fraction(mass, random))
+        gen_pt = decayed["pt" + name] * (1 - radiated)
+        muons["gen_pt" + name] = gen_pt
+        pt, pt_err = _measured(gen_pt, decayed["eta" + name], q, truth, random)
+        muons["pt" + name], muons["pt_err" + name] = pt, pt_err
     reco = pair_mass(
         muons["pt1"], muons["eta1"], muons["phi1"], muons["pt2"], muons["eta2"], muons["phi2"]
     )
-    higher = np.maximum(muons["pt1"], muons["pt2"])
-    lower = np.minimum(muons["pt1"], muons["pt2"])
-    keep = (
-        (higher >= min_pt[0])
-        & (lower >= min_pt[1])
-        & (np.abs(muons["eta1"]) < max_abs_eta)
-        & (np.abs(muons["eta2"]) < max_abs_eta)
-        & (reco >= window[0])
-        & (reco < window[1])
-    )
+    low, high = cuts.mass_window
+    keep = _in_acceptance(muons, cuts) & (reco >= low) & (reco < high)
     muons["background"] = is_background.astype(float)
     return {key: values[keep] for key, values in muons.items()}
 
 
-def _pair_pt(n: int, heavy: bool, truth: Truth, random: np.random.Generator) -> Array:
-    """Return the pt of the pairs, falling, in GeV."""
-    if not heavy:  # both muons must reach the detector
-        return truth.pair_pt * (0.4 + 0.6 * random.gamma(1.2, 0.83, n))
-    pair_pt = truth.pair_pt * 0.45 * random.gamma(1.35, 1.48, n)
-    recoil = random.random(n) < 0.12  # against jets
-    return np.where(recoil, pair_pt + random.exponential(16.0, n), pair_pt)
+def _decayed(
+    resonance: str, n: int, random: np.random.Generator, truth: Truth, share: float
+) -> tuple[Array, BoolArray, dict[str, Array]]:
+    """Return masses, which are background, and the muons before they radiate."""
+    heavy = _is_heavy(resonance)
+    is_background = random.random(n) < share
+    low, high = _background_range(resonance, truth)
+    mass = np.where(
+        is_background,
+        toys_decay.exponential(n, low, high, truth.slope, random),
+        toys_decay.line(resonance, n, random),
+    )
+    pair_pt = toys_decay.pair_pt(n, heavy, truth.pair_pt, random)
+    pair_pt = np.where(is_background & heavy, random.exponential(30.0, n), pair_pt)
+    rapidity = toys_decay.rapidity(n, random)
+    flat = is_background | (resonance != "z")
+    cos = np.where(flat, random.uniform(-1, 1, n), toys_decay.one_plus_cos2(n, random))
+    plus, minus = toys_decay.decay(mass, pair_pt, rapidity, cos, random)
+    muons = {
+        key + name: values
+        for name, muon in (("1", plus), ("2", minus))
+        for key, values in zip(("pt", "eta", "phi"), muon, strict=True)
+    }
+    return mass, is_background, muons
 
 
-def _line(resonance: str, n: int, random: np.random.Generator) -> Array:
-    """Return masses: a Breit-Wigner with running width for the Z, else narrow lines."""
-    masses, width = RESONANCES[resonance].masses, RESONANCES[resonance].width
-    if width < 0.1:
-        shares = np.array([0.62, 0.23, 0.15][: len(masses)])
-        return random.choice(np.array(masses), n, p=shares / shares.sum())
-    (m0,) = masses
-
-    def density(m: Array) -> Array:
-        s = m**2
-        return s / ((s - m0**2) ** 2 + (s * width / m0) ** 2)
-
-    return _inverse(density, 60.0, 130.0, n, random)
+def _in_acceptance(muons: dict[str, Array], cuts: _Cuts, share: float = 1.0) -> BoolArray:
+    """Return which pairs are above that share of the least pt, and inside in eta."""
+    higher = np.maximum(muons["pt1"], muons["pt2"])
+    lower = np.minimum(muons["pt1"], muons["pt2"])
+    return np.asarray(
+        (higher >= share * cuts.min_pt[0])
+        & (lower >= share * cuts.min_pt[1])
+        & (np.abs(muons["eta1"]) < cuts.max_abs_eta)
+        & (np.abs(muons["eta2"]) < cuts.max_abs_eta)
+    )
 
 
-def _inverse(
-    density: Callable[[Array], Array], low: float, high: float, n: int, random: np.random.Generator
-) -> Array:
-    grid = np.linspace(low, high, 20_001)
-    cumulative = np.concatenate([[0], np.cumsum(density(0.5 * (grid[1:] + grid[:-1])))])
-    return np.interp(random.random(n), cumulative / cumulative[-1], grid)
+def _measured(
+    gen_pt: Array, eta: Array, q: int, truth: Truth, random: np.random.Generator
+) -> tuple[Array, Array]:
+    """Return pt and ptErr of muons with charge q: smeared in k, then biased."""
+    n, at = len(gen_pt), truth.bins(eta)
+    width = np.hypot(np.asarray(truth.a)[at], np.asarray(truth.c)[at] * gen_pt)
+    if truth.spread or not truth.has_momentum_scale:
+        width = width * np.exp(truth.spread * random.normal(size=n))
+    k = (1 + width * truth.resolution_scale * random.normal(size=n)) / gen_pt
+    k = np.where(k > 1e-5, k, 1e-5)
+    if truth.has_momentum_scale:
+        A, e, M = (np.asarray(values)[at] for values in (truth.A, truth.e, truth.M))
+        k = biased(k, q, A, e, M)
+    pt = truth.scale / k
+    return pt, pt * width / np.asarray(truth.pt_err_factor)[at]
 
 
-def _exponential(
-    n: int, low: float, high: float, slope: float, random: np.random.Generator
-) -> Array:
-    u = random.random(n)
-    if slope == 0:
-        return low + u * (high - low)
-    return np.asarray(low - np.log1p(-u * -np.expm1(-slope * (high - low))) / slope)
+def biased(k_true: Array, q: int, A: Array, e: Array, M: Array) -> Array:
+    """Return the measured k, in 1/GeV, with k_true = (1 + A - e k) k + q M.
 
-
-def _one_plus_cos2(n: int, random: np.random.Generator) -> Array:
-    """Return cos(theta) from 1 + cos^2, by Cardano's formula."""
-    u = 4 * random.random(n) - 2
-    root = np.cbrt(u + np.sqrt(u**2 + 1))
-    return np.asarray(root - 1 / root)
-
-
-def _photon_fraction(mass: Array, random: np.random.Generator) -> Array:
-    """Return the energy fraction that one muon radiates, 0 for most.
-
-    Leading logarithm, collinear: dP/dx = (alpha/pi)(ln(m^2/m_mu^2) - 1)(1 + (1-x)^2)/(2x).
+    The root of the quadratic that goes to k_true for small A, e, M, in the form that also holds
+    for e = 0. Muons of less than 4 e in pt have none; they are far below any cut.
     """
-    strength = ALPHA / np.pi * (2 * np.log(mass / MUON_MASS) - 1)
-    x = MIN_PHOTON ** random.random(len(mass))  # 1/x
-    emits = random.random(len(mass)) < strength * -np.log(MIN_PHOTON)
-    accepted = random.random(len(mass)) < (1 + (1 - x) ** 2) / 2
-    return np.where(emits & accepted, x, 0.0)
-
-
-def _decay(
-    mass: Array, pair_pt: Array, rapidity: Array, cos: Array, random: np.random.Generator
-) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
-    """Return (pt, eta, phi) of both muons in the laboratory."""
-    n = len(mass)
-    azimuth, pair_phi = random.uniform(-np.pi, np.pi, n), random.uniform(-np.pi, np.pi, n)
-    p = np.sqrt(mass**2 / 4 - MUON_MASS**2)
-    sin = np.sqrt(1 - cos**2)
-    px, py, pz = p * sin * np.cos(azimuth), p * sin * np.sin(azimuth), p * cos
-    out = []
-    for sign in (1.0, -1.0):
-        x, y, z, e = sign * px, sign * py, sign * pz, mass / 2
-        transverse_mass = np.hypot(mass, pair_pt)
-        gamma, gamma_beta = transverse_mass / mass, pair_pt / mass
-        x, e = gamma * x + gamma_beta * e, gamma * e + gamma_beta * x
-        z, e = (
-            np.cosh(rapidity) * z + np.sinh(rapidity) * e,
-            np.cosh(rapidity) * e + np.sinh(rapidity) * z,
-        )
-        pt = np.hypot(x, y)
-        phi = np.remainder(np.arctan2(y, x) + pair_phi + np.pi, 2 * np.pi) - np.pi
-        out.append((pt, np.arcsinh(z / pt), phi))
-    return out[0], out[1]
+    straight = np.maximum(k_true - q * M, 1e-6)
+    root = np.sqrt(np.maximum((1 + A) ** 2 - 4 * e * straight, 0.0))
+    return np.asarray(2 * straight / (1 + A + root))
 
 
 def _as_events(
     columns: dict[str, Array],
     random: np.random.Generator,
-    truth: Truth,
+    injected: dict[str, Any],
     simulation: bool,
     resonance: str,
     first_event: int,
@@ -318,4 +314,4 @@ def _as_events(
             subleading.gen_phi,
         ),
     )
-    return ToyEvents(pairs, is_background, asdict(truth), resonance, simulation)
+    return ToyEvents(pairs, is_background, injected, resonance, simulation)
