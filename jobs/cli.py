@@ -83,12 +83,26 @@ def init(
 @app.command(cls=Command)
 def toys(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Directory to make.")],
-    resonance: Annotated[str, typer.Option(help="z or h.")],
+    resonance: Annotated[str, typer.Option(help="jpsi, upsilon, z or h.")],
     events: Annotated[int, typer.Option(min=1, help="Number of pairs.")],
+    truth: Annotated[
+        str,
+        typer.Option(
+            metavar="WHICH",
+            help="What is put in. default: a momentum scale (A, e, M, resolution in 48 eta bins)"
+            " for jpsi and upsilon, a resolution per |eta| ring for z and h; momentum-scale: the"
+            " same scale for any resonance; or a JSON file with keys as in truth.json.",
+        ),
+    ] = "default",
     format: Annotated[str, typer.Option(help="nanoaod or stage1.")] = "nanoaod",
     files: Annotated[int, typer.Option(min=1, help="Number of files.")] = 1,
     simulation: Annotated[
-        bool, typer.Option("--simulation", help="With generated muons, no background.")
+        bool,
+        typer.Option(
+            "--simulation",
+            help="With generated muons and without background; a momentum scale that is put in"
+            " is then another one, with a better resolution.",
+        ),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the random numbers.")] = 1,
     quiet: Quiet = False,
@@ -98,16 +112,26 @@ def toys(
     """Write simulated events with known truth, and truth.json.
 
     Example: [bold]calib toys toys/ --resonance z --events 100000 --files 4[/bold]
+
+    For a momentum scale from two resonances:
+    [bold]calib toys jpsi/ --resonance jpsi --events 1000000[/bold] and
+    [bold]calib toys z/ --resonance z --truth momentum-scale --events 300000[/bold]
     """
     own = console(quiet, verbose, json)
+    from calib.constants import RESONANCES
     from calib.errors import InputError
     from calib.toys import generate
-    from jobs.toys import write_toys
+    from jobs.toys import truth_of_toys, write_toys
     from jobs.truths import add_truths
 
     if format not in ("nanoaod", "stage1"):
         raise InputError(f"option --format: found {format!r}; give nanoaod or stage1")
-    made = generate(resonance, events, seed=seed, simulation=simulation)
+    if resonance not in RESONANCES:
+        raise InputError(
+            f"option --resonance: found {resonance!r}; give one of {', '.join(RESONANCES)}"
+        )
+    put_in = truth_of_toys(truth, resonance, simulation)
+    made = generate(resonance, events, seed=seed, truth=put_in, simulation=simulation)
     write_toys(out, made, format, files)
     add_truths(out, made.pairs)
     own.say(f"{out}: {events} events in {files} files, and truth.json")

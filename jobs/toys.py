@@ -1,12 +1,14 @@
-"""Simulated events with known truth to files, in the formats that are read."""
+"""Simulated events with known truth to files, in the formats that are read; truths from files."""
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import uproot
+from pydantic import TypeAdapter, ValidationError
 
 from calib.arrays import AnyArray
 from calib.constants import MUON_MASS
 from calib.errors import InputError
 from calib.pairs import Muons, Pairs
-from calib.toys import ToyEvents
+from calib.toys import ToyEvents, Truth, named_truth
 
 CLUSTER = 100_000
 """Events in a cluster of the TTree."""
@@ -28,6 +31,61 @@ CLUSTER = 100_000
 ROW_GROUP = 1_000_000
 
 SUFFIX = {"nanoaod": ".root", "stage1": ".parquet"}
+
+
+def truth_of_toys(choice: str, resonance: str, simulation: bool) -> Truth:
+    """Return what is put into the toys.
+
+    Parameters
+    ----------
+    choice : str
+        A name that `calib.toys.named_truth` knows, or a JSON file with keys of
+        `calib.toys.Truth` on top of its ``default``. A truth.json is such a file.
+    resonance : str
+    simulation : bool
+
+    Raises
+    ------
+    InputError
+        If there is no such file, or its keys or values cannot be.
+    """
+    named = named_truth(choice, resonance, simulation)
+    if named is not None:
+        return named
+    own = named_truth("default", resonance, simulation)
+    assert own is not None
+    values = _read_json(Path(choice))
+    known = [f.name for f in fields(Truth)]
+    for key in values:
+        if key not in known and key not in RECORDED:
+            near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
+            raise InputError(f"{choice}: unknown key {key!r}; {hint}")
+    given = {key: value for key, value in values.items() if key in known}
+    try:
+        return TypeAdapter(Truth).validate_python({**asdict(own), **given})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        found = f"found {first['input']!r}, {first['msg'][:1].lower()}{first['msg'][1:]}"
+        raise InputError(f"{choice}: key {key!r}: {found}; correct it") from None
+    except InputError as error:
+        raise InputError(f"{choice}: {error}") from None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(
+            f"option --truth: found {str(path)!r}; expected a JSON file or one of the names in"
+            " `calib toys --help`; correct it"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); expected a JSON file") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: found {values!r}, expected keys with values; correct it")
+    return values
 
 
 def write_toys(out: Path, events: ToyEvents, format: str, files: int = 1) -> list[Path]:
@@ -79,6 +137,13 @@ def write_toys(out: Path, events: ToyEvents, format: str, files: int = 1) -> lis
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [out / name for name in names]
+
+
+RECORDED = (
+    "resonance", "format", "simulation", "events", "background_events", "files", "min_pt",
+    "mass_window", "calibrations",
+)  # fmt: skip
+"""Keys of a truth.json that say what was made, not what was put in."""
 
 
 def _truth(events: ToyEvents, format: str, names: list[str]) -> dict[str, object]:
