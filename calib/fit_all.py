@@ -8,7 +8,9 @@ in mass, with a smooth background) and for one category or 20 000. For any other
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,12 +20,13 @@ import numpy.typing as npt
 from calib.arrays import AnyArray, Array, BoolArray
 from calib.errors import InputError
 from calib.kernel import ladder
-from calib.kernel.block import Block, Solution, empty, finished, put
+from calib.kernel.assess import NUMPY
+from calib.kernel.block import Block
+from calib.kernel.block import Engine as Solver
 from calib.kernel.checks import Data, checked
-from calib.kernel.numpy_engine import NUMPY
-from calib.kernel.numpy_engine import Engine as Solver
 from calib.kernel.problem import Problem, coefficients, problem
 from calib.kernel.result import CategoryFits
+from calib.kernel.solution import Solution, empty, finished
 from calib.results import Status
 
 log = logging.getLogger(__name__)
@@ -67,6 +70,7 @@ def fit_categories(
     sigma_range: tuple[float, float] | None = None,
     mu_range: tuple[float, float] | None = None,
     min_events: float = 10.0,
+    threads: int | None = None,
 ) -> CategoryFits:
     """Fit scale and resolution of every category.
 
@@ -101,6 +105,8 @@ def fit_categories(
         5 %, at most a quarter of the window, about 1.
     min_events : float
         Effective events below which a category is not fitted (``too_few_events``).
+    threads : int, optional
+        By default as many as the process may use. The result does not depend on it.
 
     Returns
     -------
@@ -124,8 +130,12 @@ def fit_categories(
         data, chosen, background, smeared, start, sigma_range, mu_range, min_events, template_errors
     )
     solution = empty(len(data.counts), plan.fine.n_parameters)
-    for first in range(0, len(data.counts), BLOCK):
-        _fit_block(plan, data, np.arange(first, min(first + BLOCK, len(data.counts))), solution)
+    every = np.arange(len(data.counts))
+    blocks = [every[first : first + BLOCK] for first in range(0, len(every), BLOCK)]
+    with ThreadPoolExecutor(min(_threads(threads), len(blocks))) as pool:
+        # the blocks do not depend on the number of threads, and neither does the result
+        for _ in pool.map(lambda rows: _fit_block(plan, data, rows, solution), blocks):
+            pass
     found = finished(plan.fine, data, solution, chosen)
     log.debug("%d categories, %d ok, engine %s", len(found), found.ok.sum(), chosen)
     return found
@@ -134,6 +144,15 @@ def fit_categories(
 def _choice(name: str, value: object, allowed: Sequence[str]) -> None:
     if value not in allowed:
         raise InputError(f"{name}: found {value!r}, expected one of {', '.join(allowed)}")
+
+
+def _threads(threads: int | None) -> int:
+    if threads is None:
+        usable = getattr(os, "sched_getaffinity", None)  # not on every system
+        return len(usable(0)) if usable else (os.cpu_count() or 1)
+    if threads < 1:
+        raise InputError(f"threads: found {threads}, expected at least 1")
+    return threads
 
 
 def _engine(engine: str, n: int) -> str:
@@ -234,28 +253,9 @@ def _fit_block(plan: Plan, data: Data, rows: AnyArray, solution: Solution) -> No
     )
     fixed = np.zeros(plan.fine.n_parameters, dtype=bool)
     fixed[2 + plan.fine.n_background :] = True
-    if plan.engine is None:
-        left = np.arange(len(rows))
-        ladder.by_minuit(plan.fine, block, left, plan.start, fixed, solution, plan.template_errors)
-        return
+    task = ladder.Task(plan.coarse, plan.fine, plan.engine, plan.start, fixed, plan.template_errors)
     g = _bandwidth(plan, block, coefficients(plan.coarse, block.templates, block.mass))
-    begin = np.tile(plan.start, (len(rows), 1))
-    found = plan.engine.minimise(plan.coarse, block.counts, block.saturated, g, begin, fixed)
-    put(
-        plan.coarse,
-        block,
-        np.arange(len(rows)),
-        g,
-        found,
-        "first",
-        solution,
-        plan.template_errors,
-        plan.engine,
-    )
-    ladder.climb(
-        plan.coarse, plan.fine, block, g, plan.start, fixed, plan.engine, solution,
-        plan.template_errors,
-    )  # fmt: skip
+    ladder.fit_block(task, block, g, solution)
 
 
 def _in_reach(shared: Problem, data: Data, rows: AnyArray) -> BoolArray:

@@ -1,18 +1,23 @@
-"""What does not converge, or looks suspicious, goes up: further starts, simpler, iminuit.
+"""The rungs for a block of categories: first start, further starts, simpler, iminuit.
 
-A rung replaces what stands only where it is better: a fit that converged over one that did not,
-then the lower NLL. ``step`` says which rung the numbers come from.
+The mechanism, and the rule by which one fit replaces another, is that of `calib.ladder`.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from calib.kernel import exact
-from calib.kernel.block import Block, Solution, put
-from calib.kernel.numpy_engine import Engine, Found
+from calib.kernel.assess import assess
+from calib.kernel.block import Block, Engine, Minimum
+from calib.kernel.numpy_engine import Found
 from calib.kernel.problem import Problem, coefficients
+from calib.kernel.solution import Solution, put
+from calib.ladder import Rung, climb
 from calib.results import Status
 
 STARTS = (
@@ -23,114 +28,126 @@ STARTS = (
     (0.0, 0.003, 0.5, 0.5),
 )
 """Further starts: lambda, sigma, background, slope."""
-BETTER = 1e-6
 
 
-def suspicious(shared: Problem, theta: Array, cov: Array, status: AnyArray) -> BoolArray:
+@dataclass(frozen=True)
+class Standing:
+    """The solution of the categories of one block, for the ladder."""
+
+    shared: Problem
+    rows: IntArray
+    solution: Solution
+
+    @property
+    def converged(self) -> BoolArray:
+        """Return which converged, also at a limit."""
+        missing = (Status.NOT_CONVERGED.value, Status.FIT_FAILED.value)
+        return np.asarray(~np.isin(self.solution.status[self.rows], missing))
+
+    @property
+    def nll(self) -> Array:
+        """Return the NLL, NaN before the first rung."""
+        return np.asarray(self.solution.nll[self.rows])
+
+    def keep(self, at: IntArray, found: Minimum, chosen: IntArray, step: str) -> None:
+        """Write the minima into the solution."""
+        put(self.shared, self.rows[at], found.take(chosen), step, self.solution)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One block, its start and its fixed parameters; ``engine`` None is iminuit alone."""
+
+    coarse: Problem
+    fine: Problem
+    engine: Engine | None
+    start: Array
+    fixed: BoolArray
+    template_errors: bool
+
+
+def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None:
+    """Fit the categories of a block and put what was found into the solution.
+
+    ``g``: coefficients of the templates for the coarse problem, complex (n, frequencies).
+    """
+    standing = Standing(task.fine, block.rows, solution)
+    every = np.arange(len(block.rows))
+    engine = task.engine
+    if engine is None:
+        climb([_minuit(task, block, lambda: every)], standing)
+        return
+
+    def first(at: IntArray) -> Minimum:
+        begin = np.tile(task.start, (len(at), 1))
+        return engine.fit(task.coarse, block, g, begin, task.fixed, task.template_errors)
+
+    climb([Rung("first", lambda: every, first)], standing)
+    left = np.flatnonzero(suspicious(task.coarse, block.rows, solution))
+    if len(left):
+        _further(task, engine, block, left, g, standing)
+
+
+def suspicious(shared: Problem, rows: IntArray, solution: Solution) -> BoolArray:
     """Return which fits may sit in a wrong minimum, or in none."""
+    theta, cov = solution.theta[rows], solution.covariance[rows]
     v = np.abs(theta[:, 1])
     with np.errstate(invalid="ignore"):
         error = np.sqrt(cov[:, 1, 1]) / (2 * np.maximum(v, 1e-12))
         odd = (error > 0.12) | (theta[:, 2] > 0.35)
-    return np.asarray((status != Status.OK.value) | (odd & (not shared.signed)))
+    bad = solution.status[rows] != Status.OK.value
+    return np.asarray(bad | (odd & (not shared.signed)))
 
 
-def climb(
-    coarse: Problem,
-    fine: Problem,
-    block: Block,
-    g: AnyArray,
-    start: Array,
-    fixed: BoolArray,
-    engine: Engine,
-    solution: Solution,
-    template_errors: bool,
+def _further(
+    task: Task, engine: Engine, block: Block, left: IntArray, g: AnyArray, standing: Standing
 ) -> None:
-    """Take the categories of a block that need it through the rungs."""
-    rows = block.rows
-    left = np.flatnonzero(
-        suspicious(coarse, solution.theta[rows], solution.covariance[rows], solution.status[rows])
-    )
-    if not len(left):
-        return
+    """Take some categories of a block through the rungs above the first."""
+    fine, p = task.fine, task.fine.n_parameters
     part = block.take(left)
-    if fine is not coarse:
-        g = coefficients(fine, part.templates, part.mass)
-    else:
-        g = g[left]
-    p = fine.n_parameters
-    for number, values in enumerate(STARTS):
-        theta = start.copy()
-        theta[:4] = values[0], values[1] ** 2, values[2], values[3]
-        theta[fixed] = start[fixed]
-        theta = np.clip(theta, fine.low[:p], fine.high[:p])
-        begin = np.tile(theta, (len(left), 1))
-        found = engine.minimise(fine, part.counts, part.saturated, g, begin, fixed)
-        _keep(fine, block, left, g, found, f"start {number + 2}", solution, template_errors, engine)
-    still = np.flatnonzero(solution.status[rows[left]] == Status.NOT_CONVERGED.value)
-    if len(still) and fine.n_background:
-        without = fixed.copy()
-        without[2:] = True
-        begin = np.tile(start, (len(still), 1))
-        begin[:, 2:] = 0.0
-        less = part.take(still)
-        found = engine.minimise(fine, less.counts, less.saturated, g[still], begin, without)
+    above = g[left] if fine is task.coarse else coefficients(fine, part.templates, part.mass)
+    place = np.full(len(block.rows), -1)
+    place[left] = np.arange(len(left))
+
+    def from_start(at: IntArray, start: Array, fixed: BoolArray) -> Minimum:
+        own = place[at]
+        begin = np.tile(np.clip(start, fine.low[:p], fine.high[:p]), (len(at), 1))
+        return engine.fit(fine, part.take(own), above[own], begin, fixed, task.template_errors)
+
+    def unsettled() -> IntArray:
+        return left[~standing.converged[left]]
+
+    def another(number: int, values: tuple[float, ...]) -> Rung[Minimum]:
+        start = task.start.copy()
+        start[:4] = values[0], values[1] ** 2, values[2], values[3]
+        start = np.where(task.fixed, task.start, start)
+        return Rung(f"start {number}", lambda: left, lambda at: from_start(at, start, task.fixed))
+
+    rungs = [another(number, values) for number, values in enumerate(STARTS, 2)]
+
+    def no_background(at: IntArray) -> Minimum:
+        start, fixed = task.start.copy(), task.fixed.copy()
+        start[2:], fixed[2:] = 0.0, True
+        found = from_start(at, start, fixed)
         # a minimum of the whole model only where more background makes the likelihood worse
         found.converged[:] &= found.gradient[:, 2] >= 0
-        at = left[still]
-        _keep(fine, block, at, g[still], found, "no background", solution, template_errors, engine)
+        return found
+
+    if fine.n_background:
+        rungs.append(Rung("no background", unsettled, no_background))
     if not fine.signed:
-        still = left[solution.status[rows[left]] == Status.NOT_CONVERGED.value]
-        by_minuit(fine, block, still, start, fixed, solution, template_errors)
+        rungs.append(_minuit(task, block, unsettled))
+    climb(rungs, standing)
 
 
-def _keep(
-    shared: Problem,
-    block: Block,
-    at: IntArray,
-    g: AnyArray,
-    found: Found,
-    step: str,
-    solution: Solution,
-    template_errors: bool,
-    engine: Engine,
-) -> None:
-    rows = block.rows[at]
-    now = solution.status[rows] != Status.NOT_CONVERGED.value
-    lower = found.nll < solution.nll[rows] - BETTER
-    better = np.flatnonzero((found.converged & ~now) | ((found.converged | ~now) & lower))
-    if len(better):
-        taken = _take(found, better)
-        put(shared, block, at[better], g[better], taken, step, solution, template_errors, engine)
+def _minuit(task: Task, block: Block, needed: Callable[[], IntArray]) -> Rung[Minimum]:
+    return Rung("minuit", needed, lambda at: by_minuit(task, block.take(at)))
 
 
-def _take(found: Found, at: IntArray) -> Found:
-    return Found(
-        found.theta[at],
-        found.nll[at],
-        found.edm[at],
-        found.inverse[at],
-        found.gradient[at],
-        found.held[at],
-        found.iterations[at],
-        found.converged[at],
-    )
-
-
-def by_minuit(
-    shared: Problem,
-    block: Block,
-    at: IntArray,
-    start: Array,
-    fixed: BoolArray,
-    solution: Solution,
-    template_errors: bool,
-) -> None:
+def by_minuit(task: Task, block: Block) -> Minimum:
     """Fit categories one at a time on the model with error functions (MIGRAD and HESSE)."""
-    if not len(at):
-        return
-    p, n = shared.n_parameters, len(at)
-    part = block.take(at)
+    shared, start, fixed = task.fine, task.start, task.fixed
+    p, n = shared.n_parameters, len(block.rows)
     theta, inverse = np.zeros((n, p)), np.zeros((n, p, p))
     gradient, held = np.zeros((n, p)), np.zeros((n, p), dtype=bool)
     nll, edm = np.full(n, np.inf), np.full(n, np.inf)
@@ -138,8 +155,8 @@ def by_minuit(
     for i in range(n):
         begin = start.copy()
         begin[0], begin[1] = np.exp(start[0]), np.sqrt(start[1])
-        mass = part.mass if part.mass.ndim == 1 else part.mass[i]
-        arguments = (shared, part.counts[i], part.saturated[i], part.templates[i], mass)
+        mass = block.mass if block.mass.ndim == 1 else block.mass[i]
+        arguments = (shared, block.counts[i], block.saturated[i], block.templates[i], mass)
         m = exact.minuit(*arguments, begin, fixed)
         values = np.array(m.values)
         near = np.array([exact.near_limit(m, j) for j in range(p)]) & ~fixed
@@ -157,10 +174,9 @@ def by_minuit(
             jacobian[0, 0], jacobian[1, 1] = 1 / values[0], 2 * values[1] / values[0] ** 2
             jacobian[1, 0] = -2 * values[1] ** 2 / values[0] ** 3
             inverse[i] = jacobian @ np.array(m.covariance) @ jacobian.T
-    low, high = shared.low[:p], shared.high[:p]
-    found = Found(np.clip(theta, low, high), nll, edm, inverse, gradient, held, calls, valid)
-    g = coefficients(shared, part.templates, part.mass)
-    better = np.flatnonzero(valid | ~np.isfinite(solution.nll[part.rows]))
-    if len(better):
-        taken = _take(found, better)
-        put(shared, block, at[better], g[better], taken, "minuit", solution, template_errors)
+    found = Found(
+        np.clip(theta, shared.low[:p], shared.high[:p]),
+        nll, edm, inverse, gradient, held, calls, valid,
+    )  # fmt: skip
+    g = coefficients(shared, block.templates, block.mass)
+    return assess(shared, block, g, found, task.template_errors, exact=False)

@@ -7,7 +7,6 @@ Hessian at the minimum is the covariance.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -341,15 +340,3 @@ def minimise(
         damping[active[~good]] *= 10
         trial = limited(shared, theta[active], step)
     return Found(theta, nll, edm, inv, grad, held, iterations, converged)
-
-
-@dataclass(frozen=True)
-class Engine:
-    """A way to evaluate and to minimise; all of them give the same numbers."""
-
-    name: str
-    evaluate: Callable[[Problem, AnyArray, Array], State]
-    minimise: Callable[[Problem, Array, Array, AnyArray, Array, BoolArray], Found]
-
-
-NUMPY = Engine("numpy", evaluate, minimise)
