@@ -28,7 +28,8 @@ def pair_pt(n: int, heavy: bool, mean: float, random: np.random.Generator) -> Ar
 def rapidity(n: int, random: np.random.Generator) -> Array:
     """Return the rapidity of the pairs: a plateau with falling edges."""
     flat = random.uniform(-2.6, 2.6, n)
-    return np.where(random.random(n) < np.exp(-((flat / 2.2) ** 6)), flat, flat / 2)
+    square = (flat / 2.2) ** 2
+    return np.where(random.random(n) < np.exp(-square * square * square), flat, flat / 2)
 
 
 def line(resonance: str, n: int, random: np.random.Generator) -> Array:
