@@ -20,6 +20,7 @@ from calib.errors import InputError
 from calib.scale.model import Extraction, Means
 from calib.scale.normal import (
     MIN_EIGENVALUE,
+    Normal,
     Spectrum,
     assemble,
     check_bins,
@@ -78,8 +79,8 @@ def extract(
     resolution : bool
         Whether a2 and c2 are fitted; without them sigma2 is not looked at.
     min_eigenvalue : float
-        Directions whose eigenvalue in the normal matrix with unit diagonal is below it are left
-        out, and said.
+        Directions whose eigenvalue in the scaled normal matrix is below it are left out, and
+        said.
     errors : {"fitted", "smoothed"}
         ``smoothed`` scales each covariance from the width that the category was fitted with to
         the one that the parameters predict, which does not fluctuate. It needs ``resolution``.
@@ -149,17 +150,17 @@ def _fit(
     directions, edm, number = None, np.inf, 0
     while number < MAX_ITERATIONS:
         number += 1
-        matrix, vector, _ = _normal(means, parameters, measured, weight, n_eta)
+        normal, _ = _normal(means, parameters, measured, weight, n_eta)
         if directions is None:  # the product bends by a thousandth: steps may keep it
-            directions = spectrum(matrix, min_eigenvalue)
-        step = directions.solve(vector)
-        edm = 0.5 * float(vector @ step)
+            directions = spectrum(normal, min_eigenvalue)
+        step = directions.solve(normal.vector)
+        edm = 0.5 * float(normal.vector @ step)
         parameters = parameters + step
         if edm < EDM_GOAL:
             break
-    matrix, vector, difference = _normal(means, parameters, measured, weight, n_eta)
-    directions = spectrum(matrix, min_eigenvalue)
-    edm = 0.5 * float(vector @ directions.solve(vector))
+    normal, difference = _normal(means, parameters, measured, weight, n_eta)
+    directions = spectrum(normal, min_eigenvalue)
+    edm = 0.5 * float(normal.vector @ directions.solve(normal.vector))
     chi2 = float(np.einsum("ni,nij,nj->", difference, weight, difference))
     return Minimum(parameters, directions, chi2, edm, number, difference, used)
 
@@ -174,14 +175,13 @@ def _smoothed(covariance: Array, width: Array, predicted: Array) -> Array:
 
 def _normal(
     means: Means, parameters: Array, measured: Array, weight: Array, n_eta: int
-) -> tuple[Array, Array, Array]:
-    """Return normal matrix, right-hand side and data minus model (n, m)."""
+) -> tuple[Normal, Array]:
+    """Return the normal equations, and data minus model (n, m)."""
     here = design(means, parameters, n_eta, measured.shape[1] == 2)
     model = np.stack([here.mu2, here.sigma2], 1)[:, : measured.shape[1]]
     difference = measured - model
     right = np.matmul(weight, difference[:, :, None])[:, :, 0]
-    matrix, vector = assemble(here.columns, here.rows, weight, right, len(parameters))
-    return matrix, vector, difference
+    return assemble(here.columns, here.rows, weight, right, len(parameters)), difference
 
 
 def _weights(measured: Array, covariance: Array) -> tuple[Array, BoolArray]:

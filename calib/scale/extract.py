@@ -39,8 +39,8 @@ def extract_scale(
         (m_reco / m_gen)^2 and its error.
     n_eta : int
     min_eigenvalue : float
-        Directions whose eigenvalue in the normal matrix with unit diagonal is below it are left
-        out; parameters in them are NaN, and ``determined`` is False.
+        Directions whose eigenvalue in the normal matrix, scaled to a diagonal of 1, is below it
+        are left out; parameters in them are NaN, and ``determined`` is False.
 
     Returns
     -------

@@ -20,6 +20,7 @@ from calib.errors import InputError
 from calib.scale.model import KINDS, Extraction
 from calib.scale.normal import (
     MIN_EIGENVALUE,
+    Normal,
     Spectrum,
     assemble,
     check_bins,
@@ -64,8 +65,7 @@ class Point:
 class System:
     """The normal equations of the shared parameters, with the backgrounds eliminated."""
 
-    matrix: Array
-    vector: Array
+    normal: Normal
     parts: tuple[Reduced, ...]
 
     @property
@@ -95,8 +95,8 @@ def extract(
     start : Extraction
         Where to start, from `calib.scale.chi2`; parameters that it did not determine start at 0.
     min_eigenvalue : float
-        Directions whose eigenvalue in the reduced Hessian with unit diagonal is below it are
-        left out, and said.
+        Directions whose eigenvalue in the scaled reduced Hessian is below it are left out, and
+        said.
     max_iterations : int
 
     Returns
@@ -119,7 +119,7 @@ def extract(
     data = [prepared(p, p.v + design(p.means, parameters, n_eta, True).sigma2) for p in parts]
     parameters, points, number = _walk(data, parameters, n_eta, min_eigenvalue, max_iterations)
     system = _system(points, [np.zeros(len(p.nll)) for p in points], len(parameters))
-    directions = spectrum(system.matrix, min_eigenvalue)
+    directions = spectrum(system.normal, min_eigenvalue)
     edm = _edm(system, directions)
     extra, residuals, constraint = _extra(data, points, system, len(parameters))
     inverse = directions.inverse
@@ -180,11 +180,11 @@ def _walk(
             for d, point, e in zip(dampings, there, expected, strict=True)
         ]
         system = _system(points, [np.zeros_like(d) for d in dampings], p)
-        edm = _edm(system, spectrum(system.matrix, min_eigenvalue))
+        edm = _edm(system, spectrum(system.normal, min_eigenvalue))
         if edm < EDM_GOAL and all(point.exact for point in points):
             break
         system = _system(points, dampings, p)
-        step = -spectrum(system.matrix, min_eigenvalue).solve(system.vector, damping)
+        step = -spectrum(system.normal, min_eigenvalue).solve(system.normal.vector, damping)
         if system.local_edm > SETTLED * categories:
             step[:] = 0.0
         step *= _shortened(points, step)
@@ -246,17 +246,17 @@ def _damped(damping: Array, rose: BoolArray) -> Array:
 
 def _system(points: Sequence[Point], dampings: Sequence[Array], p: int) -> System:
     """Return gradient and Hessian of the profile likelihood in the shared parameters."""
-    matrix, vector, parts = np.zeros((p, p)), np.zeros(p), []
+    normal, parts = Normal(np.zeros((p, p)), np.zeros(p), np.zeros(p)), []
     for point, damping in zip(points, dampings, strict=True):
         r = reduced(point.gradient, point.hessian, point.held, damping)
-        m, v = assemble(point.columns, point.rows, r.hessian, r.gradient, p)
-        matrix, vector = matrix + m, vector + v
+        normal += assemble(point.columns, point.rows, r.hessian, r.gradient, p)
         parts.append(r)
-    return System(matrix, vector, tuple(parts))
+    return System(normal, tuple(parts))
 
 
 def _edm(system: System, directions: Spectrum) -> float:
-    shared = 0.5 * float(system.vector @ directions.solve(system.vector))
+    vector = system.normal.vector
+    shared = 0.5 * float(vector @ directions.solve(vector))
     return shared + system.local_edm
 
 
@@ -290,7 +290,7 @@ def _extra(
         inner = np.matmul(r.project, np.matmul(found, r.project.transpose(0, 2, 1)))
         inner += r.hessian @ d.part.reference_covariance @ r.hessian
         none = np.zeros((len(d), 2))
-        matrix += assemble(point.columns, point.rows, inner, none, p)[0]
+        matrix += assemble(point.columns, point.rows, inner, none, p).matrix
         residuals.append(_residuals(r, inner))
         constraint += weak
     return matrix, np.concatenate(residuals), constraint

@@ -16,8 +16,9 @@ from calib.arrays import Array, BoolArray, IntArray
 from calib.errors import InputError
 from calib.scale.model import KINDS, Means, mu2, sigma2
 
-MIN_EIGENVALUE = 1e-6
-"""Eigenvalues of the normal matrix (unit diagonal) below it count as no information."""
+MIN_EIGENVALUE = 1e-5
+"""Smaller eigenvalues of the scaled normal matrix count as no information: errors 300 times
+those of one parameter alone."""
 SHARE = 0.01
 """A parameter whose variance a left-out direction would raise by this share is not determined."""
 
@@ -88,10 +89,24 @@ def design(means: Means, parameters: Array, n_eta: int, resolution: bool) -> Des
     return Design(mu2(means, A, e, M), sigma2(means, kinds[3], kinds[4]), columns, rows)
 
 
-def assemble(columns: IntArray, rows: Array, weight: Array, right: Array, p: int) -> tuple[
-    Array, Array
-]:  # fmt: skip
-    """Return sum R^T W R, shape (p, p), and sum R^T r, shape (p,).
+@dataclass(frozen=True)
+class Normal:
+    """Sum R^T W R, shape (p, p), sum R^T r, shape (p,), and the scale of the former.
+
+    ``own``, shape (p,), is the diagonal before the two muons of a category that share a bin are
+    added: what cancels between them is not information, whatever rounding leaves of it.
+    """
+
+    matrix: Array
+    vector: Array
+    own: Array
+
+    def __add__(self, other: Normal) -> Normal:
+        return Normal(self.matrix + other.matrix, self.vector + other.vector, self.own + other.own)
+
+
+def assemble(columns: IntArray, rows: Array, weight: Array, right: Array, p: int) -> Normal:
+    """Return the normal equations of p parameters.
 
     Parameters
     ----------
@@ -101,15 +116,18 @@ def assemble(columns: IntArray, rows: Array, weight: Array, right: Array, p: int
     right : array, shape (n, m)
     p : int
     """
-    matrix, vector = np.zeros((p, p)), np.zeros(p)
-    _scatter(columns, rows, np.ascontiguousarray(weight), np.ascontiguousarray(right),
-             matrix, vector)  # fmt: skip
-    return matrix, vector
+    matrix, vector, own = np.zeros((p, p)), np.zeros(p), np.zeros(p)
+    weight, right = np.ascontiguousarray(weight), np.ascontiguousarray(right)
+    _scatter(columns, rows, weight, right, matrix, vector, own)
+    return Normal(matrix, vector, own)
 
 
-@numba.njit("void(i8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[::1])", cache=True)
-def _scatter(columns, rows, weight, right, matrix, vector):  # type: ignore[no-untyped-def]
-    """Add every category to matrix and vector, one after the other: always the same sum."""
+@numba.njit(
+    "void(i8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1])",
+    cache=True,
+)
+def _scatter(columns, rows, weight, right, matrix, vector, own):  # type: ignore[no-untyped-def]
+    """Add every category, one after the other: always the same sum."""
     n, m, q = rows.shape
     turned = np.empty((m, q))
     for c in range(n):
@@ -130,16 +148,18 @@ def _scatter(columns, rows, weight, right, matrix, vector):  # type: ignore[no-u
                 for a in range(m):
                     x += rows[c, a, i] * turned[a, j]
                 matrix[at, columns[c, j]] += x
+                if i == j:
+                    own[at] += x
 
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Eigenvalues of the normal matrix scaled to unit diagonal, and which of them count.
+    """Eigenvalues of the normal matrix scaled by ``own``, and which of them count.
 
     Parameters
     ----------
     scale : array, shape (p,)
-        One over the root of the diagonal; 0 where no category knows the parameter.
+        One over the root of ``own``; 0 where no category knows the parameter.
     values : array, shape (m,)
         Ascending; m parameters are known to some category.
     vectors : array, shape (p, m)
@@ -190,15 +210,14 @@ class Spectrum:
         return np.asarray((v / self.values[self.kept]) @ v.T)
 
 
-def spectrum(matrix: Array, min_eigenvalue: float) -> Spectrum:
-    """Return what a symmetric normal matrix fixes."""
-    diagonal = np.diagonal(matrix)
-    known = diagonal > 0
-    scale = np.where(known, 1 / np.sqrt(np.where(known, diagonal, 1.0)), 0.0)
+def spectrum(normal: Normal, min_eigenvalue: float) -> Spectrum:
+    """Return what the normal equations fix."""
+    known = normal.own > 0
+    scale = np.where(known, 1 / np.sqrt(np.where(known, normal.own, 1.0)), 0.0)
     at = np.flatnonzero(known)
-    unit = (matrix * scale[:, None] * scale)[np.ix_(at, at)]
+    unit = (normal.matrix * scale[:, None] * scale)[np.ix_(at, at)]
     values, inner = np.linalg.eigh(0.5 * (unit + unit.T))
-    vectors = np.zeros((len(matrix), len(at)))
+    vectors = np.zeros((len(scale), len(at)))
     vectors[at] = inner
     return Spectrum(scale, values, vectors, values > min_eigenvalue)
 
