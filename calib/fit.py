@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -19,7 +19,8 @@ import numba
 import numpy as np
 from iminuit import Minuit
 
-from calib.arrays import Array
+from calib import ladder
+from calib.arrays import Array, BoolArray, IntArray
 from calib.results import Status
 
 TINY = 1e-12
@@ -80,6 +81,86 @@ class FitResult:
         return float(np.sqrt(max(self.covariance[i, i], 0.0)))
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One rung of the ladder of one category.
+
+    Parameters
+    ----------
+    step : str
+        Its name, kept in the result.
+    start : sequence of float, or callable
+        Start values, or a function of the result that stands.
+    fixed : names of parameters that keep their start value
+    when : callable
+        Whether it is needed, given the result that stands; always where there is none yet.
+    always : bool
+        Whether it replaces what stands in any case.
+    """
+
+    step: str
+    start: Sequence[float] | Callable[[FitResult], Sequence[float]]
+    fixed: Sequence[str] = ()
+    when: Callable[[FitResult], bool] = lambda standing: standing.status is not Status.OK
+    always: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    """One fit, as `calib.ladder` compares it."""
+
+    result: FitResult
+
+    @property
+    def converged(self) -> BoolArray:
+        return np.array([self.result.status is Status.OK])
+
+    @property
+    def nll(self) -> Array:
+        return np.array([self.result.nll])
+
+
+class _Standing:
+    """What stands for the one category of the ladder."""
+
+    def __init__(self) -> None:
+        self.result: FitResult | None = None
+
+    @property
+    def converged(self) -> BoolArray:
+        return np.array([self.result is not None and self.result.status is Status.OK])
+
+    @property
+    def nll(self) -> Array:
+        return np.array([np.nan if self.result is None else self.result.nll])
+
+    def keep(self, at: IntArray, found: _Found, chosen: IntArray, step: str) -> None:
+        self.result = found.result
+
+
+def climb(data: Binned, model: Model, attempts: Sequence[Attempt]) -> FitResult:
+    """Return the best fit of one category, by the ladder of `calib.ladder`."""
+    standing = _Standing()
+
+    def rung(attempt: Attempt) -> ladder.Rung[_Found]:
+        def needed() -> IntArray:
+            result = standing.result
+            return np.arange(1 if result is None or attempt.when(result) else 0)
+
+        def tried(at: IntArray) -> _Found:
+            start = attempt.start
+            if callable(start):
+                assert standing.result is not None
+                start = start(standing.result)
+            return _Found(_one(data, model, start, attempt.fixed, attempt.step))
+
+        return ladder.Rung(attempt.step, needed, tried, attempt.always)
+
+    ladder.climb([rung(attempt) for attempt in attempts], standing)
+    assert standing.result is not None
+    return standing.result
+
+
 def fit(
     data: Binned,
     model: Model,
@@ -87,12 +168,11 @@ def fit(
     *,
     fixed: Sequence[str] = (),
     step: str = "first",
-    good_nll: float | None = None,
 ) -> FitResult:
     """Return the best of the fits from some starts.
 
-    The next start is tried only where the one before did not converge, or where the caller
-    knows that a fit can be better (``good_nll``). The result says which start it was.
+    The next start is tried only where those before did not converge. The result says which start
+    it was.
 
     Parameters
     ----------
@@ -102,25 +182,20 @@ def fit(
     fixed : names of parameters that keep their start value
     step : str
         Name of this rung of the ladder, kept in the result.
-    good_nll : float, optional
-        Stop trying starts when the minimum is at most this.
     """
-    best: FitResult | None = None
-    for number, start in enumerate(starts):
-        name = step if number == 0 else f"{step}, start {number + 1}"
-        found = _one(data, model, start, fixed, name)
-        if best is None or _better(found, best):
-            best = found
-        if best.status is Status.OK and (good_nll is None or best.nll <= good_nll):
-            break
-    assert best is not None
-    return best
+    return climb(data, model, from_starts(starts, fixed=fixed, step=step))
 
 
-def _better(a: FitResult, b: FitResult) -> bool:
-    if (a.status is Status.OK) != (b.status is Status.OK):
-        return a.status is Status.OK
-    return a.nll < b.nll - 1e-6
+def from_starts(
+    starts: Sequence[Sequence[float]],
+    *,
+    fixed: Sequence[str] = (),
+    step: str = "first",
+    when: Callable[[FitResult], bool] = lambda standing: standing.status is not Status.OK,
+) -> list[Attempt]:
+    """Return one rung per start, named by the step and its number."""
+    names = [step] + [f"{step}, start {number}" for number in range(2, len(starts) + 1)]
+    return [Attempt(name, start, fixed, when) for name, start in zip(names, starts, strict=True)]
 
 
 def _one(

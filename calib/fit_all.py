@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -132,10 +132,7 @@ def fit_categories(
     solution = empty(len(data.counts), plan.fine.n_parameters)
     every = np.arange(len(data.counts))
     blocks = [every[first : first + BLOCK] for first in range(0, len(every), BLOCK)]
-    with ThreadPoolExecutor(min(_threads(threads), len(blocks))) as pool:
-        # the blocks do not depend on the number of threads, and neither does the result
-        for _ in pool.map(lambda rows: _fit_block(plan, data, rows, solution), blocks):
-            pass
+    _each(lambda rows: _fit_block(plan, data, rows, solution), blocks, _threads(threads))
     found = finished(plan.fine, data, solution, chosen)
     log.debug("%d categories, %d ok, engine %s", len(found), found.ok.sum(), chosen)
     return found
@@ -153,6 +150,17 @@ def _threads(threads: int | None) -> int:
     if threads < 1:
         raise InputError(f"threads: found {threads}, expected at least 1")
     return threads
+
+
+def _each(call: Callable[[AnyArray], None], blocks: Sequence[AnyArray], threads: int) -> None:
+    """Do the blocks; they do not depend on the number of threads, and neither does the result."""
+    if min(threads, len(blocks)) < 2:
+        for rows in blocks:
+            call(rows)
+        return
+    with ThreadPoolExecutor(min(threads, len(blocks))) as pool:
+        for _ in pool.map(call, blocks):
+            pass
 
 
 def _engine(engine: str, n: int) -> str:

@@ -32,9 +32,10 @@ class Fits(Protocol):
 
 
 T = TypeVar("T", bound=Fits)
+S = TypeVar("S", bound=Fits, contravariant=True)
 
 
-class Standing(Protocol[T]):
+class Standing(Protocol[S]):
     """What stands for all categories of the ladder: not converged, NLL not finite, at first."""
 
     @property
@@ -45,7 +46,7 @@ class Standing(Protocol[T]):
     def nll(self) -> Array:
         """Return the NLL, shape (n,)."""
 
-    def keep(self, at: IntArray, found: T, chosen: IntArray, step: str) -> None:
+    def keep(self, at: IntArray, found: S, chosen: IntArray, step: str) -> None:
         """Let ``found[chosen]`` stand for the categories ``at``."""
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from calib.arrays import AnyArray, Array, IntArray
 from calib.constants import RESONANCES
-from calib.fit import Binned, FitResult, fit
+from calib.fit import Attempt, Binned, FitResult, climb, from_starts
 from calib.fit_all import fit_categories
 from calib.gates import Candidate
 from calib.models.breit_wigner import BreitWignerPeak
@@ -213,32 +213,24 @@ class Fitter:
         no_background = self.settings.fit.background == "none"
         fixed: tuple[str, ...] = ("background", "slope") if no_background else ()
         starts = [(s[0], s[1], 0.0, 0.0) if no_background else s for s in TEMPLATE_STARTS]
-        result = fit(binned, peak, starts[:1], fixed=fixed, step="first")
-        if "background" in result.at_limit and result["background"] < 0.1:
-            result = fit(
-                binned,
-                peak,
-                [(result["factor"], result["mu"], 0.0, 0.0)],
-                fixed=("background", "slope"),
-                step="no background",
-            )
-        if result.status is not Status.OK or set(result.at_limit) - {"background", "slope"}:
-            again = fit(binned, peak, starts[1:], fixed=fixed, step="further starts")
-            if again.status is Status.OK and (
-                result.status is not Status.OK or again.nll < result.nll - 1e-3
-            ):
-                result = again
-        if result.status is not Status.OK:
-            simple = fit(
-                binned,
-                peak,
-                [(1.0, 1.0, 0.0, 0.0)],
-                fixed=("mu", "background", "slope"),
-                step="mass and background fixed",
-            )
-            if simple.status is Status.OK:
-                result = simple
-        return result
+        nuisance = ("background", "slope")
+
+        def doubtful(r: FitResult) -> bool:
+            return r.status is not Status.OK or bool(set(r.at_limit) - set(nuisance))
+
+        attempts = [
+            Attempt("first", starts[0], fixed),
+            Attempt(
+                "no background",
+                lambda r: (r["factor"], r["mu"], 0.0, 0.0),
+                nuisance,
+                when=lambda r: "background" in r.at_limit and r["background"] < 0.1,
+                always=True,
+            ),
+            *from_starts(starts[1:], fixed=fixed, step="further starts", when=doubtful),
+            Attempt("mass and background fixed", (1.0, 1.0, 0.0, 0.0), ("mu", *nuisance)),
+        ]
+        return climb(binned, peak, attempts)
 
     def second_opinion(self, names: Sequence[str], seed: int) -> pd.DataFrame:
         """Return the kernel fits of all categories against independent ones by iminuit.
@@ -322,10 +314,9 @@ class Fitter:
     def _breit_wigner(self, nothing: CategoryFit, binned: Binned, group: str) -> CategoryFit:
         width = RESONANCES[self.resonance].width
         peak = BreitWignerPeak(self.edges, self.pole, width)
-        result = fit(binned, peak, peak.starts, step="first")
-        if result.status is not Status.OK:
-            start = (0.0, 1.2, 2.0, 3.0, 2.0, 3.0, 0.03, 0.5)
-            result = fit(binned, peak, [start], fixed=("n_low", "n_high"), step="exponents fixed")
+        start = (0.0, 1.2, 2.0, 3.0, 2.0, 3.0, 0.03, 0.5)
+        simpler = Attempt("exponents fixed", start, ("n_low", "n_high"))
+        result = climb(binned, peak, [*from_starts(peak.starts), simpler])
         sigma = result["sigma"]
         return CategoryFit(
             nothing.name,
