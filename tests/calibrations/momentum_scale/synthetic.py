@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.stats import chi2 as chi2_distribution
 
 from calib.calibrations.momentum_scale.tables import iterations, signed_root
-from calib.results import Closure, Reduction, Status
+from calib.results import Check, Closure, Reduction, Status
 from calib.scale.model import KINDS, composed
 
 N_ETA = 24
@@ -80,7 +80,8 @@ def reduction(seed: int = 1, simulation: bool = True, n_eta: int = N_ETA) -> Red
             tables["parameters_chi2"] = _near(tables[name], random)
     fits = _fits(edges, eta, random)
     tables |= _other_tables(fits)
-    return Reduction(fits, tables, {}, (), (), state)
+    converged = Check("converged", 0.06, 0.1, True)
+    return Reduction(fits, tables, {}, (), (converged,), state)
 
 
 def _steps(values: np.ndarray, random: np.random.Generator) -> np.ndarray:
