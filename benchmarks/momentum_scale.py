@@ -6,9 +6,11 @@ Each set is data and a simulation with biases and a resolution of its own, writt
 `calib toys` writes them and calibrated as `calib run` does, in the 48 eta bins of the truth.
 The toys are kept in --cache and used again; a run goes on where it stopped.
 
-The correction of a muon is k_corr/k = 1 + A - e k + q M/k. Its error is that of the fitted
-parameters minus that of the true ones, the mean and the rms over all determined eta bins and
-both charges; the error of the mean is from the scatter of the bins. Pulls are over the same bins; those of the resolution are of a^2 and c^2, in which
+The correction of a muon is k_corr/k = 1 + A - e k + q M/k, and its error that of the fitted
+parameters minus that of the true ones, in all determined eta bins and for both charges. The mean
+over the bins has its error from their scatter. The weighted mean (by the errors that the published
+covariance gives to each bin, with its error from all of that covariance) does not hang on the bins
+with few muons. Pulls are over the same bins; those of the resolution are of a^2 and c^2, in which
 the width is linear.
 """
 
@@ -45,9 +47,13 @@ PULLS = {"A": "A", "e": "e", "M": "M", "a2": "a", "c2": "c"}
 
 @dataclass(frozen=True)
 class Found:
-    """Errors of the correction by pt, shape (eta bins, 2 charges); pulls by parameter."""
+    """Errors of the correction by pt, shape (eta bins, 2 charges); pulls by parameter.
+
+    ``weighted`` holds the weighted mean over the eta bins and its error, by pt.
+    """
 
     errors: dict[float, np.ndarray]
+    weighted: dict[float, tuple[float, float]]
     pulls: dict[str, np.ndarray]
     undetermined: int
 
@@ -91,8 +97,11 @@ def calibrated(out: Path, folders: dict[str, list[Path]], options: argparse.Name
 
 
 # what came out -------------------------------------------------------------------------------
-def compared(table: pd.DataFrame, truth: Truth) -> Found:
-    """Return the errors and pulls of the eta bins that are determined."""
+def compared(table: pd.DataFrame, truth: Truth, covariance: np.ndarray) -> Found:
+    """Return the errors and pulls of the eta bins that are determined.
+
+    ``covariance`` is that of all A, all e, all M ... and only gives the weights.
+    """
     ok = (table["status"] == "ok").to_numpy()
     true = {name: np.asarray(getattr(truth, name))[ok] for name in ("A", "e", "M", "a", "c")}
     true |= {"a2": true["a"] ** 2, "c2": true["c"] ** 2}
@@ -103,7 +112,20 @@ def compared(table: pd.DataFrame, truth: Truth) -> Found:
         pt: (wrong["A"] - wrong["e"] / pt)[:, None] + wrong["M"][:, None] * pt * np.array([1, -1])
         for pt in PTS
     }
-    return Found(errors, pulls, int(np.count_nonzero(~ok)))
+    weighted = {}
+    for pt, error in errors.items():
+        cov = _of_correction(covariance, len(ok), pt)[np.ix_(ok, ok)]
+        weight = 1 / np.diagonal(cov)
+        weight /= weight.sum()
+        weighted[pt] = float(weight @ error.mean(axis=1)), float(weight @ cov @ weight) ** 0.5
+    return Found(errors, weighted, pulls, int(np.count_nonzero(~ok)))
+
+
+def _of_correction(covariance: np.ndarray, n: int, pt: float) -> np.ndarray:
+    """Return the covariance of A - e/pt of the eta bins, shape (n, n); NaN as infinite."""
+    jacobian = np.hstack([np.eye(n), -np.eye(n) / pt])
+    known = np.where(np.isfinite(covariance[: 2 * n, : 2 * n]), covariance[: 2 * n, : 2 * n], 0.0)
+    return jacobian @ known @ jacobian.T
 
 
 def row(name: str, found: Sequence[Found]) -> str:
@@ -114,13 +136,19 @@ def row(name: str, found: Sequence[Found]) -> str:
     biases = ", ".join(
         f"{1e5 * x.mean():+.1f} ± {1e5 * x.std() / np.sqrt(len(x)):.1f}" for x in of_bins.values()
     )
+    heavy = ", ".join(_weighted([f.weighted[pt] for f in found]) for pt in PTS)
     means = ", ".join(f"{x.mean():+.2f}" for x in pulls.values())
     widths = ", ".join(f"{x.std():.2f}" for x in pulls.values())
     bins = sum(len(f.pulls["A"]) for f in found), sum(f.undetermined for f in found)
     return (
-        f"| {name} | {bins[0]} ({bins[1]} not) | {biases} | {1e5 * errors[10.0].std():.1f} |"
-        f" {means} | {widths} |"
+        f"| {name} | {bins[0]} ({bins[1]} not) | {biases} | {heavy} |"
+        f" {1e5 * errors[10.0].std():.1f} | {means} | {widths} |"
     )
+
+
+def _weighted(sets: Sequence[tuple[float, float]]) -> str:
+    mean, error = np.mean([m for m, _ in sets]), np.sqrt(np.sum([e**2 for _, e in sets]))
+    return f"{1e5 * mean:+.1f} ± {1e5 * error / len(sets):.1f}"
 
 
 def numbers(out: Path) -> str:
@@ -192,12 +220,15 @@ def main() -> None:
         run_s = time.perf_counter() - begun
         sys.stdout.write(f"set {seed}: toys {toys_s:.1f} s, run {run_s:.1f} s, in {out}\n")
         sys.stdout.write(numbers(out) + "\n")
+        with np.load(out / "covariance.npz") as file:
+            covariance = file["covariance"]
         for name, (table, truth) in tables_of(out).items():
-            found.setdefault(name, []).append(compared(table, truth))
+            found.setdefault(name, []).append(compared(table, truth, covariance))
     pts = ", ".join(f"{pt:g}" for pt in PTS)
     sys.stdout.write(
-        f"\n| what | eta bins | bias of k_corr/k at pt {pts} GeV, 1e-5 | rms at 10 GeV, 1e-5 |"
-        " pull means A, e, M, a2, c2 | pull widths |\n|---|---|---|---|---|---|\n"
+        f"\n| what | eta bins | bias of k_corr/k at pt {pts} GeV, 1e-5 | weighted, 1e-5 |"
+        " rms at 10 GeV, 1e-5 |"
+        " pull means A, e, M, a2, c2 | pull widths |\n|---|---|---|---|---|---|---|\n"
     )
     for name, sets in found.items():
         sys.stdout.write(row(name, sets) + "\n")
