@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 
-from calib.arrays import Array
+from calib.arrays import Array, BoolArray
 from calib.fit_all import fit_categories
 from calib.histograms import Sums
 from calib.kernel.result import CategoryFits
@@ -18,11 +18,11 @@ from calib.scale.model import KINDS
 
 from . import axes
 from .grid import Grid, grid
+from .passes import CLOSURE
 from .peaks import Source, sums_of, template_mass
 from .reduction import Kind, reduce_kind
 from .settings import Settings
 
-NAME = "closure"
 AGAIN = 0.5
 """Largest move of a second run on the corrected events, in units of its error."""
 
@@ -43,7 +43,7 @@ def walk_of(reduction: Reduction) -> Pass:
     for n in names:
         if f"simulation_{n}" in reduction.state:
             values[f"simulation_{n}"] = np.asarray(reduction.state[f"simulation_{n}"])
-    return Pass(NAME, values)
+    return Pass(CLOSURE, values)
 
 
 def evaluate(
@@ -65,10 +65,13 @@ def evaluate(
     """
     walk = walk_of(reduction)
 
-    def again(halves: tuple[int, ...]) -> Kind:
-        return reduce_kind("data", sources, settings, walk, halves=halves, with_likelihood=False)
+    def again(halves: tuple[int, ...], with_likelihood: bool = False) -> Kind:
+        return reduce_kind(
+            "data", sources, settings, walk, halves=halves, with_likelihood=with_likelihood
+        )
 
-    whole, first, second = again((0, 1)), again((0,)), again((1,))
+    whole = again((0, 1), settings.method == "likelihood")
+    first, second = again((0,)), again((1,))
     good = np.tile(np.asarray(reduction.state["status"]) == Status.OK.code, len(KINDS))
     frames = [_second_run(whole, good), _halves(first, second, good)]
     checks = [_check_again(frames[0]), _check_halves(first, second, good)]
@@ -84,19 +87,19 @@ def evaluate(
     return Closure(table.reindex(columns=COLUMNS), tuple(checks))
 
 
-def _second_run(kind: Kind, good: Array) -> pd.DataFrame:
-    found = kind.chi2
+def _second_run(kind: Kind, good: BoolArray) -> pd.DataFrame:
+    found = kind.chosen
     return _parameter_rows("again", found.names, found.values, found.errors, good)
 
 
-def _halves(first: Kind, second: Kind, good: Array) -> pd.DataFrame:
+def _halves(first: Kind, second: Kind, good: BoolArray) -> pd.DataFrame:
     difference = second.chi2.values - first.chi2.values
     error = np.hypot(first.chi2.errors, second.chi2.errors)
     return _parameter_rows("half", first.chi2.names, difference, error, good)
 
 
 def _parameter_rows(
-    kind: str, names: Sequence[str], values: Array, errors: Array, good: Array
+    kind: str, names: Sequence[str], values: Array, errors: Array, good: BoolArray
 ) -> pd.DataFrame:
     known = np.isfinite(values) & np.isfinite(errors) & good
     return pd.DataFrame({
@@ -114,7 +117,7 @@ def _check_again(table: pd.DataFrame) -> Check:
     )  # fmt: skip
 
 
-def _check_halves(first: Kind, second: Kind, good: Array) -> Check:
+def _check_halves(first: Kind, second: Kind, good: BoolArray) -> Check:
     at = np.flatnonzero(np.isfinite(first.chi2.values) & np.isfinite(second.chi2.values) & good)
     if not len(at):
         return Check("closure_halves", np.nan, PROBABILITY, False, "no parameter is determined")

@@ -19,10 +19,10 @@ from calib.constants import RESONANCES
 from calib.embedding import Line, embed, narrow_line, z_line
 from calib.errors import InputError
 from calib.pairs import Muons, Pairs
-from calib.random import half, keys
+from calib.random import keys
 
 from .grid import LOOSE, Grid
-from .place import Histogram, PairKinematics, Placed, place, smeared
+from .place import Histogram, PairKinematics, Placed, observe, place, smeared
 from .settings import Settings
 
 MEANS = ("k_plus", "k_minus", "pt_plus", "pt_minus", "pt2_plus", "pt2_minus")
@@ -51,23 +51,15 @@ def has_unit_weights(weight: Array) -> bool:
 # data ------------------------------------------------------------------------------------------
 def observed(pairs: Pairs, grid: Grid, steps: Array) -> dict[str, AnyArray]:
     """Return mass histograms and means by half and category, and the spectrum at the cut."""
-    found = place(kinematics(pairs), grid, steps)
-    n, unit = len(grid), has_unit_weights(pairs.weight)
-    part = half(pairs.run, pairs.luminosityBlock, pairs.event)
-    row = np.where(found.category < 0, -1, part * n + found.category)
-    histogram = Histogram.empty(2 * n, grid.mass_edges, unit)
-    inside = histogram.fill(row, found.mass, pairs.weight)
-    sums: dict[str, AnyArray] = dict(histogram.sums("mass"))
-    rows, weight = row[inside], pairs.weight[inside]
-    plus, minus = found.pt_plus[inside], found.pt_minus[inside]
-    for name, values in zip(
-        MEANS, (1 / plus, 1 / minus, plus, minus, plus**2, minus**2), strict=True
-    ):
-        sums[f"mean/{name}"] = np.bincount(rows, weight * values, minlength=2 * n)
-    softer = np.minimum(pairs.leading.pt, pairs.subleading.pt) / grid.subleading_pt
-    sums["margin"] = np.histogram(softer, MARGIN)[0].astype(np.int64)
-    sums["used"] = np.array([inside.sum(), len(pairs)], dtype=np.int64)
-    return sums
+    histogram = Histogram.empty(2 * len(grid), grid.mass_edges, has_unit_weights(pairs.weight))
+    key = keys(0, pairs.run, pairs.luminosityBlock, pairs.event)  # its last bit is the half
+    means, margin, used = observe(pairs, key, grid, steps, histogram, MARGIN)
+    return {
+        **histogram.sums("mass"),
+        **{f"mean/{name}": means[:, i].copy() for i, name in enumerate(MEANS)},
+        "margin": margin,
+        "used": np.array([used, len(pairs)], dtype=np.int64),
+    }
 
 
 # reference -------------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ def _joined(cells: Array, at: IntArray, least: float) -> list[list[int]]:
             if totals[weakest] >= least:
                 break
             low, high = sorted((weakest, _weaker_neighbour(totals, weakest)))
-            more, extra = pairs.pop(high)
-            pairs[low] = (pairs[low][0] + more, pairs[low][1] + extra)
+            joining, count = pairs.pop(high)
+            pairs[low] = (pairs[low][0] + joining, pairs[low][1] + count)
         out += [m for m, _ in pairs]
     return out
 

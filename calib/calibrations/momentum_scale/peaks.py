@@ -35,6 +35,7 @@ class Source:
     prefix: str
     copies: int
     made: str
+    background: str
 
 
 @dataclass(frozen=True)
@@ -161,11 +162,10 @@ def resonance_peaks(
     variance, found_variance, spread = (together(v) for v in (variance, found_variance, spread))
     means = _means(source, of_halves, group, n, first, counts)
     mass = template_mass(source.reference, source.prefix, grid.gen_edges)
-    own = settings.of(grid.resonance)
     template_variance = source.copies * (template if spread is None else spread)
     # a template from these very events has no statistics of its own
     data = fit_categories(
-        counts, grid.mass_edges, template, mass, variance=variance, background=own.background,
+        counts, grid.mass_edges, template, mass, variance=variance, background=source.background,
         template_variance=template_variance, template_errors=source.copies > 0,
     )  # fmt: skip
     reference = None
@@ -180,7 +180,7 @@ def resonance_peaks(
     by_hand = np.array([names[i] in drop for i in first], dtype=bool)
     return Peaks(
         source, group, first, counts.sum(1), counts, variance, template, template_variance, mass,
-        means, own.background, data, reference, ref_log_mu, ref_v, ref_cov,
+        means, source.background, data, reference, ref_log_mu, ref_v, ref_cov,
         log_mu - ref_log_mu, v - ref_v, cov + ref_cov,
         _status(data, reference, counts, settings, by_hand),
     )  # fmt: skip

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 
-from calib.arrays import Array, IntArray, UIntArray
+from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
 from calib.constants import MUON_MASS
+from calib.pairs import Pairs
 from calib.random import normal_pair
 
 from .grid import Grid
@@ -58,49 +59,131 @@ def _bin(x, edges, per_width):  # type: ignore[no-untyped-def]
     return b
 
 
+@numba.njit(cache=True, nogil=True, inline="always")
+def _locate(  # type: ignore[no-untyped-def]
+    pt_p, eta_p, phi_p, pt_m, eta_m, phi_m, eta, per_eta, steps, ratio, angle, number, lead, sub
+):
+    """Return category (-1: none), mass and both pt of one pair after the corrections."""
+    n_eta, n_ratio, n_angle = len(eta) - 1, len(ratio) - 1, len(angle) - 1
+    p, m = _bin(eta_p, eta, per_eta), _bin(eta_m, eta, per_eta)
+    if p < 0 or m < 0:
+        return -1, 0.0, pt_p, pt_m
+    a, b = pt_p, pt_m
+    if len(steps) > 0:
+        kp, km = 1.0 / pt_p, 1.0 / pt_m
+        for s in range(len(steps)):
+            kp = (1.0 + steps[s, 0, p] - steps[s, 1, p] * kp) * kp + steps[s, 2, p]
+            km = (1.0 + steps[s, 0, m] - steps[s, 1, m] * km) * km - steps[s, 2, m]
+        if not (kp > 0.0 and km > 0.0):
+            return -1, 0.0, pt_p, pt_m
+        a, b = 1.0 / kp, 1.0 / km
+    if not (max(a, b) >= lead and min(a, b) >= sub):
+        return -1, 0.0, a, b
+    half = math.sin(0.5 * (phi_p - phi_m))
+    turn = half * half
+    r, c = a / b, 1.0 - 2.0 * turn
+    j, k = n_ratio - 1, n_angle - 1
+    while j >= 0 and r < ratio[j]:
+        j -= 1
+    while k >= 0 and c < angle[k]:
+        k -= 1
+    if j < 0 or r >= ratio[n_ratio] or k < 0:
+        return -1, 0.0, a, b
+    category = number[((p * n_eta + m) * n_ratio + j) * n_angle + k]
+    # as `calib.kinematics.mass`, with one exponential a muon
+    m2 = MUON_MASS * MUON_MASS
+    x, y = math.exp(eta_p), math.exp(eta_m)
+    p1, p2 = 0.5 * a * (x + 1.0 / x), 0.5 * b * (y + 1.0 / y)
+    e1, e2 = math.sqrt(p1 * p1 + m2), math.sqrt(p2 * p2 + m2)
+    rest = (p1 * p1 + p2 * p2 + m2) / (e1 * e2 + p1 * p2)
+    opening = (x - y) * (x - y) / (4.0 * x * y) + turn
+    return category, math.sqrt(2.0 * m2 * (1.0 + rest) + 4.0 * a * b * opening), a, b
+
+
 @numba.njit(cache=True, nogil=True)
 def _place(  # type: ignore[no-untyped-def]
     pt_p, eta_p, phi_p, pt_m, eta_m, phi_m, eta, steps, ratio, angle, number, lead, sub,
     category, mass, out_p, out_m,
 ):  # fmt: skip
-    n_eta, n_ratio, n_angle = len(eta) - 1, len(ratio) - 1, len(angle) - 1
-    per_eta = n_eta / (eta[n_eta] - eta[0])
-    m2 = MUON_MASS * MUON_MASS
+    per_eta = (len(eta) - 1) / (eta[len(eta) - 1] - eta[0])
     for i in range(len(pt_p)):
-        category[i] = -1
-        p, m = _bin(eta_p[i], eta, per_eta), _bin(eta_m[i], eta, per_eta)
-        if p < 0 or m < 0:
+        category[i], mass[i], out_p[i], out_m[i] = _locate(
+            pt_p[i], eta_p[i], phi_p[i], pt_m[i], eta_m[i], phi_m[i],
+            eta, per_eta, steps, ratio, angle, number, lead, sub,
+        )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True)
+def _observe(  # type: ignore[no-untyped-def]
+    pt1, eta1, phi1, charge1, pt2, eta2, phi2, weight, keys, unit, eta, steps, ratio, angle,
+    number, lead, sub, edges, n, counts, sumw, sumw2, means, margin_edges, margin,
+):  # fmt: skip
+    per_eta = (len(eta) - 1) / (eta[len(eta) - 1] - eta[0])
+    per_mass = (len(edges) - 1) / (edges[len(edges) - 1] - edges[0])
+    per_margin = (len(margin_edges) - 1) / (margin_edges[len(margin_edges) - 1] - margin_edges[0])
+    used = 0
+    for i in range(len(pt1)):
+        at = _bin(min(pt1[i], pt2[i]) / sub, margin_edges, per_margin)
+        if at >= 0:
+            margin[at] += 1
+        if charge1[i] > 0:
+            category, mass, a, b = _locate(
+                pt1[i], eta1[i], phi1[i], pt2[i], eta2[i], phi2[i],
+                eta, per_eta, steps, ratio, angle, number, lead, sub,
+            )  # fmt: skip
+        else:
+            category, mass, a, b = _locate(
+                pt2[i], eta2[i], phi2[i], pt1[i], eta1[i], phi1[i],
+                eta, per_eta, steps, ratio, angle, number, lead, sub,
+            )  # fmt: skip
+        if category < 0:
             continue
-        kp, km = 1.0 / pt_p[i], 1.0 / pt_m[i]
-        for s in range(len(steps)):
-            kp = (1.0 + steps[s, 0, p] - steps[s, 1, p] * kp) * kp + steps[s, 2, p]
-            km = (1.0 + steps[s, 0, m] - steps[s, 1, m] * km) * km - steps[s, 2, m]
-        if not (kp > 0.0 and km > 0.0):
+        at = _bin(mass, edges, per_mass)
+        if at < 0:
             continue
-        a, b = 1.0 / kp, 1.0 / km
-        out_p[i], out_m[i] = a, b
-        if not (max(a, b) >= lead and min(a, b) >= sub):
-            continue
-        half = math.sin(0.5 * (phi_p[i] - phi_m[i]))
-        turn = half * half
-        r = a / b
-        j = n_ratio - 1
-        while j >= 0 and r < ratio[j]:
-            j -= 1
-        c = 1.0 - 2.0 * turn
-        k = n_angle - 1
-        while k >= 0 and c < angle[k]:
-            k -= 1
-        if j < 0 or r >= ratio[n_ratio] or k < 0:
-            continue
-        category[i] = number[((p * n_eta + m) * n_ratio + j) * n_angle + k]
-        # as `calib.kinematics.mass`, with one exponential a muon
-        x, y = math.exp(eta_p[i]), math.exp(eta_m[i])
-        p1, p2 = 0.5 * a * (x + 1.0 / x), 0.5 * b * (y + 1.0 / y)
-        e1, e2 = math.sqrt(p1 * p1 + m2), math.sqrt(p2 * p2 + m2)
-        rest = (p1 * p1 + p2 * p2 + m2) / (e1 * e2 + p1 * p2)
-        opening = (x - y) * (x - y) / (4.0 * x * y) + turn
-        mass[i] = math.sqrt(2.0 * m2 * (1.0 + rest) + 4.0 * a * b * opening)
+        used += 1
+        row = category + n * np.int64(keys[i] & np.uint64(1))
+        w = weight[i]
+        if unit:
+            counts[row, at] += 1
+        else:
+            sumw[row, at] += w
+            sumw2[row, at] += w * w
+        means[row, 0] += w / a
+        means[row, 1] += w / b
+        means[row, 2] += w * a
+        means[row, 3] += w * b
+        means[row, 4] += w * a * a
+        means[row, 5] += w * b * b
+    return used
+
+
+def observe(
+    pairs: Pairs, keys: UIntArray, grid: Grid, steps: Array, histogram: Histogram, margin: Array
+) -> tuple[Array, IntArray, int]:
+    """Fill the masses of the pairs by half and category, in one walk over the events.
+
+    Returns
+    -------
+    means : array, shape (2 n, 6)
+        Sums of k, pt, pt^2 (plus, minus) of the entries of each half and category.
+    margin : int array
+        Pairs in bins of the softer pt over its cut, before corrections.
+    used : int
+    """
+    n, axes = len(grid), grid.full.axes
+    means = np.zeros((2 * n, 6))
+    counts = np.zeros(len(margin) - 1, dtype=np.int64)
+    first, second = pairs.leading, pairs.subleading
+    used = _observe(
+        first.pt, first.eta, first.phi, first.charge, second.pt, second.eta, second.phi,
+        pairs.weight, keys, histogram.unit, np.asarray(axes[0].edges),
+        np.ascontiguousarray(steps, dtype=np.float64), np.exp(np.asarray(axes[2].edges)),
+        np.asarray(axes[3].edges), grid.number, grid.leading_pt, grid.subleading_pt,
+        histogram.edges, n, histogram.counts, histogram.sumw, histogram.sumw2, means,
+        margin, counts,
+    )  # fmt: skip
+    return means, counts, int(used)
 
 
 def place(pairs: PairKinematics, grid: Grid, steps: Array) -> Placed:
@@ -205,7 +288,7 @@ class Histogram:
             unit,
         )
 
-    def fill(self, row: IntArray, value: Array, weight: Array) -> Array:
+    def fill(self, row: IntArray, value: Array, weight: Array) -> BoolArray:
         """Add entries; return which ones lie in a row and a bin."""
         inside = np.zeros(len(row), dtype=np.bool_)
         per_width = (len(self.edges) - 1) / (self.edges[-1] - self.edges[0])
@@ -215,7 +298,7 @@ class Histogram:
         )  # fmt: skip
         return inside
 
-    def sums(self, name: str) -> dict[str, Array]:
+    def sums(self, name: str) -> dict[str, AnyArray]:
         """Return the arrays that add, by name."""
         if self.unit:
             return {f"{name}/counts": self.counts}

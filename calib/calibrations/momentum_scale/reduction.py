@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from calib.arrays import AnyArray, Array
+from calib.constants import RESONANCES
 from calib.results import Pass, Status
-from calib.scale import chi2, likelihood
-from calib.scale.model import KINDS, Extraction, composed, sigma2
+from calib.scale import chi2
+from calib.scale.model import KINDS, Extraction, Means, composed, sigma2
 
 from .collect import resolution_of, steps_of
 from .peaks import Peaks, Source, resonance_peaks
 from .settings import Settings
 
 SCALE = KINDS[:3]
+FLOOR = 0.6
+"""Of the variance of v, as a share of the usual one."""
 
 
 @dataclass(frozen=True)
@@ -128,8 +132,6 @@ def together(peaks: Sequence[Peaks], values: Mapping[str, Sequence[Array]]) -> d
 
 def chi2_of(peaks: Sequence[Peaks], settings: Settings) -> Extraction:
     """Return the moves that describe (mu^2, sigma^2) of all usable categories."""
-    from calib.scale.model import Means
-
     mu2 = [np.exp(2 * p.log_mu) for p in peaks]
     covariance = []
     for p, m in zip(peaks, mu2, strict=True):
@@ -137,14 +139,54 @@ def chi2_of(peaks: Sequence[Peaks], settings: Settings) -> Extraction:
         c[:, 0, 0] *= 4 * m * m
         c[:, 0, 1] *= 2 * m
         c[:, 1, 0] *= 2 * m
-        covariance.append(c)
-    means = together(
+        covariance.append(floored(c, p))
+    columns: Any = together(
         peaks,
         {f: [getattr(p.means, f) for p in peaks] for f in Means.__dataclass_fields__},
     )
-    rest = together(peaks, {"mu2": mu2, "v": [p.v for p in peaks], "cov": covariance})
-    found = chi2.extract(Means(**means), rest["mu2"], rest["v"], rest["cov"], n_eta=settings.n_eta)
+    # errors go with the width of the peak: the resolution and the natural width
+    width2 = [p.v + p.reference_v + natural_width2(p.resonance) for p in peaks]
+    rest = together(
+        peaks, {"mu2": mu2, "v": [p.v for p in peaks], "cov": covariance, "width2": width2}
+    )
+    found = chi2.extract(
+        Means(**columns),
+        rest["mu2"],
+        rest["v"],
+        rest["cov"],
+        n_eta=settings.n_eta,
+        errors="smoothed",
+        width2=rest["width2"],
+    )
     return replace(found, residuals=scattered(peaks, found.residuals))
+
+
+def floored(covariance: Array, peaks: Peaks) -> Array:
+    """Return the covariance with no error of v far below what its width and events allow.
+
+    Where few events fluctuate to a narrow peak the likelihood is steep, and its error of v too
+    small by far; all categories of a resonance together know better.
+    """
+    ok = peaks.ok
+    if ok.sum() < 20:
+        return covariance
+    # the width of the reference does not fluctuate
+    width2 = peaks.reference_v + natural_width2(peaks.resonance)
+    usual = width2**2 / np.maximum(peaks.n_events, 1.0)
+    floor = FLOOR * np.median(covariance[ok, 1, 1] / usual[ok]) * usual
+    with np.errstate(invalid="ignore", divide="ignore"):
+        grow = np.sqrt(np.fmax(1.0, floor / covariance[:, 1, 1]))
+    out = covariance.copy()
+    out[:, 1, 1] *= grow**2
+    out[:, 0, 1] *= grow
+    out[:, 1, 0] *= grow
+    return out
+
+
+def natural_width2(resonance: str) -> float:
+    """Return the square of the natural width over the mass."""
+    found = RESONANCES[resonance]
+    return (found.width / found.masses[0]) ** 2
 
 
 def scattered(peaks: Sequence[Peaks], values: Array) -> Array:
@@ -167,9 +209,13 @@ def far_ones_marked(peaks: Sequence[Peaks], found: Extraction, settings: Setting
 
 def likelihood_of(peaks: Sequence[Peaks], settings: Settings, start: Extraction) -> Extraction:
     """Return the moves from one likelihood over all usable categories."""
+    from calib.scale import likelihood
+
     parts = []
     for p in peaks:
         at = p.ok
+        if not at.any():
+            continue
         parts.append(
             likelihood.Part(
                 counts=p.counts[at],
@@ -191,7 +237,7 @@ def likelihood_of(peaks: Sequence[Peaks], settings: Settings, start: Extraction)
     return replace(found, residuals=start.residuals)
 
 
-def taken(peaks: Peaks, at: AnyArray) -> object:
+def taken(peaks: Peaks, at: AnyArray) -> Means:
     """Return the means of some categories."""
     m = peaks.means
     return type(m)(**{f: getattr(m, f)[at] for f in m.__dataclass_fields__})

@@ -104,9 +104,9 @@ class Gates(Strict):
     """What a category must pass before it takes part, and a result before it is published."""
 
     merge_below: int = Field(
-        default=400, ge=1, description="events; below, joined along the pt ratio, then the angle"
+        default=150, ge=1, description="events; below, joined along the pt ratio, then the angle"
     )
-    min_events: int = Field(default=100, ge=10, description="events; below, dropped")
+    min_events: int = Field(default=60, ge=10, description="events; below, dropped")
     chi2_probability: float = Field(default=1e-6, description="least, of the fit of a category")
     residual: float = Field(default=6.0, description="most standard deviations from the model")
     extraction_probability: float = Field(

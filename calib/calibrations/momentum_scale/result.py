@@ -1,0 +1,97 @@
+"""What a reduction hands on: tables, checks, pictures, and the state of the later passes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from calib.arrays import AnyArray, Array
+from calib.results import Pass, Reduction, Status
+from calib.scale.model import KINDS
+
+from . import checks, curves, tables
+from .passes import pass_number
+from .reduction import Kind
+from .settings import Settings
+
+
+def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> Reduction:
+    """Return tables, checks, pictures and state of the data and of the simulation."""
+    data, passes = kinds[0], pass_number(walk)
+    significance = {k: max(kind.significance()[k] for kind in kinds) for k in KINDS}
+    rows = [[passes, i, *(kind.significance()[k] for k in KINDS)] for i, kind in enumerate(kinds)]
+    history = np.concatenate([
+        np.asarray(walk.values.get("history", np.zeros((0, 2 + len(KINDS))))), np.array(rows)
+    ])  # fmt: skip
+    opinion = checks.opinions(data, seed)
+    converged = checks.convergence(significance, settings, passes)
+    margins = [(p.source.sample, np.asarray(p.source.data["margin"])) for p in data.peaks]
+    found = {
+        "parameters": tables.parameters(data),
+        "parameters_chi2": tables.parameters(data, data.chi2),
+        "extraction": tables.extraction(kinds),
+        "iterations": tables.iterations(history),
+        "dropped": tables.dropped(kinds),
+        "undetermined": tables.undetermined(kinds),
+    }
+    if data.likelihood is not None:
+        found["parameters_likelihood"] = tables.parameters(data, data.likelihood)
+    state: dict[str, AnyArray] = {
+        "eta_edges": np.asarray(settings.eta),
+        "pt_range": _pt_range(data),
+        "method": np.array(data.chosen.method),
+        "converged": np.array(converged.passed),
+        "passes": np.array(passes),
+        "history": history,
+        "resonances": np.array([p.resonance for p in data.peaks]),
+        "made": np.array([p.source.made for p in data.peaks]),
+        **_state(data, ""),
+    }
+    if len(kinds) > 1:
+        found["parameters_simulation"] = tables.parameters(kinds[1])
+        state |= _state(kinds[1], "simulation_")
+    all_checks = [converged]
+    for kind in kinds:
+        all_checks += checks.of_kind(kind, settings)
+    all_checks += [checks.agreement(opinion), checks.spectrum(margins)]
+    return Reduction(
+        tables.fits(kinds, opinion),
+        found,
+        {"covariance": _covariance(data)},
+        tuple(c for p in data.peaks for c in curves.curves(p, seed)),
+        tuple(all_checks),
+        state,
+    )
+
+
+def _state(kind: Kind, prefix: str) -> dict[str, AnyArray]:
+    """Return totals, covariance, statuses and the corrections one after the other."""
+    total, found = kind.total(), kind.chosen
+    codes = [Status(s).code for s in kind.statuses()]
+    out: dict[str, AnyArray] = {f"{prefix}{k}": total[k] for k in KINDS}
+    out[f"{prefix}covariance"] = found.covariance
+    out[f"{prefix}status"] = np.array(codes)
+    out[f"{prefix}steps"] = kind.all_steps()
+    return out
+
+
+def _covariance(kind: Kind) -> dict[str, AnyArray]:
+    total = kind.total()
+    return {
+        "names": np.array(kind.chosen.names),
+        "values": np.where(
+            kind.chosen.determined, np.concatenate([total[k] for k in KINDS]), np.nan
+        ),
+        "covariance": kind.chosen.covariance,
+    }
+
+
+def _pt_range(kind: Kind) -> Array:
+    """Return the central 99 % of the categories' mean pt, in GeV."""
+    pt = np.concatenate([
+        x for p in kind.peaks for x in (p.means.inverse_k_plus[p.ok], p.means.inverse_k_minus[p.ok])
+    ])  # fmt: skip
+    if not len(pt):
+        return np.array([4.0, 100.0])
+    return np.asarray(np.quantile(pt, [0.005, 0.995]))
