@@ -122,20 +122,28 @@ def _photon(mass, key, counter):  # type: ignore[no-untyped-def]
     return x
 
 
+@numba.njit(cache=True, inline="always")
+def _mass(pt1, eta1, phi1, pt2, eta2, phi2):  # type: ignore[no-untyped-def]
+    """Return the mass of two muons, as `calib.kinematics.mass`."""
+    p1, p2 = pt1 * math.cosh(eta1), pt2 * math.cosh(eta2)
+    e1, e2 = math.sqrt(p1 * p1 + MUON_MASS**2), math.sqrt(p2 * p2 + MUON_MASS**2)
+    rest = (p1 * p1 + p2 * p2 + MUON_MASS**2) / (e1 * e2 + p1 * p2)
+    opening = math.sinh((eta1 - eta2) / 2) ** 2 + math.sin((phi1 - phi2) / 2) ** 2
+    return math.sqrt(2 * MUON_MASS**2 * (1 + rest) + 4 * pt1 * pt2 * opening)
+
+
 @numba.njit(cache=True, nogil=True)
 def _embed(  # type: ignore[no-untyped-def]
     pt1, eta1, phi1, pt2, eta2, phi2, width1, width2, keys, copy, quantiles, fsr, out
 ):
     for i in range(len(pt1)):
-        # massless four-vectors of the source: the muon mass is 1e-6 of the pair's
         x1, y1 = pt1[i] * math.cos(phi1[i]), pt1[i] * math.sin(phi1[i])
         x2, y2 = pt2[i] * math.cos(phi2[i]), pt2[i] * math.sin(phi2[i])
         z1, z2 = pt1[i] * math.sinh(eta1[i]), pt2[i] * math.sinh(eta2[i])
-        e1, e2 = pt1[i] * math.cosh(eta1[i]), pt2[i] * math.cosh(eta2[i])
+        e1 = math.sqrt(x1 * x1 + y1 * y1 + z1 * z1 + MUON_MASS**2)
+        e2 = math.sqrt(x2 * x2 + y2 * y2 + z2 * z2 + MUON_MASS**2)
         px, py, pz, e = x1 + x2, y1 + y2, z1 + z2, e1 + e2
-        old = math.sqrt(
-            2.0 * pt1[i] * pt2[i] * (math.cosh(eta1[i] - eta2[i]) - math.cos(phi1[i] - phi2[i]))
-        )
+        old = _mass(pt1[i], eta1[i], phi1[i], pt2[i], eta2[i], phi2[i])
         # to the rest frame along the pair's own momentum
         dot = (px * x1 + py * y1 + pz * z1) / (old * (e + old)) - e1 / old
         nx, ny, nz = x1 + px * dot, y1 + py * dot, z1 + pz * dot
@@ -150,10 +158,11 @@ def _embed(  # type: ignore[no-untyped-def]
         rapidity = math.atanh(pz / e)
         mt = math.sqrt(mass * mass + px * px + py * py)
         energy, long = mt * math.cosh(rapidity), mt * math.sinh(rapidity)
-        half = 0.5 * mass
+        # each muon has half of the mass as energy, in the pair's rest frame
+        half = math.sqrt(0.25 * mass * mass - MUON_MASS**2)
         along = (px * nx + py * ny + long * nz) * half / (mass * (energy + mass))
         for sign in (1.0, -1.0):
-            scale = sign * along + half / mass
+            scale = sign * along + 0.5
             ax, ay, az = (
                 sign * half * nx + px * scale,
                 sign * half * ny + py * scale,
@@ -165,11 +174,9 @@ def _embed(  # type: ignore[no-untyped-def]
             lost = _photon(mass, key, counter) if fsr else 0.0
             if sign > 0:
                 out[0, i], out[2, i], out[4, i] = pt * (1.0 - lost), eta, phi
-                kept = 1.0 - lost
             else:
                 out[1, i], out[3, i], out[5, i] = pt * (1.0 - lost), eta, phi
-                kept *= 1.0 - lost
-        out[6, i] = mass * math.sqrt(kept)
+        out[6, i] = _mass(out[0, i], out[2, i], out[4, i], out[1, i], out[3, i], out[5, i])
         normal1, normal2 = normal_pair(key, base + 5)
         out[7, i] = width1[i] * normal1
         out[8, i] = width2[i] * normal2
