@@ -93,7 +93,7 @@ def coarse(data):
 def test_same_as_a_brute_force_fit():
     c = toys.categories(14, 2, seed=3, events=20_000, background=(0.1, 0.2))
     data = coarse(toys.part(c, 1))
-    ours, first = toys.by_likelihood(data, 2)
+    ours, first = toys.by_likelihood(data, 2, adjusted=False)
     assert ours.converged and ours.determined.all()
     m = brute(data, 2, first)
     assert m.valid and m.accurate

@@ -196,12 +196,16 @@ def by_chi2(data, n_eta, **options):
     return chi2.extract(data.means, ratio, width, cov, n_eta=n_eta, **options), fits
 
 
-def by_likelihood(data, n_eta, **options):
-    """Return both extractions, the likelihood started where the chi2 ended."""
-    first, fits = by_chi2(data, n_eta)
-    begin = replace(
+def started(data, fits):
+    """Return the part with the backgrounds of the fits to start from."""
+    return replace(
         data,
         fraction=np.where(fits.ok, fits.background, 0.07),
         slope=np.where(fits.ok, fits.slope, 0.5),
     )
-    return likelihood.extract([begin], n_eta, first, **options), first
+
+
+def by_likelihood(data, n_eta, **options):
+    """Return both extractions, the likelihood started where the chi2 ended."""
+    first, fits = by_chi2(data, n_eta)
+    return likelihood.extract([started(data, fits)], n_eta, first, **options), first
