@@ -150,3 +150,15 @@ class Closure:
     table: pd.DataFrame
     checks: tuple[Check, ...]
     curves: tuple[Curve, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A payload in the layout of others: what it is, and what it does not say.
+
+    ``lost`` are sentences about what the layout cannot hold; ``numbers`` says how much that is.
+    """
+
+    document: Mapping[str, Any]
+    lost: tuple[str, ...]
+    numbers: Mapping[str, Any] = field(default_factory=dict)

@@ -25,11 +25,22 @@ from calib.arrays import AnyArray, BoolArray, IntArray
 from calib.calibrations.base import Calibration, Needs
 from calib.config import Sample
 from calib.errors import InputError
+from calib.kinematics import mass as pair_mass
+from calib.pairs import Muons
 from calib.payload import read as read_payload
 from jobs.collection import Progress
 from jobs.directory import whole
 from processors import pairing, reader
-from processors.columns import ISOLATION, identification_column, muon_columns
+from processors.columns import (
+    GEN_MASS,
+    GEN_PARTICLES,
+    GEN_PARTNER,
+    ISOLATION,
+    gen_kinematics,
+    identification_column,
+    muon_columns,
+)
+from processors.events import Events
 from processors.selection import REASONS, SELECTED, ResolvedSelection, choose_pairs
 
 STEP = 250_000
@@ -42,7 +53,17 @@ KEPT = (
 )  # fmt: skip
 """Branches of NanoAOD that are written again, where they are there."""
 
-REPLACED = ("mu1_pt", "mu2_pt")
+QUANTITIES = ("pt", "ptErr")
+"""Of a muon, that a payload may replace."""
+
+REPLACED = tuple(f"mu{i}_{name}" for name in QUANTITIES for i in (1, 2))
+MASS = "dimuon_mass"
+SIMULATED = {
+    "nanoaod": ("genWeight", "GenPart_pt", "Generator_weight"),
+    "stage1": (GEN_MASS, *gen_kinematics()),
+}
+"""Columns that only simulation has; in stage1 they may be there and empty."""
+
 NEEDS = Needs(optional=("ptErr",))
 
 
@@ -51,6 +72,7 @@ class Corrected:
     """New columns of one chunk, one entry an event, and which events have them.
 
     ``leading, subleading`` are the positions of the chosen muons among all, for those events.
+    ``muons`` are all muons of the chunk, where each is corrected for itself.
     """
 
     columns: Mapping[str, AnyArray]
@@ -58,13 +80,15 @@ class Corrected:
     leading: IntArray
     subleading: IntArray
     left_alone: Mapping[str, int]
+    muons: Muons | None = None
 
 
 def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> dict[str, Any]:
     """Write the events of a file with the columns that a payload gives; return the accounting.
 
-    NanoAOD: of each event the pair that a calibration would choose, medium identification and
-    isolation where the file has them. stage1: each row is a pair.
+    NanoAOD: every muon, where the calibration corrects muons; else of each event the pair that a
+    calibration would choose, medium identification and isolation where the file has them. stage1:
+    each row is a pair, the mass is scaled with the corrected muons.
 
     Raises
     ------
@@ -98,24 +122,55 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
     }
 
 
-def _corrected(
+def _read(events: Any, format: str, simulated: bool, selection: ResolvedSelection) -> Events:
+    sample = Sample(
+        name="events", resonance="z", format=format, files=("-",), simulation=simulated  # type: ignore[arg-type]
+    )  # fmt: skip
+    return reader.read(events, sample, NEEDS, selection)
+
+
+def _pairs(
     kind: type[Calibration],
     document: Mapping[str, Any],
-    events: Any,
-    format: str,
+    chunk: Events,
     selection: ResolvedSelection,
 ) -> Corrected:
-    sample = Sample(name="events", resonance="z", format=format, files=("-",))  # type: ignore[arg-type]
-    chunk = reader.read(events, sample, NEEDS, selection)
+    """Correct the pair of each event."""
     nothing = np.full(len(chunk), SELECTED, dtype=np.int64)
     choice = choose_pairs(chunk.muons, chunk.weight, nothing, selection)
     chosen = choice.reason == SELECTED
     at = np.flatnonzero(chosen)
     leading, subleading = choice.leading[at], choice.subleading[at]
-    found = kind.apply(document, pairing.pairs_of(chunk, at, leading, subleading))
+    pairs = pairing.pairs_of(chunk, at, leading, subleading)
+    found = dict(kind.apply(document, pairs))
+    for i, muons in ((1, pairs.leading), (2, pairs.subleading)):
+        pt = found.get(f"mu{i}_pt")
+        if pt is not None and muons.pt_err is not None:
+            found.setdefault(f"mu{i}_ptErr", muons.pt_err * (pt / muons.pt))
     left = Counter(REASONS[reason] for reason in choice.reason[~chosen])
     columns = {name: _spread(np.asarray(v), chosen) for name, v in found.items()}
     return Corrected(columns, chosen, leading, subleading, left)
+
+
+def _each_muon(
+    kind: type[Calibration], document: Mapping[str, Any], chunk: Events, simulated: bool
+) -> Corrected | None:
+    """Correct all muons, None where the calibration corrects pairs."""
+    n, own = len(chunk), chunk.muons
+    of_event = np.repeat(np.arange(n), own.count)
+    muons = Muons(own.pt, own.eta, own.phi, own.charge.astype(np.int64), own.pt_err)
+    identity = (chunk.run[of_event], chunk.luminosityBlock[of_event], chunk.event[of_event])
+    made = kind.apply_muons(document, muons, *identity, simulated)
+    if made is None:
+        return None
+    moved = np.isfinite(made.pt) & (made.pt != own.pt)
+    chosen = np.bincount(of_event[moved], minlength=n) > 0
+    left = {
+        "no_muon": int((own.count == 0).sum()),
+        "no_muon_corrected": int((~chosen & (own.count > 0)).sum()),
+    }
+    none = np.zeros(0, dtype=np.int64)
+    return Corrected({}, chosen, none, none, left, made)
 
 
 def _spread(values: AnyArray, chosen: BoolArray) -> AnyArray:
@@ -141,6 +196,7 @@ def _stage1(
         needed = [c for name in ("pt", "eta", "phi", "charge")
                   for c in muon_columns("stage1", name)]  # fmt: skip
         _require(path, needed, have)
+        simulated = _has_generated(file, have)
         writer, done, total = None, 0, file.metadata.num_rows
         added: list[str] = []
         replaced: list[str] = []
@@ -150,7 +206,8 @@ def _stage1(
                 n = table.num_rows
                 where = {"filename": str(path), "entrystart": done, "entrystop": done + n}
                 events = SimpleNamespace(metadata=where)
-                part = _corrected(kind, document, events, "stage1", selection)
+                chunk = _read(events, "stage1", simulated, selection)
+                part = _pairs(kind, document, chunk, selection)
                 tally.update(part.left_alone)
                 columns = _by_row(part, table)
                 added = [name for name in columns if name not in have]
@@ -170,20 +227,52 @@ def _stage1(
     return done, added, replaced
 
 
+def _has_generated(file: pq.ParquetFile, have: set[str]) -> bool:
+    """Return whether any row has a generated muon or mass: the columns may be there and empty."""
+    names = [name for name in SIMULATED["stage1"] if name in have and not name.endswith("eta")
+             and not name.endswith("phi")]  # fmt: skip
+    return any(
+        np.any(np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64) > 0)
+        for batch in (file.iter_batches(STEP, columns=names) if names else ())
+        for column in batch.columns
+    )
+
+
 def _by_row(part: Corrected, table: pa.Table) -> dict[str, AnyArray]:
-    """Return the columns with the corrected pt given back to the muon that it belongs to."""
+    """Return the columns with what was corrected given back to the muon that it belongs to."""
     columns = dict(part.columns)
     n = len(part.chosen)
-    if all(name in columns for name in REPLACED):
-        swapped = np.zeros(n, dtype=np.bool_)
-        swapped[part.chosen] = part.leading >= n  # the second muon of the row leads
-        first, second = columns["mu1_pt"], columns["mu2_pt"]
-        own = {"mu1_pt": np.where(swapped, second, first),
-               "mu2_pt": np.where(swapped, first, second)}  # fmt: skip
-        for name, values in own.items():
-            before = table.column(name).to_numpy()
-            columns[name] = np.where(part.chosen, values, before)
+    swapped = np.zeros(n, dtype=np.bool_)
+    swapped[part.chosen] = part.leading >= n  # the second muon of the row leads
+    for quantity in QUANTITIES:
+        names = [f"mu{i}_{quantity}" for i in (1, 2)]
+        if not all(name in columns and name in table.column_names for name in names):
+            continue
+        first, second = (columns[name] for name in names)
+        own = (np.where(swapped, second, first), np.where(swapped, first, second))
+        for name, values in zip(names, own, strict=True):
+            columns[name] = np.where(part.chosen, values, _numbers(table, name))
+    if MASS in table.column_names and "mu1_pt" in columns:
+        columns.setdefault(MASS, _mass(columns, table, part.chosen))
     return columns
+
+
+def _mass(columns: Mapping[str, AnyArray], table: pa.Table, chosen: BoolArray) -> AnyArray:
+    """Return the mass of the file, moved by the ratio of the muons' mass after and before.
+
+    It stays what the file means by it, with radiated photons, say.
+    """
+    angles = [[_numbers(table, f"mu{i}_{name}") for name in ("eta", "phi")] for i in (1, 2)]
+    pts = ([_numbers(table, f"mu{i}_pt") for i in (1, 2)],
+           [columns[f"mu{i}_pt"] for i in (1, 2)])  # fmt: skip
+    with np.errstate(invalid="ignore", over="ignore"):
+        before, after = (pair_mass(pt[0], *angles[0], pt[1], *angles[1]) for pt in pts)
+        old = _numbers(table, MASS)
+        return np.where(chosen, old * (after / before), old)
+
+
+def _numbers(table: pa.Table, name: str) -> AnyArray:
+    return np.asarray(table.column(name).to_numpy(), dtype=np.float64)
 
 
 def _with_columns(table: pa.Table, columns: Mapping[str, AnyArray]) -> pa.Table:
@@ -220,6 +309,8 @@ def _nanoaod(
             identification="medium" if identification_column("medium") in _short(have) else None,
             isolation=0.25 if f"Muon_{ISOLATION}" in have else None,
         )
+        simulated = any(name in have for name in SIMULATED["nanoaod"])
+        matched = {*GEN_PARTICLES, f"Muon_{GEN_PARTNER}"} <= have
         added: list[str] = []
         replaced: list[str] = []
         with uproot.recreate(out, compression=uproot.ZSTD(1)) as made:
@@ -232,11 +323,12 @@ def _nanoaod(
                     metadata={"filename": str(path), "entrystart": start, "entrystop": stop,
                               "fileuuid": str(file.file.uuid)},
                 ).events()  # fmt: skip
-                part = _corrected(kind, document, events, "nanoaod", selection)
+                chunk = _read(events, "nanoaod", matched, selection)
+                part = _each_muon(kind, document, chunk, simulated)
+                part = part or _pairs(kind, document, chunk, selection)
                 tally.update(part.left_alone)
-                branches = _branches(events, part)
+                branches, replaced = _branches(events, part)
                 added = [name for name in part.columns if name not in (*REPLACED, *have)]
-                replaced = ["Muon_pt"] if REPLACED[0] in part.columns else []
                 if tree is None:
                     types = {name: _type(branch) for name, branch in branches.items()}
                     tree = made.mktree("Events", types)
@@ -245,21 +337,33 @@ def _nanoaod(
     return total, added, replaced
 
 
-def _branches(events: Any, part: Corrected) -> dict[str, Any]:
+def _branches(events: Any, part: Corrected) -> tuple[dict[str, Any], list[str]]:
+    """Return what is written, and which branches of the muons are new."""
     kept = {name: events[name] for name in KEPT if name in events.fields}
     muons = {k.removeprefix("Muon_"): ak.materialize(v)
              for k, v in kept.items() if k.startswith("Muon_")}  # fmt: skip
     count = ak.num(muons["pt"])
     flat = {k: np.array(ak.to_numpy(ak.flatten(v))) for k, v in muons.items()}
-    if all(name in part.columns for name in REPLACED):
-        flat["pt"][part.leading] = part.columns["mu1_pt"][part.chosen]
-        flat["pt"][part.subleading] = part.columns["mu2_pt"][part.chosen]
+    replaced = []
+    for quantity in QUANTITIES:
+        if quantity not in flat:
+            continue
+        if part.muons is not None:
+            values = part.muons.pt if quantity == "pt" else part.muons.pt_err
+            assert values is not None  # it is in the file
+            flat[quantity] = values.astype(flat[quantity].dtype)
+        elif f"mu1_{quantity}" in part.columns:
+            flat[quantity][part.leading] = part.columns[f"mu1_{quantity}"][part.chosen]
+            flat[quantity][part.subleading] = part.columns[f"mu2_{quantity}"][part.chosen]
+        else:
+            continue
+        replaced.append(f"Muon_{quantity}")
     out: dict[str, Any] = {
         k: np.asarray(ak.to_numpy(v)) for k, v in kept.items() if not k.startswith("Muon_")
     }
     out |= {k: v for k, v in part.columns.items() if k not in REPLACED}
     out["Muon"] = ak.unflatten(ak.zip(flat), count)
-    return out
+    return out, replaced
 
 
 def _type(branch: Any) -> Any:

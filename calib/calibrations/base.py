@@ -9,7 +9,8 @@ A calibration is one file or folder in ``calib/calibrations/`` with a class name
     next_pass                   after reduce: another pass over the events, or None
     closure_pass, closure       events that took no part, against the result
     publish, sections           payload and report
-    apply                       events of an analysis, with the payload alone
+    apply, apply_muons          events of an analysis, with the payload alone
+    export                      the payload in the layout of others
 
 No method knows about files, Dask or the command line.
 """
@@ -25,9 +26,10 @@ from pydantic import BaseModel
 
 from calib.arrays import AnyArray, BoolArray
 from calib.config import Sample, Selection, Strict
+from calib.errors import InputError
 from calib.histograms import Fill, Sums
-from calib.pairs import Pairs
-from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
+from calib.pairs import Muons, Pairs
+from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 
 Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
@@ -54,6 +56,8 @@ class Calibration(ABC):
     Settings: ClassVar[type[BaseModel]] = Strict
     payload_names: ClassVar[tuple[str, ...]]
     """Names of the corrections in its payload; the first one identifies it."""
+    layouts: ClassVar[tuple[str, ...]] = ()
+    """Layouts of others that `export` knows."""
 
     def __init__(
         self,
@@ -97,9 +101,7 @@ class Calibration(ABC):
 
     # reduction, once ---------------------------------------------------------------------------
     @abstractmethod
-    def reduce(
-        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
-    ) -> Reduction:
+    def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit and extract from the sums of each sample that a pass has collected.
 
         Raises
@@ -142,6 +144,38 @@ class Calibration(ABC):
     def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
         """Return new columns of each pair, by name, from a payload alone.
 
-        ``mu1_pt, mu2_pt`` (leading, sub-leading) replace the muons' pt; any other name is added.
+        ``mu1_pt, mu2_pt`` (leading, sub-leading) replace the muons' pt, ``mu1_ptErr, mu2_ptErr``
+        its error (without them it is rescaled with pt); any other name is added. Pairs with a
+        ``gen_mass`` are simulated.
         """
         raise NotImplementedError
+
+    @classmethod
+    def apply_muons(
+        cls,
+        document: Mapping[str, Any],
+        muons: Muons,
+        run: AnyArray,
+        luminosityBlock: AnyArray,
+        event: AnyArray,
+        simulated: bool,
+    ) -> Muons | None:
+        """Return muons with corrected pt and pt_err, each for itself, from a payload alone.
+
+        None, the default, where a correction is one of pairs: then `apply` has them.
+        """
+        return None
+
+    @classmethod
+    def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
+        """Return a payload in the layout of others; ``at`` is the pt in GeV where both agree.
+
+        Raises
+        ------
+        InputError
+            If there is no such layout.
+        """
+        raise InputError(
+            f"option --layout: found {layout!r}, but {cls.name} has no other layouts; use"
+            " payload.json as it is"
+        )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +20,8 @@ from typer.testing import CliRunner
 from calib import calibrations
 from calib.calibrations import base
 from calib.errors import InputError
+from calib.kinematics import mass
+from calib.pairs import Muons, Pairs
 from calib.toys import generate
 from jobs import apply as applying
 from jobs.cli import app
@@ -70,7 +74,10 @@ def test_stage1(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = json.loads(apply(payload, source, out).stdout)
     assert (found["events"], found["corrected"]) == (1000, 999)
     assert found["left_alone"] == {"bad_pt": 1}
-    assert found["added"] == ["mean_scale"] and found["replaced"] == ["mu1_pt", "mu2_pt"]
+    assert found["added"] == ["mean_scale"]
+    assert set(found["replaced"]) == {
+        "mu1_pt", "mu2_pt", "mu1_ptErr", "mu2_ptErr", "dimuon_mass"
+    }  # fmt: skip
     made = pq.read_table(out)
     assert made.column_names == [*table.column_names, "mean_scale"]
     scale = made.column("mean_scale").to_numpy()
@@ -82,6 +89,14 @@ def test_stage1(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     expected[0] = 1.0
     for name, before in (("mu1_pt", pt1), ("mu2_pt", pt2)):
         np.testing.assert_allclose(made.column(name).to_numpy(), before * expected, rtol=1e-6)
+    # ptErr goes with pt, and the mass is that of the corrected muons
+    for name in ("mu1_ptErr", "mu2_ptErr"):
+        before = table.column(name).to_numpy()
+        np.testing.assert_allclose(made.column(name).to_numpy(), before * expected, rtol=1e-6)
+    rows = {n: made.column(n).to_numpy().astype(float) for n in made.column_names}
+    muons = [rows[f"mu{i}_{n}"][1:] for i in (1, 2) for n in ("pt", "eta", "phi")]
+    np.testing.assert_allclose(rows["dimuon_mass"][1:], mass(*muons), rtol=1e-6)
+    assert made.column("dimuon_mass")[0].equals(table.column("dimuon_mass")[0])
     for name in ("mu1_eta", "mu2_charge", "event", "of_the_user"):
         assert made.column(name).equals(table.column(name))
     # once more: the new column is replaced, not doubled
@@ -94,7 +109,8 @@ def test_nanoaod(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     source, out = tmp_path / "in.root", tmp_path / "out.root"
     write_nanoaod(source, generate("z", 1000, seed=3).pairs, simulation=False)
     found = json.loads(apply(payload, source, out).stdout)
-    assert found["events"] == found["corrected"] == 1000 and found["replaced"] == ["Muon_pt"]
+    assert found["events"] == found["corrected"] == 1000
+    assert found["replaced"] == ["Muon_pt", "Muon_ptErr"]
     with uproot.open(source) as before, uproot.open(out) as after:
         old, new = before["Events"], after["Events"]
         scale = new["mean_scale"].array(library="np")
@@ -102,6 +118,11 @@ def test_nanoaod(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         np.testing.assert_allclose(
             np.stack(new["Muon_pt"].array(library="np").tolist()), pt * scale[:, None], rtol=1e-6
         )
+        err = np.stack(old["Muon_ptErr"].array(library="np").tolist())
+        np.testing.assert_allclose(
+            np.stack(new["Muon_ptErr"].array(library="np").tolist()), err * scale[:, None],
+            rtol=1e-6,
+        )  # fmt: skip
         assert set(np.round(scale, 6)) == {1.01, 1.02, 1.03}
         for name in ("event", "run"):
             np.testing.assert_array_equal(
@@ -150,3 +171,90 @@ def test_refused(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(MeanMass, "apply", fail)
     assert apply(payload, source, out).exit_code == 2
     assert not [p for p in tmp_path.iterdir() if "out.parquet" in p.name]
+
+
+# muons, each for itself ----------------------------------------------------------------------
+class EachMuon(MeanMass):
+    """Raises pt of data by 1 %, of simulation by 2 %, below |eta| of 2."""
+
+    @classmethod
+    def apply_muons(
+        cls, document: Any, muons: Muons, run: Any, luminosityBlock: Any, event: Any,
+        simulated: bool,
+    ) -> Muons:  # fmt: skip
+        assert len(run) == len(luminosityBlock) == len(event) == len(muons.pt)
+        factor = np.where(np.abs(muons.eta) < 2, 1.02 if simulated else 1.01, 1.0)
+        factor = np.where(event % 2 == 0, factor, 1.0)
+        err = None if muons.pt_err is None else factor * muons.pt_err
+        return replace(muons, pt=factor * muons.pt, pt_err=err)
+
+
+@pytest.mark.parametrize("simulation", [False, True])
+def test_every_muon_of_nanoaod(
+    payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, simulation: bool
+) -> None:
+    monkeypatch.setattr(applying, "STEP", 7)
+    monkeypatch.setattr(calibrations, "of_payload", lambda document: EachMuon)
+    source, out = tmp_path / "in.root", tmp_path / "out.root"
+    counts = np.array([0, 1, 2, 3, 0, 4, 2, 1, 3, 2])
+    random = np.random.default_rng(4)
+    n = int(counts.sum())
+    values = {
+        "pt": random.uniform(3, 60, n), "eta": random.uniform(-2.5, 2.5, n),
+        "phi": random.uniform(-3, 3, n), "ptErr": random.uniform(0.1, 1, n),
+        "charge": random.choice([-1, 1], n).astype(np.int32),
+    }  # fmt: skip
+    muons = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in values.items()}
+    event = np.arange(10, dtype=np.uint64) + 100
+    branches: dict[str, Any] = {"event": event, "Muon": ak.unflatten(ak.zip(muons), counts)}
+    if simulation:
+        branches["genWeight"] = np.ones(10, dtype=np.float32)
+    with uproot.recreate(source) as file:
+        types = {k: b.type.content if isinstance(b, ak.Array) else b.dtype
+                 for k, b in branches.items()}  # fmt: skip
+        file.mktree("Events", types).extend(branches)
+    done = apply(payload, source, out)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    per_muon = np.repeat(event, counts)
+    factor = np.where(np.abs(muons["eta"]) < 2, 1.02 if simulation else 1.01, 1.0)
+    factor = np.where(per_muon % 2 == 0, factor, 1.0)
+    with uproot.open(out) as file:
+        for name in ("pt", "ptErr"):
+            got = file["Events"][f"Muon_{name}"].array()
+            assert ak.num(got).tolist() == counts.tolist()
+            np.testing.assert_allclose(
+                ak.to_numpy(ak.flatten(got)), muons[name] * factor, rtol=1e-6
+            )
+    moved = len(set(per_muon[factor != 1]))
+    assert found["corrected"] == moved
+    assert found["left_alone"] == {"no_muon": 2, "no_muon_corrected": 10 - 2 - moved}
+    assert found["replaced"] == ["Muon_pt", "Muon_ptErr"] and found["added"] == []
+
+
+@pytest.mark.parametrize("columns, known", [("all", True), ("mass", True), ("empty", False)])
+def test_stage1_tells_whether_it_is_simulation(
+    payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: str, known: bool
+) -> None:
+    """Columns of generated muons may be there and empty: then the file is data."""
+    seen = []
+
+    def look(document: Any, pairs: Pairs) -> dict[str, Any]:
+        seen.append(pairs.gen_mass is not None)
+        return {"mu1_pt": pairs.leading.pt, "mu2_pt": pairs.subleading.pt}
+
+    monkeypatch.setattr(MeanMass, "apply", look)
+    source = tmp_path / "in.parquet"
+    write_stage1(source, generate("z", 200, seed=3, simulation=True).pairs, simulation=True)
+    table = pq.read_table(source)
+    gen = [name for name in table.column_names if "gen_" in name]
+    assert len(gen) == 7
+    if columns == "mass":
+        table = table.drop_columns([name for name in gen if name != "gen_dimuon_mass"])
+    if columns == "empty":
+        for name in gen:
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, pa.array(np.zeros(len(table))))
+    pq.write_table(table, source)
+    assert apply(payload, source, tmp_path / "out.parquet").exit_code == 0
+    assert seen == [known]

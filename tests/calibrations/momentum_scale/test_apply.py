@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import awkward as ak
 import correctionlib
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
+import uproot
+from typer.testing import CliRunner
 
+import calib
 from calib.calibrations.momentum_scale import apply as applying
 from calib.calibrations.momentum_scale import payload
 from calib.errors import InputError
+from calib.kinematics import mass
 from calib.pairs import Muons, Pairs
+from calib.toys import generate
+from jobs import payloads
+from jobs.cli import app
+from jobs.toys import write_nanoaod, write_stage1
 
 from . import synthetic
 
@@ -115,3 +127,66 @@ def test_simulation_is_refused_by_a_payload_of_data_alone(pairs):
     applying.apply(document, pairs)
     with pytest.raises(InputError, match="simulated, but the payload was made without"):
         applying.apply(document, simulated(pairs))
+
+
+# files -------------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def path(document, tmp_path_factory) -> Path:
+    where = tmp_path_factory.mktemp("payload") / "payload.json"
+    payloads.write(where, document)
+    return where
+
+
+def test_from_arrays(path, document, pairs):
+    a, b = pairs.leading, pairs.subleading
+    found = calib.load_payload(path)(
+        pt=(a.pt, b.pt), eta=(a.eta, b.eta), phi=(a.phi, b.phi), charge=(a.charge, b.charge)
+    )
+    expected = applying.apply(document, pairs)
+    assert set(found) == {"mu1_pt", "mu2_pt"}
+    for name, values in found.items():
+        np.testing.assert_array_equal(values, expected[name])
+
+
+@pytest.mark.parametrize("simulation", [False, True])
+def test_stage1_and_nanoaod_get_the_same(path, document, tmp_path, simulation):
+    made = generate("z", 3000, seed=3, simulation=simulation).pairs
+    write_stage1(tmp_path / "in.parquet", made, simulation=simulation)
+    write_nanoaod(tmp_path / "in.root", made, simulation=simulation)
+    for suffix in ("parquet", "root"):
+        done = CliRunner().invoke(
+            app, ["apply", *(str(x) for x in (path, tmp_path / f"in.{suffix}",
+                                              tmp_path / f"out.{suffix}"))]
+        )  # fmt: skip
+        assert done.exit_code == 0, done.output
+    table = pq.read_table(tmp_path / "out.parquet")
+    before = pq.read_table(tmp_path / "in.parquet")
+    with uproot.open(tmp_path / "out.root") as file:
+        nano = {n: file["Events"][f"Muon_{n}"].array() for n in ("pt", "ptErr")}
+        order = file["Events"]["event"].array(library="np")
+    assert np.array_equal(order, table.column("event").to_numpy())
+    for quantity in ("pt", "ptErr"):
+        rows = np.sort([table.column(f"mu{i}_{quantity}").to_numpy() for i in (1, 2)], axis=0)
+        np.testing.assert_allclose(np.sort(ak.to_numpy(nano[quantity]).T, axis=0), rows, rtol=2e-7)
+    pt = table.column("mu1_pt").to_numpy()
+    width = np.std(pt / before.column("mu1_pt").to_numpy() - 1)
+    assert (width > 2e-3) == simulation  # smeared, or not
+    muons = [
+        table.column(f"mu{i}_{n}").to_numpy().astype(float)
+        for i in (1, 2) for n in ("pt", "eta", "phi")
+    ]  # fmt: skip
+    np.testing.assert_allclose(table.column("dimuon_mass").to_numpy(), mass(*muons), rtol=1e-6)
+
+
+def test_a_payload_that_contradicts_itself_touches_no_event(document, tmp_path):
+    changed = copy.deepcopy(document)
+    nominal = changed["corrections"][0]["data"]["content"][0]["value"]
+    for content in nominal["content"][0]["value"]["content"]:
+        content["parameters"][2] *= -1
+    payloads.write(tmp_path / "payload.json", changed)
+    write_stage1(tmp_path / "in.parquet", generate("z", 10, seed=3).pairs, simulation=False)
+    done = CliRunner().invoke(
+        app, ["apply", *(str(tmp_path / n) for n in ("payload.json", "in.parquet", "out.parquet"))]
+    )
+    assert done.exit_code == 2 and "the sign of M" in done.stderr
+    assert not (tmp_path / "out.parquet").exists()
