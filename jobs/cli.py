@@ -296,6 +296,35 @@ def apply(
 
 
 @app.command(cls=Command)
+def export(
+    payload: Annotated[Path, typer.Argument(metavar="PAYLOAD", help="payload.json of a run.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON file to write.")],
+    layout: Annotated[
+        str | None, typer.Option(help="additive_multiplicative: m and a, without energy loss.")
+    ] = None,
+    at: Annotated[
+        float | None,
+        typer.Option("--at", metavar="PT", help="GeV; what is dropped is absorbed at this pt."),
+    ] = None,
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Write a payload in the layout of others, and say what that layout cannot hold.
+
+    Example: [bold]calib export run/payload.json scale.json --layout additive_multiplicative[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs.export import export_payload
+
+    done = export_payload(payload, out, layout, at)
+    own.say(f"{out}: {', '.join(done['corrections'])}")
+    for sentence in done["lost"]:
+        own.say(f"  {sentence}")
+    own.result(done)
+
+
+@app.command(cls=Command)
 def status(
     directory: Directory, quiet: Quiet = False, verbose: Verbose = 0, json: Json = False
 ) -> None:

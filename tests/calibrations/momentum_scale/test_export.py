@@ -8,10 +8,13 @@ import correctionlib
 import numpy as np
 import pytest
 from correctionlib.schemav2 import CorrectionSet
+from typer.testing import CliRunner
 
 from calib.calibrations.momentum_scale import export as exporting
 from calib.calibrations.momentum_scale import payload
 from calib.errors import InputError
+from jobs import payloads
+from jobs.cli import app
 
 from . import synthetic
 
@@ -116,3 +119,50 @@ def test_no_simulation_no_mc():
     document = payload.document(synthetic.reduction(simulation=False))
     names = [c["name"] for c in exporting.export(document, LAYOUT).document["corrections"]]
     assert names == ["a_data", "m_data"]
+
+
+# the command -------------------------------------------------------------------------------------
+def command(*arguments: object):
+    return CliRunner().invoke(app, ["export", *map(str, arguments)])
+
+
+@pytest.fixture(scope="module")
+def path(document, tmp_path_factory):
+    where = tmp_path_factory.mktemp("payload") / "payload.json"
+    payloads.write(where, document)
+    return where
+
+
+def test_command_writes_and_says_what_is_lost(path, document, tmp_path):
+    out = tmp_path / "scale.json"
+    done = command(path, out, "--layout", LAYOUT)
+    assert done.exit_code == 0, done.output
+    assert "has no e, the energy loss: it is dropped" in done.output
+    made = exporting.export(document, LAYOUT)
+    assert all(sentence in done.output for sentence in made.lost)
+    assert json.loads(out.read_text()) == json.loads(json.dumps(made.document))
+    again = command(path, tmp_path / "at.json", "--at", 45, "--json")  # the one layout is default
+    found = json.loads(again.stdout)
+    assert found["layout"] == LAYOUT and found["numbers"]["at"] == 45
+    assert abs(found["numbers"]["data"]["45"]["largest"]) < 1e-12
+    assert abs(found["numbers"]["data"]["6"]["largest"]) > 2e-4
+
+
+def test_command_refuses_in_one_sentence(path, tmp_path):
+    (tmp_path / "there.json").write_text("{}")
+    for arguments, said in (
+        ((path, tmp_path / "there.json"), "exists already"),
+        ((path, tmp_path / "out.txt"), "name it *.json"),
+        ((path, tmp_path / "no" / "out.json"), "there is no directory"),
+        ((path, tmp_path / "out.json", "--layout", "rochester"), "'rochester'"),
+        ((path, tmp_path / "out.json", "--at", -1), "--at"),
+        ((tmp_path / "none.json", tmp_path / "out.json"), "none.json"),
+    ):
+        done = command(*arguments)
+        assert done.exit_code == 2 and said in done.stderr, (said, done.output)
+    assert [p.name for p in tmp_path.iterdir()] == ["there.json"]
+
+
+def test_a_calibration_without_other_layouts_says_so(shared_data, tmp_path):
+    done = command(shared_data / "peer_2018_mass_resolution.json", tmp_path / "out.json")
+    assert done.exit_code == 2 and "has no other layouts" in done.stderr
