@@ -30,6 +30,9 @@ from calib.results import Curve, Status
 
 BLUE, ORANGE, RED, GREY = "#3f73d6", "#e8890c", "#d3212d", "#8a8d99"
 HATCH = {Status.MERGED: "////", Status.HELD: "\\\\\\\\"}
+MANY_BINS = 60
+"""A closure of more bins is shown by its pulls."""
+
 FEW_ENTRIES = 5.0
 """Least expected entries of a bin whose pull is near enough to a Gaussian."""
 
@@ -237,22 +240,37 @@ def closure_figure(table: pd.DataFrame, *, label: str = "") -> Figure:
     ----------
     table : DataFrame
         As `Closure.table`: ``bin, expected, fitted, error, pull``; rows of another ``kind``
-        stand in a block of their own, those of another ``half`` beside each other.
+        stand in a block of their own, those of another ``half`` beside each other. A kind with
+        many bins, or where 0 is expected, is a histogram of its pulls.
     label : str
         Of what is fitted (``sigma``).
     """
     with in_style():
-        kinds: list[Any] = list(dict.fromkeys(table["kind"])) if "kind" in table else [None]
-        figure = empty_figure(11.0, 4.2 * max(len(kinds), 1))
-        blocks = figure.subfigures(max(len(kinds), 1), 1, squeeze=False)[:, 0]
+        named: list[Any] = list(dict.fromkeys(table["kind"])) if "kind" in table else [None]
+        parts = {k: table if k is None else table[table["kind"] == k] for k in named}
+        many = [k for k in named if _too_many(parts[k])]
+        kinds = [k for k in named if k not in many]
         if not len(table):
-            axes = blocks[0].subplots()
-            _say_nothing(axes, "no closure bin")
+            figure = empty_figure(11.0, 4.2)
+            _say_nothing(figure.subplots(), "no closure bin")
             return drawn(figure)
-        for block, kind in zip(blocks, kinds, strict=True):
-            rows = table if kind is None else table[table["kind"] == kind]
+        heights = [4.2] * len(kinds) + [3.4] * bool(many)
+        figure = empty_figure(11.0, sum(heights))
+        blocks = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for block, kind in zip(blocks, kinds, strict=False):
+            rows = parts[kind]
             _closure_block(block, rows, label, "bin" if kind is None else f"bin of {kind}")
+        if many:
+            panels = blocks[-1].subplots(1, len(many), squeeze=False)[0]
+            for axes, kind in zip(panels, many, strict=True):
+                pull = parts[kind]["pull"].to_numpy(dtype=float)
+                _pulls(axes, pull[np.isfinite(pull)], f"pull of {kind or 'the bins'}")
         return drawn(figure)
+
+
+def _too_many(table: pd.DataFrame) -> bool:
+    """Return whether single bins say less than their pulls: too many, or nothing to divide by."""
+    return len(table) > MANY_BINS or bool((table["expected"] == 0).any())
 
 
 def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> None:
@@ -261,7 +279,10 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
     place = {name: i for i, name in enumerate(bins)}
     halves: list[Any] = list(dict.fromkeys(table["half"])) if "half" in table else [None]
     width = 0.8 / len(halves)
+    known = table["error"].to_numpy(dtype=float) / table["expected"].to_numpy(dtype=float)
     reach = 0.02
+    if np.isfinite(known).any():  # a scale is known to far less than a per cent
+        reach = min(reach, 5 * float(np.nanmedian(np.abs(known))))
     for h, half in enumerate(halves):
         rows = table if half is None else table[table["half"] == half]
         x = np.array([place[str(b)] for b in rows["bin"]], dtype=float)
@@ -336,26 +357,28 @@ def enough_entries(curve: Curve) -> BoolArray:
 def pull_histogram(pulls: Array, *, label: str = "pull") -> Figure:
     """Return the histogram of pulls beside the unit Gaussian, with mean and width."""
     finite = np.asarray(pulls, dtype=float)
-    finite = finite[np.isfinite(finite)]
     with in_style():
         figure = empty_figure(5.4, 3.9)
-        axes = figure.subplots()
-        axes.set_xlabel(label)
-        if not finite.size:
-            _say_nothing(axes, "no pull")
-            return drawn(figure)
-        edges = np.linspace(-5, 5, 41).tolist()
-        axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, alpha=0.3)
-        axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, histtype="step", linewidth=1.3)
-        x = np.linspace(-5, 5, 201)
-        axes.plot(x, finite.size * 0.25 * norm.pdf(x), color=RED, label="unit Gaussian")
-        text = f"n = {finite.size}\nmean {finite.mean():+.3f}\nwidth {finite.std():.3f}"
-        axes.text(0.04, 0.95, text, transform=axes.transAxes, va="top", fontsize=10)
-        axes.set_ylabel("entries / 0.25")
-        axes.set_xlim(-5, 5)
-        axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
-        axes.legend(loc="upper right")
+        _pulls(figure.subplots(), finite[np.isfinite(finite)], label)
         return drawn(figure)
+
+
+def _pulls(axes: Any, finite: Array, label: str) -> None:
+    axes.set_xlabel(label)
+    if not finite.size:
+        _say_nothing(axes, "no pull")
+        return
+    edges = np.linspace(-5, 5, 41).tolist()
+    axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, alpha=0.3)
+    axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, histtype="step", linewidth=1.3)
+    x = np.linspace(-5, 5, 201)
+    axes.plot(x, finite.size * 0.25 * norm.pdf(x), color=RED, label="unit Gaussian")
+    text = f"n = {finite.size}\nmean {finite.mean():+.3f}\nwidth {finite.std():.3f}"
+    axes.text(0.04, 0.95, text, transform=axes.transAxes, va="top", fontsize=10)
+    axes.set_ylabel("entries / 0.25")
+    axes.set_xlim(-5, 5)
+    axes.set_ylim(0, axes.get_ylim()[1] * 1.15)
+    axes.legend(loc="upper right")
 
 
 def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ probability") -> Figure:

@@ -158,3 +158,24 @@ def test_drawing_leaves_no_style_behind_and_needs_none():
     first = drawn(figure)
     with matplotlib.rc_context({"font.family": ["DejaVu Sans"], "xtick.direction": "out"}):
         assert drawn(figure) == first
+
+
+def test_closure_of_many_bins_and_of_zeros_is_a_histogram_of_pulls():
+    """Differences have nothing to be divided by, and no one reads 240 names on an axis."""
+    random = np.random.default_rng(3)
+    pull = random.normal(size=150)
+    zero = pd.DataFrame({
+        "bin": [f"A_{i}" for i in range(150)], "expected": 0.0, "fitted": 1e-4 * pull,
+        "error": 1e-4, "pull": pull, "status": "ok", "kind": "half",
+    })  # fmt: skip
+    many = zero.assign(expected=1.0, fitted=1 + 1e-4 * pull, kind="axis")
+    one = many[:1].assign(kind="held_out")
+    figure = plots.closure_figure(pd.concat([zero, many, one]))
+    drawn(figure)
+    found = texts(figure)
+    assert found.count(f"n = 150\nmean {pull.mean():+.3f}\nwidth {pull.std():.3f}") == 2
+    assert {"pull of half", "pull of axis", "bin of held_out"} <= {
+        a.get_xlabel() for a in figure.axes
+    }
+    # the one bin is seen: the axis is not wider than some errors
+    assert figure.axes[0].get_ylim()[1] < 1.002
