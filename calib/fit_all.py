@@ -36,6 +36,7 @@ Background = Literal["exponential", "quadratic", "none"]
 ENGINES = ("auto", "numpy", "compiled", "minuit")
 BACKGROUNDS = ("exponential", "quadratic", "none")
 BLOCK = 500
+BLOCK_MINUIT = 20
 COMMON = (0.005, 0.025)
 """Relative widths at which the first rung looks; others need more frequencies."""
 SMALL = 200
@@ -96,8 +97,9 @@ def fit_categories(
     template_errors : bool
         Whether the statistics of the template are part of the covariance.
     smeared : bool
-        Whether the template is smeared already; then sigma^2 may be negative. Where it is below
-        about -0.3 of the template's own variance a fit can end in a false minimum.
+        Whether the template is smeared already; then sigma^2 may be negative. Where it is so far
+        below zero that the bandwidth of the template does not suffice, or where the minimum
+        depends on the start, the status is ``not_determined``.
     start : sequence of four float
         First start: mu, sigma, background, slope.
     sigma_range, mu_range : (float, float), optional
@@ -131,7 +133,8 @@ def fit_categories(
     )
     solution = empty(len(data.counts), plan.fine.n_parameters)
     every = np.arange(len(data.counts))
-    blocks = [every[first : first + BLOCK] for first in range(0, len(every), BLOCK)]
+    size = BLOCK if plan.engine else BLOCK_MINUIT
+    blocks = [every[first : first + size] for first in range(0, len(every), size)]
     _each(lambda rows: _fit_block(plan, data, rows, solution), blocks, _threads(threads))
     found = finished(plan.fine, data, solution, chosen)
     log.debug("%d categories, %d ok, engine %s", len(found), found.ok.sum(), chosen)
@@ -262,7 +265,7 @@ def _fit_block(plan: Plan, data: Data, rows: AnyArray, solution: Solution) -> No
     fixed = np.zeros(plan.fine.n_parameters, dtype=bool)
     fixed[2 + plan.fine.n_background :] = True
     task = ladder.Task(plan.coarse, plan.fine, plan.engine, plan.start, fixed, plan.template_errors)
-    g = _bandwidth(plan, block, coefficients(plan.coarse, block.templates, block.mass))
+    g = coefficients(plan.coarse, block.templates, block.mass)
     ladder.fit_block(task, block, g, solution)
 
 
@@ -273,16 +276,3 @@ def _in_reach(shared: Problem, data: Data, rows: AnyArray) -> BoolArray:
     mass = data.mass if data.mass.ndim == 1 else data.mass[rows]
     inside = (mass > low) & (mass < high)
     return np.asarray(np.where(inside, data.templates[rows], 0.0).sum(1) > 0)
-
-
-def _bandwidth(plan: Plan, block: Block, g: AnyArray) -> AnyArray:
-    """Return G without the frequencies at which a smeared template has only noise."""
-    if not plan.coarse.signed:
-        return g
-    variance = block.templates if block.template_variance is None else block.template_variance
-    noise = np.sqrt(np.maximum(variance.sum(1), 0.0)) / block.templates.sum(1)
-    size = np.abs(g) / (1.5 * noise[:, None])
-    # an edge would ring: fade out over a factor of two above the noise
-    fade = np.clip(np.log(np.maximum(size, 1e-9)) / np.log(2), 0, 1)
-    fade = np.minimum.accumulate(fade, axis=1)
-    return np.asarray(g * fade**2 * (3 - 2 * fade))

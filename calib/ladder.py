@@ -15,7 +15,7 @@ import numpy as np
 
 from calib.arrays import Array, BoolArray, IntArray
 
-MARGIN = 1e-6
+MARGIN = 1e-3
 """An NLL is lower if it is lower by this much."""
 
 

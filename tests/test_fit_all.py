@@ -9,27 +9,6 @@ import calib
 from calib.errors import InputError
 from tests.kernel.toys import toys
 
-PARAMETERS = ("mu", "sigma", "background", "slope")
-
-
-def pulls(found, truth):
-    ok = found.ok
-    return (
-        ((found.mu - truth.mu) / found.mu_err)[ok],
-        ((found.sigma - truth.sigma) / found.sigma_err)[ok],
-    )
-
-
-def test_the_frequencies_give_what_minuit_gives_with_error_functions():
-    data = toys(25, 4)
-    found = calib.fit_categories(*data.arrays, engine="numpy")
-    reference = calib.fit_categories(*data.arrays, engine="minuit")
-    assert found.ok.all() and reference.ok.all()
-    for name in PARAMETERS:
-        error = getattr(reference, f"{name}_err")
-        assert np.abs((getattr(found, name) - getattr(reference, name)) / error).max() < 1e-3
-        assert np.abs(getattr(found, f"{name}_err") / error - 1).max() < 0.01
-
 
 def test_limits_get_a_status_and_do_not_stop_the_others():
     data = toys(8, 1)

@@ -7,7 +7,18 @@ import numpy as np
 from calib.arrays import AnyArray, Array, BoolArray
 from calib.kernel import covariance
 from calib.kernel.block import Block, Engine, Minimum
-from calib.kernel.numpy_engine import EDM_LEFT, Found, evaluate, gradient, likelihood, minimise
+from calib.kernel.numpy_engine import (
+    EDM_LEFT,
+    Found,
+    cholesky,
+    evaluate,
+    gradient,
+    likelihood,
+    minimise,
+    without,
+)
+from calib.kernel.numpy_engine import exact as hessian
+from calib.kernel.numpy_engine import inverse as inverted
 from calib.kernel.problem import Problem
 
 
@@ -51,30 +62,37 @@ def assess(
     total = block.counts.sum(1)
     state = evaluate(shared, g, theta)
     slope = gradient(shared, block.counts, state, theta)
-    nll, edm, converged = found.nll, found.edm, found.converged
+    nll, edm, converged, inverse = found.nll, found.edm, found.converged, found.inverse
     if exact:  # say of the last point what holds there, not of the one before
         nll = likelihood(shared, block.counts, block.saturated, state, theta)
+        low, sound = cholesky(without(hessian(shared, block.counts, state, theta), held))
+        inverse = np.where((sound & converged)[:, None, None], inverted(low), inverse)
         free = np.where(held, 0.0, slope)
-        left = 0.5 * np.einsum("ni,nij,nj->n", free, np.nan_to_num(found.inverse), free)
+        left = 0.5 * np.einsum("ni,nij,nj->n", free, np.nan_to_num(inverse), free)
         edm = np.where(converged, left, edm)
         converged = converged & (edm < EDM_LEFT)
-    n_free = 2 + shared.n_background
-    expected = np.maximum(state.t * total[:, None], 1e-12)
-    chi2, ndf = covariance.chi_square(
-        block.counts, expected, expected, n_free - held[:, :n_free].sum(1) + 1
-    )
-    extra = np.zeros_like(found.inverse)
-    if block.variance is not None:
-        extra += covariance.weights_term(state, block.counts, block.variance, block.scale)
+    inside = ~held[:, :, None] & ~held[:, None, :]
+    inverse = np.where(inside, inverse, 0.0)
+    extra, noise = np.zeros_like(inverse), None
     if template_errors:
         variance = block.templates if block.template_variance is None else block.template_variance
         extra += covariance.template_term(
             shared, state, g, theta, total, block.templates, variance, block.mass
         )
-    inside = ~held[:, :, None] & ~held[:, None, :]
-    inverse = np.where(inside, found.inverse, 0.0)
+        if not shared.signed:
+            absorbed = np.einsum("nij,nji->n", np.nan_to_num(inverse), extra)
+            noise = covariance.template_noise(
+                shared, state, g, theta, block.templates, block.template_variance, block.mass,
+                absorbed,
+            )  # fmt: skip
+    if block.variance is not None:
+        extra += covariance.weights_term(state, block.counts, block.variance, block.scale)
     matrix = inverse + inverse @ extra @ inverse
     matrix[~converged] = np.nan
+    n_free = 2 + shared.n_background
+    expected = np.maximum(state.t * total[:, None], 1e-12)
+    floating = n_free - held[:, :n_free].sum(1) + 1
+    chi2, ndf = covariance.chi_square(shared, block.counts, expected, floating, noise)
     curvature = (total[:, None] * state.rows[:, 2] ** 2 / state.t).sum(1)
     return Minimum(
         theta, matrix, nll, edm, chi2, ndf, found.iterations, slope, held, curvature, converged

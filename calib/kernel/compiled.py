@@ -23,6 +23,7 @@ from calib.kernel import compiled_model as model
 from calib.kernel.block import Block, Engine, Minimum
 from calib.kernel.compiled_algebra import cholesky, copy, inverse, limited, outward, solve, total
 from calib.kernel.compiled_model import Shared, workspace
+from calib.kernel.covariance import spectrum
 from calib.kernel.numpy_engine import EDM_FISHER, EDM_GOAL, EDM_LEFT, MAX_ITERATIONS
 from calib.kernel.problem import CUMULANTS, Problem
 
@@ -41,6 +42,7 @@ class Input(NamedTuple):
     g: AnyArray
     templates: Array
     template_variance: Array
+    spectrum: AnyArray
     mass: Array
     start: Array
     fixed: BoolArray
@@ -120,24 +122,28 @@ def _minimum(n, g, start, fixed, s, work, room, keep, theta, grad):  # type: ign
 @numba.njit
 def _assessed(c, good, edm, number, data, s, work, room, base, real, out):  # type: ignore[no-untyped-def]
     """Fill the outputs of a category with what holds at its minimum."""
-    low, inv, extra, x, right = room[0], room[1], room[2], room[3, 0], room[3, 1]
+    low, inv, extra, other = room[0], room[1], room[2], room[4]
+    x, right = room[3, 0], room[3, 1]
     n, keep, theta, slope = data.counts[c], out.held[c], out.theta[c], out.gradient[c]
     p, n_events = len(theta), total(n)
     count = model.evaluate(theta, data.g[c], s, work)
     value = model.nll_and_gradient(theta, n, s, work, slope) + errors.saturated(n, n_events)
-    floating = 1
+    floating, curvature = 1, 0.0
     for i in range(2 + s.n_background):
         floating += 0 if keep[i] else 1
-    chi2, ndf = errors.chi_square(n, work.t, n_events, floating)
-    curvature = 0.0
     for k in range(len(n)):
         curvature += n_events * work.rows[2, k] ** 2 / work.t[k]
+    unit, absorbed = 0.0, 0.0
     if good:
+        # the Hessian of the last step is that of the point before: 1 % of the error of a slope
+        model.hessian(theta, n, count, s, work, extra)
+        if cholesky(extra, keep, 0.0, other):
+            low = other
         inverse(low, right, x, inv)
         edm = 0.0
         for i in range(p):
             for j in range(p):
-                extra[i, j] = 0.0
+                extra[i, j], other[i, j] = 0.0, 0.0
                 if not (keep[i] or keep[j]):
                     edm += 0.5 * slope[i] * inv[i, j] * slope[j]
         good = edm < EDM_LEFT
@@ -145,13 +151,28 @@ def _assessed(c, good, edm, number, data, s, work, room, base, real, out):  # ty
             for k in range(len(n)):
                 excess = data.variance[c, k] * data.scale[c] ** 2 - n[k]
                 work.weight[k] = excess / work.t[k] ** 2
-            model.outer(work.rows, work.weight, p, extra)
+            model.outer(work.rows, work.weight, p, other)
         if s.template_errors:
-            own = data.template_variance if len(data.template_variance) else data.templates
+            weighted = len(data.template_variance) > 0
+            own = data.template_variance[c] if weighted else data.templates[c]
+            templates = data.templates[c]
             errors.template_term(
-                theta, n_events, count, s, work, keep, data.templates[c], own[c], base, real, extra
+                theta, n_events, count, s, work, keep, templates, own, base, real, extra
             )
+            for i in range(p):
+                for j in range(p):
+                    if not (keep[i] or keep[j]):
+                        absorbed += inv[i, j] * extra[j, i]
+            if not s.signed:
+                h = data.spectrum[c] if weighted else data.g[c]
+                size = 1.0 if weighted else 1 / total(templates)
+                errors.template_noise(theta, h, size, s, work)
+                unit = h[0].real * size
+        for i in range(p):
+            for j in range(p):
+                extra[i, j] += other[i, j]
         errors.sandwich(inv, extra, keep, out.covariance[c])
+    chi2, ndf = errors.chi_square(n, n_events, floating, theta, unit, absorbed, s, work)
     numbers = out.numbers[c]
     numbers[0], numbers[1], numbers[2] = value, edm, chi2
     numbers[3], numbers[4], numbers[5] = ndf, number, curvature
@@ -175,7 +196,7 @@ def _compiled(digest: str) -> Any:
         used = len(digest)  # what a closure holds is part of the key of the cache
         p, bins, gen = data.start.shape[1], data.counts.shape[1], data.templates.shape[1]
         work = workspace(len(s.w), bins)
-        room = np.zeros((4, p, p))
+        room = np.zeros((5, p, p))
         base, real = np.zeros((2, gen)), np.zeros((5 + p, gen), np.float32)
         errors.turns(data.mass[0], s, base)
         for c in range(len(data.counts)):
@@ -205,14 +226,18 @@ def fit(
     """Return what `assess.fit` does."""
     n, p = start.shape
     s = Shared(
-        shared.w, shared.basis, shared.origin, shared.nodes, shared.weights, shared.low,
+        shared.w, shared.basis, np.log(shared.edges), shared.origin, shared.nodes,
+        shared.weights, shared.low,
         shared.high, shared.n_background, shared.signed, shared.least, CUMULANTS, template_errors,
     )  # fmt: skip
     none = np.zeros((0, 1))
+    spread, seen = block.template_variance, np.zeros((0, 1), dtype=complex)
+    if spread is not None and template_errors and not shared.signed:
+        seen = spectrum(shared, g, block.templates, spread, block.mass)
     arrays = (
         block.counts, none if block.variance is None else block.variance, block.scale, g,
-        block.templates, none if block.template_variance is None else block.template_variance,
-        np.atleast_2d(block.mass), start, fixed,
+        block.templates, none if spread is None else spread, seen, np.atleast_2d(block.mass),
+        start, fixed,
     )  # fmt: skip
     data = Input(*(np.ascontiguousarray(x) for x in arrays))
     out = Output(

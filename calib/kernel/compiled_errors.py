@@ -12,7 +12,7 @@ import numpy as np
 
 from calib.kernel.compiled_algebra import total as sum_of
 from calib.kernel.compiled_model import FAST, TINY
-from calib.kernel.covariance import LEAST
+from calib.kernel.covariance import LEAST, ROOT
 from calib.kernel.problem import FLOOR
 
 DAMPED = 1e-4
@@ -29,24 +29,65 @@ def saturated(n, total):  # type: ignore[no-untyped-def]
     return value
 
 
+@numba.njit(fastmath=FAST)
+def template_noise(theta, h, size, s, work):  # type: ignore[no-untyped-def]
+    """Fill work.weight with the noise of the template in the bins; see `covariance.template_noise`.
+
+    h: coefficients of the relative variances of the gen bins, over size.
+    """
+    lam, v, bins = theta[0], theta[1], len(work.t)
+    factor = ((1 - FLOOR) * (1 - theta[2]) / work.norm[0]) ** 2 * size
+    for k in range(bins):
+        work.weight[k] = 0.0
+    for f in range(len(s.w)):
+        x = s.w[f]
+        if x * x * v > 60.0:
+            break
+        damping = factor * math.exp(-0.25 * x * x * v)
+        angle = (lam - 0.5 * v) * x
+        c, d = damping * math.cos(angle), damping * math.sin(angle)
+        re, im = h[f].real * c - h[f].imag * d, h[f].real * d + h[f].imag * c
+        for k in range(bins):
+            work.weight[k] += re * s.basis[2 * f, k] + im * s.basis[2 * f + 1, k]
+
+
 @numba.njit
-def chi_square(n, t, total, floating):  # type: ignore[no-untyped-def]
-    """Return Pearson's chi2 and ndf; bins are joined until each holds enough expected entries."""
+def chi_square(n, total, floating, theta, unit, absorbed, s, work):  # type: ignore[no-untyped-def]
+    """Return Pearson's chi2 and ndf; bins are joined until each holds enough expected entries.
+
+    unit: relative variance of the sum of the template, 0 where it is taken as exact; then
+    work.weight holds its noise. The background's rows of the workspace are used up.
+    """
+    t, b = work.t, work.b
     entries, last = 0.0, max(int(total * sum_of(t) / LEAST) - 1, 0)
-    chi2, found, expected = 0.0, 0.0, 0.0
-    group, groups = 0, 1
+    group, groups, share = 0, 0, (1 - FLOOR) * (1 - theta[2])
     for k in range(len(n)):
         here = max(total * t[k], TINY)
         entries += here
         now = min(int(entries / LEAST), last)
-        if now != group and k:
-            chi2 += (found - expected) ** 2 / expected
+        if k == 0 or now != group:
+            for i in range(5):
+                b[i, groups] = 0.0
             groups += 1
-            found, expected = 0.0, 0.0
         group = now
-        found += n[k]
-        expected += here
-    return chi2 + (found - expected) ** 2 / expected, groups - floating
+        b[0, groups - 1] += n[k] - here
+        b[1, groups - 1] += here
+        if unit > 0:
+            b[2, groups - 1] += max(work.weight[k], 0.0)
+            b[3, groups - 1] += share * work.q[0, k]
+            b[4, groups - 1] += s.x[k + 1] - s.x[k]
+    whole, left = 0.0, 0.0
+    if unit > 0:
+        for i in range(groups):
+            width = b[4, i]
+            more = b[2, i] * width / (ROOT * math.sqrt(theta[1] + width * width / 12))
+            b[2, i] = max(more - unit * b[3, i] ** 2, 0.0) * total * total
+            whole += b[2, i] / b[1, i]
+        left = min(max(1 - absorbed / max(whole, TINY), 0.0), 1.0)
+    chi2 = 0.0
+    for i in range(groups):
+        chi2 += b[0, i] ** 2 / (b[1, i] + (left * b[2, i] if unit > 0 else 0.0))
+    return chi2, groups - floating
 
 
 @numba.njit

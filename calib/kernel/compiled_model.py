@@ -27,6 +27,7 @@ class Shared(NamedTuple):
 
     w: Array
     basis: Array
+    x: Array
     origin: float
     nodes: Array
     weights: Array

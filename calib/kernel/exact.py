@@ -20,7 +20,7 @@ from calib.kernel.problem import FLOOR, SLOPE_ERROR, Problem
 NAMES = ("mu", "sigma", "background", "slope", "curvature")
 
 
-@numba.njit(cache=True, fastmath=False)
+@numba.njit(cache=True, nogil=True)
 def model(theta, edges, g, mass, nodes, weights, n_background):  # type: ignore[no-untyped-def]
     """Return bin contents t, shape (bins,), and their derivatives, shape (parameters, bins)."""
     bins = len(edges) - 1
@@ -79,7 +79,7 @@ def model(theta, edges, g, mass, nodes, weights, n_background):  # type: ignore[
     return t, rows
 
 
-@numba.njit(cache=True)
+@numba.njit(cache=True, nogil=True)
 def likelihood(theta, counts, saturated, edges, g, mass, nodes, weights, n_background):  # type: ignore[no-untyped-def]
     """Return the NLL above the saturated model's, and its gradient."""
     t, rows = model(theta, edges, g, mass, nodes, weights, n_background)

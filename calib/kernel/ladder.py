@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
-from calib.kernel import exact
+from calib.kernel import exact, signed
 from calib.kernel.assess import assess
 from calib.kernel.block import Block, Engine, Minimum
 from calib.kernel.numpy_engine import Found
@@ -71,6 +71,8 @@ def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None
 
     ``g``: coefficients of the templates for the coarse problem, complex (n, frequencies).
     """
+    if task.coarse.signed:
+        g = signed.bandwidth(block, g)
     standing = Standing(task.fine, block.rows, solution)
     every = np.arange(len(block.rows))
     engine = task.engine
@@ -78,17 +80,45 @@ def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None
         climb([_minuit(task, block, lambda: every)], standing)
         return
 
-    def first(at: IntArray) -> Minimum:
-        begin = np.tile(task.start, (len(at), 1))
+    def from_start(start: Array) -> Minimum:
+        begin = np.tile(start, (len(every), 1))
         return engine.fit(task.coarse, block, g, begin, task.fixed, task.template_errors)
 
-    climb([Rung("first", lambda: every, first)], standing)
-    left = np.flatnonzero(suspicious(task.coarse, block.rows, solution))
+    found = from_start(task.start)
+    climb([Rung("first", lambda: every, lambda at: found)], standing)
+    if task.coarse.signed:
+        _check_signed(task, block, g, found, from_start, standing)
+        return
+    left = np.flatnonzero(suspicious(block.rows, solution))
     if len(left):
-        _further(task, engine, block, left, g, standing)
+        _further(task, engine, block, left, standing)
 
 
-def suspicious(shared: Problem, rows: IntArray, solution: Solution) -> BoolArray:
+def _check_signed(
+    task: Task,
+    block: Block,
+    g: AnyArray,
+    found: Minimum,
+    from_start: Callable[[Array], Minimum],
+    standing: Standing,
+) -> None:
+    """Fit smeared templates from further starts, and mark what depends on the start."""
+    every = np.arange(len(block.rows))
+    size = signed.own_variance(task.coarse, g)
+    fits = [found]
+    for number, share in enumerate((-0.5, 0.6), 2):
+        start = task.start.copy()
+        start[1] = np.clip(share * size, task.coarse.low[1], task.coarse.high[1])
+        fits.append(from_start(start))
+        climb([Rung(f"start {number}", lambda: every, lambda at: fits[-1])], standing)
+    solution, rows = standing.solution, block.rows
+    doubt = signed.undetermined(task.coarse, block, g, solution.theta[rows],
+                                solution.covariance[rows], fits)  # fmt: skip
+    ok = solution.status[rows] == Status.OK.value
+    solution.status[rows[ok & doubt]] = Status.NOT_DETERMINED.value
+
+
+def suspicious(rows: IntArray, solution: Solution) -> BoolArray:
     """Return which fits may sit in a wrong minimum, or in none."""
     theta, cov = solution.theta[rows], solution.covariance[rows]
     v = np.abs(theta[:, 1])
@@ -96,16 +126,14 @@ def suspicious(shared: Problem, rows: IntArray, solution: Solution) -> BoolArray
         error = np.sqrt(cov[:, 1, 1]) / (2 * np.maximum(v, 1e-12))
         odd = (error > 0.12) | (theta[:, 2] > 0.35)
     bad = solution.status[rows] != Status.OK.value
-    return np.asarray(bad | (odd & (not shared.signed)))
+    return np.asarray(bad | odd)
 
 
-def _further(
-    task: Task, engine: Engine, block: Block, left: IntArray, g: AnyArray, standing: Standing
-) -> None:
+def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing: Standing) -> None:
     """Take some categories of a block through the rungs above the first."""
     fine, p = task.fine, task.fine.n_parameters
     part = block.take(left)
-    above = g[left] if fine is task.coarse else coefficients(fine, part.templates, part.mass)
+    above = coefficients(fine, part.templates, part.mass)
     place = np.full(len(block.rows), -1)
     place[left] = np.arange(len(left))
 
@@ -135,8 +163,7 @@ def _further(
 
     if fine.n_background:
         rungs.append(Rung("no background", unsettled, no_background))
-    if not fine.signed:
-        rungs.append(_minuit(task, block, unsettled))
+    rungs.append(_minuit(task, block, unsettled))
     climb(rungs, standing)
 
 
