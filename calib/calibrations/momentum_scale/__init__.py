@@ -27,7 +27,7 @@ from . import axes, edits
 from . import collect as collecting
 from . import settings as settings_module
 from .grid import LOOSE, WIDE, grid
-from .passes import CLOSURE, pass_number
+from .passes import CLOSURE, pass_number, values_of
 from .peaks import Source
 
 RESONANCES = ("jpsi", "upsilon", "z")
@@ -202,11 +202,8 @@ class Calibration(Base):
         passes = pass_number(walk)
         if bool(reduction.state["converged"]) or passes >= self.settings.max_passes:
             return None
-        values = {"history": np.asarray(reduction.state["history"])}
-        for name, prefix in (("data", ""), ("simulation", "simulation_")):
-            if f"{prefix}steps" in reduction.state:
-                for key in ("steps", "a2", "c2"):
-                    values[f"{name}_{key}"] = np.asarray(reduction.state[prefix + key])
+        values = values_of(reduction.state)
+        values["history"] = np.asarray(reduction.state["history"])
         return Pass(str(passes + 1), values)
 
     # closure -----------------------------------------------------------------------------------

@@ -103,7 +103,7 @@ def opinions(kind: Kind, seed: int) -> pd.DataFrame:
         found = second_opinion(
             p.data, p.counts, p.source.grid.mass_edges, p.templates, p.template_mass,
             n=OPINIONS // len(kind.peaks), seed=seed, most=OPINIONS // len(kind.peaks),
-            background=p.background, variance=p.variance,  # type: ignore[arg-type]
+            background=p.background, variance=p.variance,
             template_variance=p.template_variance,
         )  # fmt: skip
         names = np.array(p.names(), dtype=object)

@@ -18,7 +18,7 @@ from calib.scale.model import KINDS
 
 from . import axes
 from .grid import Grid, grid
-from .passes import CLOSURE
+from .passes import CLOSURE, values_of
 from .peaks import Source, sums_of, template_mass
 from .reduction import Kind, reduce_kind
 from .settings import Settings
@@ -38,12 +38,7 @@ COLUMNS = (
 
 def walk_of(reduction: Reduction) -> Pass:
     """Return the pass in which the final corrections are applied."""
-    names = ("steps", "a2", "c2")
-    values = {f"data_{n}": np.asarray(reduction.state[n]) for n in names}
-    for n in names:
-        if f"simulation_{n}" in reduction.state:
-            values[f"simulation_{n}"] = np.asarray(reduction.state[f"simulation_{n}"])
-    return Pass(CLOSURE, values)
+    return Pass(CLOSURE, values_of(reduction.state))
 
 
 def evaluate(

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.stats import chi2 as chi2_distribution
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
-from calib.fit_all import fit_categories
+from calib.fit_all import Background, fit_categories
 from calib.histograms import Sums
 from calib.kernel.result import CategoryFits
 from calib.results import Status
@@ -35,7 +35,7 @@ class Source:
     prefix: str
     copies: int
     made: str
-    background: str
+    background: Background
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Peaks:
     template_variance: Array
     template_mass: Array
     means: Means
-    background: str
+    background: Background
     data: CategoryFits
     reference: CategoryFits | None
     reference_log_mu: Array

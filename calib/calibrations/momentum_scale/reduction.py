@@ -8,17 +8,21 @@ from typing import Any
 
 import numpy as np
 
-from calib.arrays import AnyArray, Array
+from calib.arrays import AnyArray, Array, IntArray
 from calib.constants import RESONANCES
 from calib.results import Pass, Status
 from calib.scale import chi2
 from calib.scale.model import KINDS, Extraction, Means, composed, sigma2
 
 from .collect import resolution_of, steps_of
+from .passes import pass_number
 from .peaks import Peaks, Source, resonance_peaks
 from .settings import Settings
 
 SCALE = KINDS[:3]
+NEAR = 3.0
+"""Moves in units of their errors below which the likelihood is worth its time."""
+
 FLOOR = 0.6
 """Of the variance of v, as a share of the usual one."""
 
@@ -96,9 +100,13 @@ class Kind:
         }
 
     def all_steps(self) -> Array:
-        """Return the corrections with this one as the last, shape (s + 1, 3, n_eta)."""
+        """Return the corrections before and the moves now, shape (s + 1, 3, n_eta)."""
         moves = self.moves()
         return np.concatenate([self.steps, np.stack([moves[k] for k in SCALE])[None]])
+
+    def groups(self) -> dict[str, IntArray]:
+        """Return the merging of each resonance's categories, to be kept in later passes."""
+        return {p.resonance: p.group for p in self.peaks}
 
 
 def reduce_kind(
@@ -111,15 +119,30 @@ def reduce_kind(
     drop: frozenset[str] = frozenset(),
     with_likelihood: bool = True,
 ) -> Kind:
-    """Fit all categories of the data (or of the simulation) and extract the moves."""
+    """Fit all categories of the data (or of the simulation) and extract the moves.
+
+    The likelihood waits until the moves are small, or no pass is left: before, least squares
+    shows the way as well.
+    """
     steps = steps_of(walk.values, name, settings.n_eta)
     a2, c2 = resolution_of(walk.values, name, settings)
-    peaks = [resonance_peaks(s, settings, a2, c2, halves, drop) for s in sources]
+    kept = {s.grid.resonance: walk.values.get(group_key(name, s)) for s in sources}
+    peaks = [
+        resonance_peaks(s, settings, a2, c2, halves, drop, kept[s.grid.resonance]) for s in sources
+    ]
     found = chi2_of(peaks, settings)
     peaks = far_ones_marked(peaks, found, settings)
     found = chi2_of(peaks, settings)
-    shared = likelihood_of(peaks, settings, found) if with_likelihood else None
-    return Kind(name, tuple(peaks), steps, a2, c2, found, shared, settings)
+    kind = Kind(name, tuple(peaks), steps, a2, c2, found, None, settings)
+    near = max(kind.significance().values()) < NEAR or pass_number(walk) >= settings.max_passes
+    if not (with_likelihood and near):
+        return kind
+    return replace(kind, likelihood=likelihood_of(peaks, settings, found))
+
+
+def group_key(name: str, source: Source) -> str:
+    """Return the name under which a pass keeps the merging of a resonance's categories."""
+    return f"{name}_group_{source.grid.resonance}"
 
 
 def together(peaks: Sequence[Peaks], values: Mapping[str, Sequence[Array]]) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from calib.scale.model import KINDS
 
 from . import checks, curves, tables
 from .passes import pass_number
-from .reduction import Kind
+from .reduction import Kind, group_key
 from .settings import Settings
 
 
@@ -24,8 +24,9 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
     history = np.concatenate([
         np.asarray(walk.values.get("history", np.zeros((0, 2 + len(KINDS))))), np.array(rows)
     ])  # fmt: skip
-    opinion = checks.opinions(data, seed)
     converged = checks.convergence(significance, settings, passes)
+    last = converged.passed or passes >= settings.max_passes
+    opinion = checks.opinions(data, seed) if last else None
     margins = [(p.source.sample, np.asarray(p.source.data["margin"])) for p in data.peaks]
     found = {
         "parameters": tables.parameters(data),
@@ -54,12 +55,14 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
     all_checks = [converged]
     for kind in kinds:
         all_checks += checks.of_kind(kind, settings)
-    all_checks += [checks.agreement(opinion), checks.spectrum(margins)]
+    all_checks.append(checks.spectrum(margins))
+    if opinion is not None:
+        all_checks.append(checks.agreement(opinion))
     return Reduction(
         tables.fits(kinds, opinion),
         found,
         {"covariance": _covariance(data)},
-        tuple(c for p in data.peaks for c in curves.curves(p, seed)),
+        tuple(c for p in data.peaks for c in curves.curves(p, seed)) if last else (),
         tuple(all_checks),
         state,
     )
@@ -73,6 +76,9 @@ def _state(kind: Kind, prefix: str) -> dict[str, AnyArray]:
     out[f"{prefix}covariance"] = found.covariance
     out[f"{prefix}status"] = np.array(codes)
     out[f"{prefix}steps"] = kind.all_steps()
+    # merged anew in each pass, categories at the edge of having enough events would flicker
+    for p in kind.peaks:
+        out[group_key(kind.name, p.source)] = p.group
     return out
 
 

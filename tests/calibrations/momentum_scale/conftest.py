@@ -53,9 +53,7 @@ def selected(calibration: Calibration, pairs: Pairs, of: Sample) -> Pairs:
     )
 
 
-def collected(
-    calibration: Calibration, pairs: Mapping[str, Pairs], walk: Pass
-) -> dict[str, Sums]:
+def collected(calibration: Calibration, pairs: Mapping[str, Pairs], walk: Pass) -> dict[str, Sums]:
     out = {}
     for s in calibration.samples:
         own = pairs[s.name]

@@ -1,5 +1,7 @@
 """The parameters against the truth that was put in, all of them at once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import chi2
@@ -91,11 +93,9 @@ def test_closure_passes_and_sees_what_the_correction_does(jpsi):
 
 def test_closure_fails_where_the_correction_is_wrong(jpsi):
     state = dict(jpsi.reduction.state)
-    wrong = state["steps"].copy()
-    wrong[-1, 0, 3] += 1e-3
-    from dataclasses import replace
-
-    reduction = replace(jpsi.reduction, state={**state, "steps": wrong})
+    wrong = state["A"].copy()
+    wrong[3] += 1e-3
+    reduction = replace(jpsi.reduction, state={**state, "A": wrong})
     walk = jpsi.calibration.closure_pass(reduction)
     closure = jpsi.calibration.closure(jpsi.walk(walk), reduction)
     failed = {c.name for c in closure.checks if not c.passed}
@@ -115,7 +115,7 @@ def test_eta_bins_without_data_are_said_and_change_nothing():
     data = toys("jpsi", 150_000, 51)
     simulated = toys("jpsi", 150_000, 52, simulation=True)
     inside = [
-        p.take((np.maximum(p.leading.eta, p.subleading.eta) < 1.8)) for p in (data, simulated)
+        p.take(np.maximum(p.leading.eta, p.subleading.eta) < 1.8) for p in (data, simulated)
     ]
     run = calibrate(
         Settings(eta=ETA, calibrate_simulation=False),
