@@ -22,7 +22,7 @@ from calib.calibrations.momentum_scale import payload
 from calib.errors import InputError
 from calib.kinematics import mass
 from calib.pairs import Muons, Pairs
-from calib.toys import generate
+from calib.toys import generate, momentum_truth
 from jobs import payloads
 from jobs.cli import app
 from jobs.toys import write_nanoaod, write_stage1
@@ -190,3 +190,45 @@ def test_a_payload_that_contradicts_itself_touches_no_event(document, tmp_path):
     )
     assert done.exit_code == 2 and "the sign of M" in done.stderr
     assert not (tmp_path / "out.parquet").exists()
+
+
+# truth -------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("simulation", [False, True])
+def test_true_parameters_bring_muons_to_the_generated_pt(simulation):
+    """And simulated ones to the resolution of the data: signs and widths against the toys."""
+    n = synthetic.N_ETA
+    made = synthetic.reduction()
+    state = {**made.state, "status": np.zeros(n, dtype=int), "covariance": np.eye(5 * n) * 1e-12}
+    truths = {"": momentum_truth(n, False), "simulation_": momentum_truth(n, True)}
+    for prefix, truth in truths.items():
+        np.testing.assert_allclose(truth.eta_edges, state["eta_edges"], atol=1e-9)
+        state |= {f"{prefix}{k}": np.asarray(getattr(truth, k)) for k in ("A", "e", "M")}
+        state |= {f"{prefix}{k}2": np.asarray(getattr(truth, k)) ** 2 for k in ("a", "c")}
+    document = payload.document(replace(made, state=state))
+    events = generate(
+        "jpsi", 100_000, seed=8, simulation=True, truth=truths["simulation_" * simulation]
+    ).pairs
+    events = events if simulation else replace(events, gen_mass=None)
+    found = applying.apply(document, events)
+    pair = events.leading, events.subleading  # both: the leading one fluctuates upwards
+    pt, gen, eta, charge = (
+        np.concatenate([getattr(m, name) for m in pair])
+        for name in ("pt", "gen_pt", "eta", "charge")
+    )
+    corrected = np.concatenate([found["mu1_pt"], found["mu2_pt"]])
+    bins = np.searchsorted(truths[""].eta_edges, eta, side="right") - 1
+    a, c = (np.asarray(getattr(truths[""], k)) for k in ("a", "c"))
+    # far from the cut on the measured pt, and inside the eta range
+    good = (gen > 4) & (bins >= 0) & (bins < n)
+    at, some = bins[good], int(good.sum())
+    width = np.hypot(a[at], c[at] * gen[good])
+    pull, before = ((gen[good] / x[good] - 1) / width for x in (corrected, pt))
+    assert some > 100_000
+    assert abs(pull.mean()) < 4 / np.sqrt(some)
+    assert abs(pull.std() - 1) < 4 / np.sqrt(2 * some) + 2e-3
+    # nothing is left in any eta bin of either charge, and there was something to correct
+    cell = at + n * (charge[good] > 0)
+    entries = np.bincount(cell)
+    chi2 = [float((np.bincount(cell, x) ** 2 / entries).sum()) for x in (pull, before)]
+    assert chi2[0] < 2 * n + 5 * np.sqrt(4 * n)
+    assert chi2[1] > 4 * chi2[0]
