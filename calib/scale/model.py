@@ -63,7 +63,8 @@ class Extraction:
     iterations : int
     converged : bool
     condition : float
-        Largest over smallest eigenvalue of the normal matrix with unit diagonal.
+        Largest over smallest eigenvalue of the normal matrix, scaled to a diagonal of 1 (each
+        muon counted on its own, see `calib.scale.normal.Normal`).
     undetermined : array, shape (m, p)
         Directions (in units of the parameters' own scales) that were left out.
     residuals : array, shape (n,)
