@@ -13,6 +13,7 @@ from calib.opinion import second_opinion
 from calib.results import Check, Status
 from calib.scale.model import KINDS
 
+from . import tables
 from .collect import MARGIN
 from .peaks import Peaks
 from .reduction import Kind
@@ -69,16 +70,13 @@ def _not_determined(kind: Kind, status: Array) -> str:
     text = f"eta bins whose parameters the data do not fix; condition number {found.condition:.1e}"
     if bad:
         text += ": " + ", ".join(bad[:6]) + (" ..." if len(bad) > 6 else "")
-    if len(found.undetermined):
+    weak = tables.weak_directions(kind)
+    if weak:
         names = []
-        for direction in found.undetermined[:3]:
+        for _, direction in weak[:3]:
             order = np.argsort(-np.abs(direction))[:3]
-            parts = (f"{direction[i]:+.2f} {found.names[i]}" for i in order)
-            names.append(" ".join(parts))
-        text += (
-            f"; {len(found.undetermined)} directions without information, the first: "
-            + "; ".join(names)
-        )
+            names.append(" ".join(f"{direction[i]:+.2f} {found.names[i]}" for i in order))
+        text += f"; {len(weak)} combinations that the data do not fix, first: " + "; ".join(names)
     return text
 
 

@@ -23,7 +23,7 @@ LAST = 1_000_000
 
 def values_of(state: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
     """Return what a pass needs: corrections and resolution so far, and the merging."""
-    values = {k: np.asarray(v) for k, v in state.items() if "_group_" in k}
+    values = {k: np.asarray(v) for k, v in state.items() if "_group_" in k or "_dropped_" in k}
     for name, prefix in (("data", ""), ("simulation", "simulation_")):
         if f"{prefix}A" in state:
             scale = np.stack([np.asarray(state[prefix + k]) for k in ("A", "e", "M")])

@@ -130,6 +130,7 @@ def reduce_kind(
     peaks = [
         resonance_peaks(s, settings, a2, c2, halves, drop, kept[s.grid.resonance]) for s in sources
     ]
+    peaks = [still_dropped(p, walk.values.get(dropped_key(name, p.source))) for p in peaks]
     found = chi2_of(peaks, settings)
     peaks = far_ones_marked(peaks, found, settings)
     found = chi2_of(peaks, settings)
@@ -143,6 +144,24 @@ def reduce_kind(
 def group_key(name: str, source: Source) -> str:
     """Return the name under which a pass keeps the merging of a resonance's categories."""
     return f"{name}_group_{source.grid.resonance}"
+
+
+def dropped_key(name: str, source: Source) -> str:
+    """Return the name under which a pass keeps which categories were dropped, and why."""
+    return f"{name}_dropped_{source.grid.resonance}"
+
+
+def still_dropped(peaks: Peaks, codes: IntArray | None) -> Peaks:
+    """Return the peaks without what an earlier pass has dropped.
+
+    A category at the edge of a gate would come and go, and the iteration with it.
+    """
+    if codes is None:
+        return peaks
+    for status in Status:
+        if status.code:
+            peaks = peaks.without(codes == status.code, status)
+    return peaks
 
 
 def together(peaks: Sequence[Peaks], values: Mapping[str, Sequence[Array]]) -> dict[str, Array]:

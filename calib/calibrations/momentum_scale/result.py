@@ -12,7 +12,7 @@ from calib.scale.model import KINDS
 
 from . import checks, curves, tables
 from .passes import pass_number
-from .reduction import Kind, group_key
+from .reduction import Kind, dropped_key, group_key
 from .settings import Settings
 
 
@@ -35,6 +35,7 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
         "iterations": tables.iterations(history),
         "dropped": tables.dropped(kinds),
         "undetermined": tables.undetermined(kinds),
+        "decorrelated": tables.decorrelated(data),
     }
     if data.likelihood is not None:
         found["parameters_likelihood"] = tables.parameters(data, data.likelihood)
@@ -47,11 +48,11 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
         "history": history,
         "resonances": np.array([p.resonance for p in data.peaks]),
         "made": np.array([p.source.made for p in data.peaks]),
-        **_state(data, ""),
+        **_state(data, "", passes),
     }
     if len(kinds) > 1:
         found["parameters_simulation"] = tables.parameters(kinds[1])
-        state |= _state(kinds[1], "simulation_")
+        state |= _state(kinds[1], "simulation_", passes)
     all_checks = [converged]
     for kind in kinds:
         all_checks += checks.of_kind(kind, settings)
@@ -68,7 +69,7 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
     )
 
 
-def _state(kind: Kind, prefix: str) -> dict[str, AnyArray]:
+def _state(kind: Kind, prefix: str, passes: int) -> dict[str, AnyArray]:
     """Return totals, covariance, statuses and the corrections one after the other."""
     total, found = kind.total(), kind.chosen
     codes = [Status(s).code for s in kind.statuses()]
@@ -79,6 +80,8 @@ def _state(kind: Kind, prefix: str) -> dict[str, AnyArray]:
     # merged anew in each pass, categories at the edge of having enough events would flicker
     for p in kind.peaks:
         out[group_key(kind.name, p.source)] = p.group
+        if passes > 1:  # the first reference is too far from the data to judge a category
+            out[dropped_key(kind.name, p.source)] = np.array([Status(s).code for s in p.status])
     return out
 
 

@@ -143,7 +143,7 @@ class Settings(Strict):
         default=True, description="calibrate the simulation as well, for the smearing"
     )
     start: Resolution = Resolution()
-    max_passes: int = Field(default=6, ge=1, le=40, description="over the events")
+    max_passes: int = Field(default=8, ge=1, le=40, description="over the events")
     convergence: float = Field(
         default=0.1, gt=0, description="largest move of a parameter in units of its error"
     )

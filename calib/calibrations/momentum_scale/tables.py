@@ -131,15 +131,71 @@ def extraction(kinds: Sequence[Kind]) -> pd.DataFrame:
 
 
 def undetermined(kinds: Sequence[Kind]) -> pd.DataFrame:
-    """Return what the data cannot constrain: the parameters of each direction that was left out."""
+    """Return what the data cannot constrain: the parameters of each direction.
+
+    ``error`` is the error along the direction in units of the gates' largest errors, infinite
+    where the extraction has left it out.
+    """
     rows = []
     for kind in kinds:
-        found = kind.chosen
-        for number, direction in enumerate(found.undetermined):
+        for number, (error, direction) in enumerate(weak_directions(kind)):
             size = np.abs(direction) / max(np.abs(direction).max(), 1e-300)
             for i in np.flatnonzero(size > 0.1):
-                rows.append((kind.name, number, found.names[i], float(direction[i])))
-    return pd.DataFrame(rows, columns=["kind", "direction", "parameter", "weight"])
+                rows.append((kind.name, number, error, kind.chosen.names[i], float(direction[i])))
+    return pd.DataFrame(rows, columns=["kind", "direction", "error", "parameter", "weight"])
+
+
+def weak_directions(kind: Kind) -> list[tuple[float, Array]]:
+    """Return error and direction of the combinations of A, e, M that are known too badly.
+
+    Units are the largest errors that the gates allow; the worst come first.
+    """
+    found, n = kind.chosen, kind.settings.n_eta
+    out = [(np.inf, direction) for direction in found.undetermined]
+    gates = kind.settings.gates
+    scale = np.repeat([gates.A_err, gates.e_err, gates.M_err], n)
+    known = np.flatnonzero(np.isfinite(found.errors[: 3 * n]))
+    if not len(known):
+        return out
+    reduced = found.covariance[np.ix_(known, known)] / np.outer(scale[known], scale[known])
+    values, vectors = np.linalg.eigh(reduced)
+    for value, vector in zip(values[::-1], vectors.T[::-1], strict=True):
+        if value < 1:
+            break
+        direction = np.zeros(len(found.names))
+        direction[known] = vector
+        out.append((float(np.sqrt(value)), direction))
+    return out
+
+
+def decorrelated(kind: Kind) -> pd.DataFrame:
+    """Return the scale of each eta bin at the mean k of its muons, where A and e do not mix.
+
+    A' = A - e k_mean: a diagnostic, since A and e alone have correlations of 0.9 and more.
+    """
+    n, found, total = kind.settings.n_eta, kind.chosen, kind.total()
+    weight, k = np.zeros(n), np.zeros(n)
+    for p in kind.peaks:
+        for at, values in (
+            (p.means.eta_plus, p.means.k_plus),
+            (p.means.eta_minus, p.means.k_minus),
+        ):
+            np.add.at(weight, at[p.ok], p.n_events[p.ok])
+            np.add.at(k, at[p.ok], (p.n_events * values)[p.ok])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(weight > 0, k / weight, np.nan)
+    i = np.arange(n)
+    c = found.covariance
+    variance = c[i, i] - 2 * mean * c[i, n + i] + mean**2 * c[n + i, n + i]
+    with np.errstate(invalid="ignore"):
+        correlation = c[i, n + i] / (found.kind_err("A") * found.kind_err("e"))
+        error = np.sqrt(variance)
+    edges = np.asarray(kind.settings.eta)
+    return pd.DataFrame({
+        "eta_low": edges[:-1], "eta_high": edges[1:], "k_mean": mean,
+        "A_at_k_mean": np.where(np.isfinite(error), total["A"] - mean * total["e"], np.nan),
+        "A_at_k_mean_err": error, "correlation_A_e": correlation,
+    })  # fmt: skip
 
 
 def iterations(history: Array) -> pd.DataFrame:
