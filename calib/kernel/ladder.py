@@ -28,6 +28,10 @@ STARTS = (
     (0.0, 0.003, 0.5, 0.5),
 )
 """Further starts: lambda, sigma, background, slope."""
+NARROW = ((0.004, 0.002, 0.5, 0.5), (-0.004, 0.002, 0.5, 0.5), (0.0, 0.0015, 0.7, 0.0))
+"""Where sigma is hardly known: a peak of a few bins on much background."""
+STEEP = ((0.0, 0.012, 0.05, 4.0), (0.0, 0.012, 0.05, -4.0))
+"""Where no background is found: there may be some at one end of the window."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,8 @@ def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None
     if task.coarse.signed:
         _check_signed(task, block, g, found, from_start, standing)
         return
-    left = np.flatnonzero(suspicious(block.rows, solution))
+    doubt = doubts(standing)
+    left = np.flatnonzero(doubt.suspicious | doubt.empty)
     if len(left):
         _further(task, engine, block, left, standing)
 
@@ -118,15 +123,27 @@ def _check_signed(
     solution.status[rows[ok & doubt]] = Status.NOT_DETERMINED.value
 
 
-def suspicious(rows: IntArray, solution: Solution) -> BoolArray:
-    """Return which fits may sit in a wrong minimum, or in none."""
+@dataclass(frozen=True)
+class Doubts:
+    """Why fits may sit in a wrong minimum, or in none."""
+
+    suspicious: BoolArray
+    narrow: BoolArray
+    empty: BoolArray
+
+
+def doubts(standing: Standing) -> Doubts:
+    """Return what is doubtful about the fits that stand."""
+    solution, rows = standing.solution, standing.rows
     theta, cov = solution.theta[rows], solution.covariance[rows]
-    v = np.abs(theta[:, 1])
     with np.errstate(invalid="ignore"):
-        error = np.sqrt(cov[:, 1, 1]) / (2 * np.maximum(v, 1e-12))
-        odd = (error > 0.12) | (theta[:, 2] > 0.35)
+        error = np.sqrt(cov[:, 1, 1]) / (2 * np.maximum(np.abs(theta[:, 1]), 1e-12))
     bad = solution.status[rows] != Status.OK.value
-    return np.asarray(bad | odd)
+    return Doubts(
+        bad | (error > 0.12) | (theta[:, 2] > 0.35),
+        bad | (error > 0.3),
+        solution.at_limit[rows, 2] & (theta[:, 2] <= 0),
+    )
 
 
 def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing: Standing) -> None:
@@ -145,13 +162,17 @@ def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing:
     def unsettled() -> IntArray:
         return left[~standing.converged[left]]
 
-    def another(number: int, values: tuple[float, ...]) -> Rung[Minimum]:
+    def another(values: tuple[float, ...], needed: Callable[[], IntArray]) -> Rung[Minimum]:
         start = task.start.copy()
         start[:4] = values[0], values[1] ** 2, values[2], values[3]
         start = np.where(task.fixed, task.start, start)
-        return Rung(f"start {number}", lambda: left, lambda at: from_start(at, start, task.fixed))
+        name = f"start {2 + (*STARTS, *NARROW, *STEEP).index(values)}"
+        return Rung(name, needed, lambda at: from_start(at, start, task.fixed))
 
-    rungs = [another(number, values) for number, values in enumerate(STARTS, 2)]
+    first = np.flatnonzero(doubts(standing).suspicious)
+    rungs = [another(values, lambda: first) for values in STARTS]
+    rungs += [another(values, lambda: np.flatnonzero(doubts(standing).narrow)) for values in NARROW]
+    rungs += [another(values, lambda: np.flatnonzero(doubts(standing).empty)) for values in STEEP]
 
     def no_background(at: IntArray) -> Minimum:
         start, fixed = task.start.copy(), task.fixed.copy()

@@ -61,6 +61,8 @@ class Problem:
         Bounds of (lambda, v, background, slope, curvature).
     signed : bool
         Whether v may be negative.
+    usual_slope : float
+        Of the background; the parameter is the difference to it, constrained about 0.
     """
 
     edges: Array
@@ -73,6 +75,7 @@ class Problem:
     low: Array
     high: Array
     signed: bool
+    usual_slope: float = 0.0
 
     @property
     def n_parameters(self) -> int:
@@ -97,6 +100,7 @@ def problem(
     background: str,
     signed: bool,
     mu_range: tuple[float, float],
+    usual_slope: float = 0.0,
 ) -> Problem:
     """Return the shared part of the fits.
 
@@ -112,6 +116,8 @@ def problem(
     background : {"none", "exponential", "quadratic"}
     signed : bool
     mu_range : (float, float)
+    usual_slope : float
+        Of the background.
     """
     x = np.log(edges)
     low, high = math.log(mass_range[0]), math.log(mass_range[1])
@@ -134,13 +140,14 @@ def problem(
         basis,
         origin,
         nodes,
-        weights,
+        weights * np.exp(-usual_slope * nodes),
         {"none": 0, "exponential": 2, "quadratic": 3}[background],
         np.array(
             [math.log(mu_range[0]), -v_high if signed else sigma_range[0] ** 2, 0.0, -30.0, -30.0]
         ),
         np.array([math.log(mu_range[1]), v_high, 0.99, 30.0, 30.0]),
         signed,
+        usual_slope,
     )
 
 
