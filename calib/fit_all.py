@@ -71,6 +71,7 @@ def fit_categories(
     sigma_range: tuple[float, float] | None = None,
     mu_range: tuple[float, float] | None = None,
     min_events: float = 10.0,
+    usual_slope: float = 0.0,
     threads: int | None = None,
 ) -> CategoryFits:
     """Fit scale and resolution of every category.
@@ -107,6 +108,9 @@ def fit_categories(
         5 %, at most a quarter of the window, about 1.
     min_events : float
         Effective events below which a category is not fitted (``too_few_events``).
+    usual_slope : float
+        Of the background: the weak constraint of the slope (5) is about it. Where a category has
+        too few events to know its own, it has this one.
     threads : int, optional
         By default as many as the process may use. The result does not depend on it.
 
@@ -129,8 +133,9 @@ def fit_categories(
             " error functions; use numpy or compiled"
         )
     plan = _plan(
-        data, chosen, background, smeared, start, sigma_range, mu_range, min_events, template_errors
-    )
+        data, chosen, background, smeared, start, sigma_range, mu_range, min_events,
+        template_errors, usual_slope,
+    )  # fmt: skip
     solution = empty(len(data.counts), plan.fine.n_parameters)
     every = _by_width(data.counts)
     size = BLOCK if plan.engine else BLOCK_MINUIT
@@ -182,6 +187,7 @@ def _plan(
     mu_range: tuple[float, float] | None,
     min_events: float,
     template_errors: bool,
+    usual_slope: float,
 ) -> Plan:
     window = float(np.log(data.edges[-1] / data.edges[0]))
     narrowest = float(np.diff(np.log(data.edges)).min())
@@ -212,12 +218,12 @@ def _plan(
     if smeared or common[0] >= common[1]:
         common = (sigma_low, sigma_high)
     shapes = [
-        problem(data.edges, span, limits, background, smeared, (mu_low, mu_high))
+        problem(data.edges, span, limits, background, smeared, (mu_low, mu_high), usual_slope)
         for limits in (common, (sigma_low, sigma_high))
     ]
     coarse, fine = shapes
     theta = np.zeros(fine.n_parameters)
-    theta[:4] = np.log(start[0]), start[1] ** 2, start[2], start[3]
+    theta[:4] = np.log(start[0]), start[1] ** 2, start[2], start[3] - usual_slope
     if smeared:
         theta[1], fine = 0.0, coarse
     if not fine.n_background:

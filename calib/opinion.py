@@ -33,6 +33,7 @@ def second_opinion(
     template_variance: npt.ArrayLike | None = None,
     sigma_range: tuple[float, float] | None = None,
     mu_range: tuple[float, float] | None = None,
+    usual_slope: float = 0.0,
 ) -> pd.DataFrame:
     """Return the comparison, one row per refitted category.
 
@@ -78,6 +79,7 @@ def second_opinion(
         template_variance=_rows(template_variance, rows, len(result)),
         sigma_range=sigma_range,
         mu_range=mu_range,
+        usual_slope=usual_slope,
     )
     table = pd.DataFrame({"category": rows, "why": why})
     table["status"], table["status_minuit"] = result.status[rows], again.status

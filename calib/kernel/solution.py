@@ -104,7 +104,7 @@ def finished(shared: Problem, data: Data, solution: Solution, engine: str) -> Ca
         v_err,
         theta[:, 2],
         err[:, 2],
-        theta[:, 3],
+        theta[:, 3] + (shared.usual_slope if shared.n_background else 0.0),
         err[:, 3],
         theta[:, 4] if p > 4 else nothing,
         err[:, 4] if p > 4 else nothing,

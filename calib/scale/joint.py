@@ -155,7 +155,8 @@ def first_background(data: Prepared) -> Array:
     p = data.shared.n_parameters
     out = np.zeros((len(data), p - 2))
     if data.shared.n_background:
-        out[:, 0], out[:, 1] = data.part.fraction, data.part.slope
+        out[:, 0] = data.part.fraction
+        out[:, 1] = data.part.slope - data.part.usual_slope
     return np.clip(np.nan_to_num(out), data.shared.low[2:p], data.shared.high[2:p])
 
 

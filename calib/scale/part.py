@@ -41,6 +41,8 @@ class Part:
     background : {"exponential", "quadratic", "none"}
     fraction, slope : arrays, shape (n,)
         Where the background starts.
+    usual_slope : float
+        About which the slopes are constrained, weakly; see `calib.fit_categories`.
     log_mu, v : arrays, shape (n,)
         Of the reference: ln of its mu, and (sigma/mu)^2. The parameters add to them.
     reference_covariance : array, shape (n, 2, 2)
@@ -60,6 +62,7 @@ class Part:
     log_mu: Array
     v: Array
     reference_covariance: Array
+    usual_slope: float = 0.0
 
     def __len__(self) -> int:
         return len(self.counts)
@@ -130,7 +133,8 @@ def _problem(part: Part, v: Array) -> Problem:
     move = min(0.05, 0.25 * window)
     mu_range = (float(np.exp(-move)), float(np.exp(move)))
     span = (float(masses.min()), float(masses.max()))
-    return problem(part.edges, span, (min(low, 0.5 * high), high), part.background, False, mu_range)
+    widths = (min(low, 0.5 * high), high)
+    return problem(part.edges, span, widths, part.background, False, mu_range, part.usual_slope)
 
 
 def _rows(mass: Array, at: slice) -> Array:

@@ -102,7 +102,7 @@ def opinions(kind: Kind, seed: int) -> pd.DataFrame:
             p.data, p.counts, p.source.grid.mass_edges, p.templates, p.template_mass,
             n=OPINIONS // len(kind.peaks), seed=seed, most=OPINIONS // len(kind.peaks),
             background=p.background, variance=p.variance,
-            template_variance=p.template_variance,
+            template_variance=np.zeros_like(p.templates), usual_slope=p.usual_slope,
         )  # fmt: skip
         names = np.array(p.names(), dtype=object)
         found = found.rename(columns={

@@ -1,4 +1,11 @@
-"""Fits of the categories of one resonance: the data and the reference, with the same template."""
+"""Fits of the categories of one resonance: the data and the reference, with the same template.
+
+The template of a category is pooled: the generated mass of all categories in the same bins of pt
+ratio and angle, whatever their eta. The noise of a template of its own would be taken for
+information by the fit of the data (the width of a Z comes out wrong by several errors), while a
+shape that is slightly that of others drops out between data and reference. What the generated
+events of the category fluctuate is then in the fit of the reference, and in its error.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +17,7 @@ from scipy.stats import chi2 as chi2_distribution
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from calib.fit_all import Background, fit_categories
 from calib.histograms import Sums
+from calib.kernel.problem import SLOPE_ERROR
 from calib.kernel.result import CategoryFits
 from calib.results import Status
 from calib.scale.model import Means, sigma2
@@ -24,8 +32,8 @@ from .settings import Settings
 class Source:
     """Where the categories of one resonance come from: sums of the data and of the reference.
 
-    ``copies`` is how many entries of the reference share one generated event, 0 where the
-    template has no statistics of its own against these data (they are its own events).
+    ``copies`` is how many entries of the reference share one generated event, 0 where those are
+    the data's own.
     """
 
     sample: str
@@ -54,10 +62,10 @@ class Peaks:
     counts: Array
     variance: Array | None
     templates: Array
-    template_variance: Array
     template_mass: Array
     means: Means
     background: Background
+    usual_slope: float
     data: CategoryFits
     reference: CategoryFits | None
     reference_log_mu: Array
@@ -147,7 +155,7 @@ def resonance_peaks(
     counts = of_halves(all_counts)
     variance = None if all_variance is None else of_halves(all_variance)
     found, found_variance = sums_of(source.reference, f"{source.prefix}/mass")
-    template, spread = sums_of(source.reference, f"{source.prefix}/template")
+    template, _ = sums_of(source.reference, f"{source.prefix}/template")
     if group is None:
         least = np.minimum(counts.sum(1), found.sum(1))
         group = groups(least, grid, settings.gates.merge_below)
@@ -158,16 +166,22 @@ def resonance_peaks(
     def together(values: Array | None) -> Array | None:
         return None if values is None else joined(values, group, n)
 
-    counts, found, template = (joined(v, group, n) for v in (counts, found, template))
-    variance, found_variance, spread = (together(v) for v in (variance, found_variance, spread))
+    template = joined(pooled(template, grid), group, n)
+    counts, found = (joined(v, group, n) for v in (counts, found))
+    variance, found_variance = (together(v) for v in (variance, found_variance))
     means = _means(source, of_halves, group, n, first, counts)
     mass = template_mass(source.reference, source.prefix, grid.gen_edges)
-    template_variance = source.copies * (template if spread is None else spread)
-    # a template from these very events has no statistics of its own
-    data = fit_categories(
-        counts, grid.mass_edges, template, mass, variance=variance, background=source.background,
-        template_variance=template_variance, template_errors=source.copies > 0,
-    )  # fmt: skip
+
+    def fit_data(usual_slope: float) -> CategoryFits:
+        return fit_categories(
+            counts, grid.mass_edges, template, mass, variance=variance,
+            background=source.background, template_errors=False, usual_slope=usual_slope,
+        )  # fmt: skip
+
+    data, slope = fit_data(0.0), 0.0
+    if source.background != "none":
+        slope = common_slope(data)
+        data = fit_data(slope)
     reference = None
     if settings.reference:
         reference = fit_categories(
@@ -175,15 +189,54 @@ def resonance_peaks(
             template_errors=False,
         )  # fmt: skip
     ref_log_mu, ref_v, ref_cov = _log_mu_and_v(reference, means, a2, c2)
+    share = generated_share(template, mass, ref_v)
+    ref_cov = ref_cov * (1 + max(source.copies - 1, 0) * share)[:, None, None]
     log_mu, v, cov = _log_mu_and_v(data, means, a2, c2)
     names = grid.names()
     by_hand = np.array([names[i] in drop for i in first], dtype=bool)
     return Peaks(
-        source, group, first, counts.sum(1), counts, variance, template, template_variance, mass,
-        means, source.background, data, reference, ref_log_mu, ref_v, ref_cov,
+        source, group, first, counts.sum(1), counts, variance, template, mass,
+        means, source.background, slope, data, reference, ref_log_mu, ref_v, ref_cov,
         log_mu - ref_log_mu, v - ref_v, cov + ref_cov,
         _status(data, reference, counts, settings, by_hand),
     )  # fmt: skip
+
+
+def pooled(template: Array, grid: Grid) -> Array:
+    """Return templates of the shape that all categories of the same ratio and angle have."""
+    _, _, ratio, angle = grid.bins()
+    _, cell = np.unique(ratio * grid.full.shape[3] + angle, return_inverse=True)
+    total = np.zeros((cell.max() + 1, template.shape[1]))
+    np.add.at(total, cell, template)
+    shape = total / np.maximum(total.sum(1, keepdims=True), 1e-300)
+    return np.asarray(template.sum(1)[:, None] * shape[cell])
+
+
+def generated_share(template: Array, mass: Array, v: Array) -> Array:
+    """Return how much of the width is that of the generated mass, between 0 and 1.
+
+    Copies of an event are smeared anew, but share their generated mass: that part of the error
+    does not get smaller with the number of copies. The width is half of the central 68.27 %.
+    """
+    total = np.cumsum(template, axis=1) / np.maximum(template.sum(1, keepdims=True), 1e-300)
+    low, high = (mass[np.argmax(total >= q, axis=1)] for q in (0.15865, 0.84135))
+    natural = (0.5 * (high - low) / (0.5 * (high + low))) ** 2
+    return np.asarray(natural / (natural + np.maximum(np.nan_to_num(v), 1e-8)))
+
+
+def common_slope(fits: CategoryFits) -> float:
+    """Return the slope of the background that all categories have in common.
+
+    The weighted mean, with what the constraint about 0 has added to each taken out. A category
+    that does not know its slope would otherwise have 0, and its mass be wrong by the asymmetry
+    of the background that is left.
+    """
+    known = fits.ok & (fits.background > 0) & (fits.slope_err > 0)
+    weight = 1 / fits.slope_err[known] ** 2
+    own = weight.sum() - known.sum() / SLOPE_ERROR**2
+    if not own > 0.1:
+        return 0.0
+    return float(np.clip((weight * fits.slope[known]).sum() / own, -10, 10))
 
 
 def _means(

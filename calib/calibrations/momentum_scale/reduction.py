@@ -264,7 +264,7 @@ def likelihood_of(peaks: Sequence[Peaks], settings: Settings, start: Extraction)
                 variance=None if p.variance is None else p.variance[at],
                 edges=p.source.grid.mass_edges,
                 templates=p.templates[at],
-                template_variance=p.template_variance[at],
+                template_variance=np.zeros_like(p.templates[at]),
                 template_mass=p.template_mass,
                 means=taken(p, at),
                 background=p.background,
@@ -273,6 +273,7 @@ def likelihood_of(peaks: Sequence[Peaks], settings: Settings, start: Extraction)
                 log_mu=p.reference_log_mu[at],
                 v=p.reference_v[at],
                 reference_covariance=p.reference_covariance[at],
+                usual_slope=p.usual_slope,
             )
         )
     found = likelihood.extract(parts, settings.n_eta, start)

@@ -71,7 +71,8 @@ def _fits(peaks: Peaks, residual: Array) -> pd.DataFrame:
     g = peaks.group
     own = np.arange(len(grid)) == peaks.first[g]
     nothing = np.full(len(peaks), np.nan)
-    err = np.sqrt(np.diagonal(peaks.covariance, axis1=1, axis2=2))
+    variance = np.diagonal(peaks.covariance, axis1=1, axis2=2)
+    err = np.sqrt(np.where(variance >= 0, variance, np.nan))  # below 0: the fit is marked
     ratio = np.exp(peaks.log_mu)
     columns: dict[str, AnyArray] = {
         "n_events": peaks.n_events,
