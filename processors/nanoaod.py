@@ -1,11 +1,12 @@
-"""NanoAOD (TTree or RNTuple) to the events of a chunk, through coffea's virtual arrays.
+"""NanoAOD (TTree or RNTuple) to all events of a chunk, through coffea's virtual arrays.
 
-Only branches that are used are read.
+Only branches that are used are read. When to use: every event is wanted (`calib apply`); to
+select, `processors.levels` reads less.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import awkward as ak
 import numpy as np
@@ -16,6 +17,13 @@ from calib.config import Sample
 from calib.errors import InputError
 from processors.events import Events, candidates_of, has_fired, identity_of, weight_of, wide
 from processors.selection import ResolvedSelection
+
+
+class Jagged(Protocol):
+    """Columns with any number of values an event."""
+
+    def jagged(self, name: str) -> tuple[AnyArray, AnyArray]:
+        """Return (offsets, content), offsets from 0."""
 
 
 class Branches:
@@ -57,7 +65,7 @@ def read_nanoaod(
 
     first, count = offsets[:-1], np.diff(offsets)
     muons, extra = candidates_of(muon, first, count, 1, branches.names, "nanoaod", needs, selection)
-    gen = _matched(branches, muon("genPartIdx"), count) if sample.simulation else None
+    gen = matched(branches, muon("genPartIdx"), count) if sample.simulation else None
     identity = identity_of(branches, metadata)
     return Events(
         muons=muons,
@@ -71,7 +79,7 @@ def read_nanoaod(
     )
 
 
-def _matched(branches: Branches, index: AnyArray, count: AnyArray) -> dict[str, Array]:
+def matched(branches: Jagged, index: AnyArray, count: AnyArray) -> dict[str, Array]:
     """Return gen_pt, gen_eta, gen_phi of each muon: of a final-state muon, else not a number."""
     offsets, pdg_id = branches.jagged("GenPart_pdgId")
     is_muon = (np.abs(pdg_id) == 13) & (branches.jagged("GenPart_status")[1] == 1)

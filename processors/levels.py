@@ -1,0 +1,270 @@
+"""The selection of NanoAOD in levels, cheapest columns first.
+
+The columns of a level are read only for the events that the earlier ones have left, so a basket
+without such an event is never read. Every event ends under the same reason as if all columns had
+been read at once: an event with a single good muon is decided by its kinematics, since a bad
+value of that muon counts before the missing second one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from calib.arrays import AnyArray, Array, BoolArray, IntArray
+from calib.calibrations.base import Needs
+from calib.config import Sample
+from calib.errors import InputError
+from calib.pairs import Muons, Pairs
+from processors import columns as names
+from processors import pairing
+from processors.baskets import Baskets, open_baskets
+from processors.events import (
+    Events,
+    Selected,
+    candidates_of,
+    has_fired,
+    identity_of,
+    weight_of,
+    wide,
+)
+from processors.nanoaod import matched
+from processors.selection import (
+    FEWER_THAN_TWO_MUONS,
+    IDENTIFICATION,
+    ISOLATION,
+    NOT_CERTIFIED,
+    REASONS,
+    SELECTED,
+    TRIGGER,
+    ResolvedSelection,
+    counted,
+)
+from processors.weights import is_certified
+
+LEVELS = ("trigger", "identification", "kinematics", "mass", "calibration")
+"""In the order in which they are decided; the last one holds the reasons of the calibration."""
+
+COLUMNS = "pairs"
+"""Not a level of the selection: the columns that are read for selected pairs alone."""
+
+N_MUONS = "nMuon"
+AT = "at"
+"""A column of positions that goes along with the muons through the choice of the pair."""
+
+_LEVEL = {
+    **dict.fromkeys(("not_certified", "trigger", "fewer_than_two_muons"), "trigger"),
+    **dict.fromkeys(("identification", "isolation"), "identification"),
+    "mass_window": "mass",
+}
+
+
+def level_of(reason: str) -> str:
+    """Return the level at which an event is left out under a reason."""
+    return _LEVEL.get(reason, "kinematics" if reason in REASONS else "calibration")
+
+
+def select_nanoaod(
+    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
+) -> Selected:
+    """Return the selected pairs of a chunk of NanoAOD; ``events.metadata`` says where it is.
+
+    Raises
+    ------
+    InputError
+        If the columns of the muons do not fit together.
+    """
+    where = events.metadata
+    costs: dict[str, dict[str, float]] = {}
+    rejected: dict[str, int] = {}
+    with open_baskets(where) as branches:
+        read = branches.length
+        with _costs(costs, "trigger", branches):
+            muons = _MuonColumns(branches, selection, str(where["filename"]))
+            muons = muons.left(_by_event(muons, selection), rejected)
+        if muons.has_identification:
+            with _costs(costs, "identification", branches):
+                muons = muons.left(_by_identification(muons), rejected)
+        with _costs(costs, "kinematics", branches):
+            pairs, refused = pairing.select(
+                _events(muons, sample, needs), replace(selection, certified=None, triggers=())
+            )
+        with _costs(costs, COLUMNS, branches):
+            pairs = _completed(pairs, muons, sample, needs, where)
+    return Selected(pairs, read, _in_order(rejected, refused), costs)
+
+
+@contextmanager
+def _costs(costs: dict[str, dict[str, float]], level: str, branches: Baskets) -> Iterator[None]:
+    start, before = time.perf_counter(), branches.bytes
+    yield
+    costs[level] = {
+        "bytes": float(branches.bytes - before), "seconds": time.perf_counter() - start
+    }  # fmt: skip
+
+
+def _in_order(*parts: Mapping[str, int]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for part in parts:
+        for reason, n in part.items():
+            found[reason] = found.get(reason, 0) + n
+    return {reason: found[reason] for reason in REASONS if found.get(reason)}
+
+
+class _MuonColumns:
+    """The muons of the events that are left: their number, and columns as they are asked for."""
+
+    def __init__(
+        self,
+        branches: Baskets,
+        selection: ResolvedSelection,
+        path: str,
+        count: IntArray | None = None,
+    ) -> None:
+        self.branches, self.selection, self._path = branches, selection, path
+        self.count = self._number() if count is None else count
+        self.first = np.cumsum(self.count) - self.count
+
+    @property
+    def cheap(self) -> list[str]:
+        """Names of the columns that say whether a muon is good."""
+        level = self.selection.identification
+        found = [] if level is None else [names.identification_column(level)]
+        return found if self.selection.isolation is None else [*found, names.ISOLATION]
+
+    @property
+    def has_identification(self) -> bool:
+        """Whether anything but the kinematics is asked of a muon."""
+        return bool(self.cheap)
+
+    def _number(self) -> IntArray:
+        if N_MUONS in self.branches.names:
+            found = self.branches.flat(N_MUONS)
+            if found.dtype.kind in "iu":
+                return found.astype(np.int64)
+        # an RNTuple has no counter: the offsets of the column that is read next
+        return np.diff(self.branches.jagged(f"Muon_{[*self.cheap, 'charge'][0]}")[0])
+
+    def __call__(self, name: str) -> AnyArray:
+        """Return a column of the muons, flat."""
+        offsets, content = self.branches.jagged(f"Muon_{name}")
+        if not np.array_equal(np.diff(offsets), self.count):
+            raise InputError(
+                f"{self._path}: Muon_{name} has other numbers of muons per event than the other"
+                " columns; the file is damaged, write it again"
+            )
+        return wide(content)
+
+    def take(self, kept: BoolArray | IntArray) -> _MuonColumns:
+        """Return the muons of fewer events."""
+        branches = self.branches.take(kept)
+        if branches is self.branches:
+            return self
+        return _MuonColumns(branches, self.selection, self._path, self.count[kept])
+
+    def left(self, reason: IntArray, rejected: dict[str, int]) -> _MuonColumns:
+        """Return the muons of the events without a reason, and count those with one."""
+        for name, n in counted(reason).items():
+            rejected[name] = rejected.get(name, 0) + n
+        return self.take(reason == SELECTED)
+
+
+# the levels ------------------------------------------------------------------------------------
+def _by_event(muons: _MuonColumns, selection: ResolvedSelection) -> IntArray:
+    """Return the reasons that need no muon but their number."""
+    branches = muons.branches
+    reason = np.where(muons.count < 2, FEWER_THAN_TWO_MUONS, SELECTED)
+    fired = has_fired(branches, selection)
+    if fired is not None:
+        reason[~fired] = TRIGGER
+    if selection.certified is not None:
+        run, section = branches.flat("run"), branches.flat("luminosityBlock")
+        reason[~is_certified(run, section, selection.certified)] = NOT_CERTIFIED
+    return reason
+
+
+def _by_identification(muons: _MuonColumns) -> IntArray:
+    """Return the reasons of the events that have no good muon at all."""
+    selection = muons.selection
+    muons.branches.load([f"Muon_{name}" for name in muons.cheap])
+    good = np.ones(int(muons.count.sum()), dtype=np.bool_)
+    if selection.identification is not None:
+        good &= muons(names.identification_column(selection.identification)) != 0
+    identified = _per_event(good, muons)
+    if selection.isolation is not None:
+        good &= muons(names.ISOLATION) <= selection.isolation
+    none = np.where(identified < 2, IDENTIFICATION, ISOLATION)
+    return np.where(_per_event(good, muons) == 0, none, SELECTED)
+
+
+def _per_event(mask: BoolArray, muons: _MuonColumns) -> IntArray:
+    total = np.concatenate([[0], np.cumsum(mask)])
+    return np.asarray(total[muons.first + muons.count] - total[muons.first])
+
+
+def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
+    """Return what decides about the pair; ``event`` and a column are the positions here."""
+    branches, n = muons.branches, muons.branches.length
+    wanted = Needs(muon=("ptErr",) if "ptErr" in needs.muon else (),
+                   optional=("ptErr",) if "ptErr" in needs.optional else ())  # fmt: skip
+    weight = names.GEN_WEIGHT["nanoaod"] if sample.simulation else ""
+    present = [f"Muon_{name}" for name in (*names.KINEMATICS, *wanted.muon, *wanted.optional)]
+    branches.load(name for name in (*present, weight) if name in branches.names)
+    found, _ = candidates_of(muons, muons.first, muons.count, 1, branches.names, "nanoaod",
+                             wanted, muons.selection)  # fmt: skip
+    nothing = np.zeros(n, dtype=np.uint64)
+    return Events(
+        muons=found,
+        weight=weight_of(branches, weight),
+        run=nothing,
+        luminosityBlock=nothing,
+        event=np.arange(n, dtype=np.uint64),
+        fired=None,
+        extra={AT: np.arange(len(found.pt))},
+    )
+
+
+def _completed(
+    pairs: Pairs, muons: _MuonColumns, sample: Sample, needs: Needs, where: Mapping[str, Any]
+) -> Pairs:
+    """Return the pairs with what was not needed to select them."""
+    kept = pairs.event.astype(np.int64)
+    rest = muons.take(kept)
+    branches, have = rest.branches, rest.branches.names
+    further = [name for name in dict.fromkeys((*needs.muon, *needs.optional))
+               if name not in names.KNOWN and f"Muon_{name}" in have]  # fmt: skip
+    wanted = [*names.IDENTITY, *(f"Muon_{name}" for name in further)]
+    if sample.simulation:
+        wanted += [*names.GEN_PARTICLES, f"Muon_{names.GEN_PARTNER}"]
+    branches.load(name for name in wanted if name in have)
+    gen: Mapping[str, Array] = {}
+    if sample.simulation:
+        gen = matched(branches, rest(names.GEN_PARTNER), rest.count)
+    extra = {name: rest(name) for name in further}
+
+    def complete(muon: Muons) -> Muons:
+        at = rest.first + muon.extra[AT] - muons.first[kept]
+        return replace(
+            muon,
+            extra={name: column[at] for name, column in extra.items()},
+            **{name: column[at] for name, column in gen.items()},
+        )
+
+    leading, subleading = complete(pairs.leading), complete(pairs.subleading)
+    identity = identity_of(branches, where)
+    if "event" not in have:
+        identity["event"] = branches.at.astype(np.uint64)
+    return replace(
+        pairs,
+        leading=leading,
+        subleading=subleading,
+        run=identity["run"],
+        luminosityBlock=identity["luminosityBlock"],
+        event=identity["event"],
+        gen_mass=pairing.generated_mass(leading, subleading) if gen else None,
+    )
