@@ -1,9 +1,14 @@
 """Muon and pair kinematics: k, mass, predicted mass resolution. GeV everywhere."""
 
+import math
+
+import numba
 import numpy as np
+from numpy.typing import ArrayLike
 
 from calib.arrays import Array
 from calib.constants import MUON_MASS
+from calib.fast import exp, sin_squared
 
 
 def k(pt: Array) -> Array:
@@ -11,20 +16,45 @@ def k(pt: Array) -> Array:
     return 1.0 / pt
 
 
-def mass(pt1: Array, eta1: Array, phi1: Array, pt2: Array, eta2: Array, phi2: Array) -> Array:
+@numba.njit(inline="always", error_model="numpy")
+def mass_of(pt1, eta1, phi1, pt2, eta2, phi2):  # type: ignore[no-untyped-def]
+    """Return `mass` of one pair and sin^2 of half the angle between the muons, in the plane.
+
+    The order of the muons does not matter, to the bit.
+    """
+    x, y = exp(eta1), exp(eta2)
+    p1, p2 = 0.5 * pt1 * (x + 1.0 / x), 0.5 * pt2 * (y + 1.0 / y)
+    p1_sq, p2_sq = p1 * p1, p2 * p2
+    m_sq = MUON_MASS * MUON_MASS
+    # (E1 E2 - |p1| |p2|) / m^2
+    rest = (p1_sq + p2_sq + m_sq) / (math.sqrt((p1_sq + m_sq) * (p2_sq + m_sq)) + p1 * p2)
+    turn = sin_squared(0.5 * (phi1 - phi2))
+    # sinh^2 of half of d eta, and sin^2 of half of d phi
+    opening = (x - y) * (x - y) / (4.0 * x * y) + turn
+    return math.sqrt(2.0 * m_sq * (1.0 + rest) + 4.0 * pt1 * pt2 * opening), turn
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _masses(pt1, eta1, phi1, pt2, eta2, phi2, out):  # type: ignore[no-untyped-def]
+    for i in range(len(out)):
+        out[i], _ = mass_of(pt1[i], eta1[i], phi1[i], pt2[i], eta2[i], phi2[i])
+
+
+def mass(
+    pt1: ArrayLike, eta1: ArrayLike, phi1: ArrayLike,
+    pt2: ArrayLike, eta2: ArrayLike, phi2: ArrayLike,
+) -> Array:  # fmt: skip
     """Return the invariant mass of two muons, in GeV.
 
     E1 E2 - p1 p2 cos(angle) is written as (E1 E2 - |p1| |p2|), where the muon mass enters, and
     pt1 pt2 (cosh(d eta) - cos(d phi)), each in a form that keeps its precision for close muons,
     where the difference of energies and momenta loses it.
     """
-    p1, p2 = pt1 * np.cosh(eta1), pt2 * np.cosh(eta2)
-    e1, e2 = np.sqrt(p1 * p1 + MUON_MASS**2), np.sqrt(p2 * p2 + MUON_MASS**2)
-    # (E1 E2 - |p1| |p2|) / m^2
-    rest = (p1 * p1 + p2 * p2 + MUON_MASS**2) / (e1 * e2 + p1 * p2)
-    opening = np.sinh((eta1 - eta2) / 2) ** 2 + np.sin((phi1 - phi2) / 2) ** 2
-    squared = 2 * MUON_MASS**2 * (1 + rest) + 4 * pt1 * pt2 * opening
-    return np.asarray(np.sqrt(squared), dtype=np.float64)
+    columns = [np.asarray(x, dtype=np.float64) for x in (pt1, eta1, phi1, pt2, eta2, phi2)]
+    shape = np.broadcast_shapes(*(x.shape for x in columns))
+    out = np.empty(math.prod(shape))
+    _masses(*(np.ascontiguousarray(np.broadcast_to(x, shape)).ravel() for x in columns), out)
+    return out.reshape(shape)
 
 
 def predicted_mass_resolution(mass: Array, relative1: Array, relative2: Array) -> Array:
