@@ -61,6 +61,12 @@ class Pairs:
         a, b = self.leading, self.subleading
         return pair_mass(a.pt, a.eta, a.phi, b.pt, b.eta, b.phi)
 
+    def with_mass(self, mass: Array) -> Pairs:
+        """Return the same pairs with the mass of their muons, where it is known already."""
+        found = replace(self)
+        found.__dict__["mass"] = mass
+        return found
+
     @property
     def plus(self) -> Muons:
         """The positive muon of each pair (of an opposite-sign pair)."""
@@ -79,7 +85,8 @@ class Pairs:
             else _take(getattr(self, f.name), keep)
             for f in fields(self)
         }
-        return Pairs(**parts)
+        taken = Pairs(**parts)
+        return taken.with_mass(self.mass[keep]) if "mass" in self.__dict__ else taken
 
     def with_muons(self, leading: Muons, subleading: Muons) -> Pairs:
         """Return the same pairs with other muons (corrected ones), leading first by pt."""
@@ -89,6 +96,17 @@ class Pairs:
             leading=_choose(first, leading, subleading),
             subleading=_choose(first, subleading, leading),
         )
+
+
+def generated_mass(first: Muons, second: Muons) -> Array:
+    """Return the mass of the generated muons, in GeV; not a number without two different ones."""
+    assert first.gen_pt is not None and first.gen_eta is not None and first.gen_phi is not None
+    assert second.gen_pt is not None and second.gen_eta is not None and second.gen_phi is not None
+    same = (first.gen_pt == second.gen_pt) & (first.gen_eta == second.gen_eta)
+    mass = pair_mass(
+        first.gen_pt, first.gen_eta, first.gen_phi, second.gen_pt, second.gen_eta, second.gen_phi
+    )
+    return np.where(same, np.nan, mass)
 
 
 def _take(value: Any, keep: AnyArray) -> Any:

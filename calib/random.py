@@ -54,9 +54,7 @@ def keys(seed: int, run: AnyArray, luminosityBlock: AnyArray, event: AnyArray) -
     out = np.empty(len(run), dtype=np.uint64)
     _keys(
         np.uint64(seed),
-        run.astype(np.uint64),
-        luminosityBlock.astype(np.uint64),
-        event.astype(np.uint64),
+        *(np.ascontiguousarray(x, dtype=np.uint64) for x in (run, luminosityBlock, event)),
         out,
     )
     return out

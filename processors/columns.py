@@ -7,6 +7,7 @@ from calib.config import Sample
 from processors.selection import ResolvedSelection
 
 KINEMATICS = ("pt", "eta", "phi", "charge")
+KNOWN = (*KINEMATICS, "ptErr")
 IDENTITY = ("run", "luminosityBlock", "event")
 ISOLATION = "pfRelIso04_all"
 GEN_PARTICLES = tuple(f"GenPart_{name}" for name in ("pt", "eta", "phi", "pdgId", "status"))

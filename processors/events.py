@@ -11,6 +11,7 @@ import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray, UIntArray
 from calib.calibrations.base import Needs
+from calib.pairs import Pairs
 from processors import columns as names
 from processors.selection import Candidates, ResolvedSelection
 
@@ -37,6 +38,20 @@ class Events:
         return len(self.run)
 
 
+@dataclass(frozen=True)
+class Selected:
+    """The selected pairs of a chunk, how many events it has, and why the others are left out.
+
+    ``costs`` are bytes and seconds by level of the selection, empty where they are not known;
+    the seconds differ from run to run.
+    """
+
+    pairs: Pairs
+    n_read: int
+    rejected: dict[str, int]
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
 class Columns(Protocol):
     """Columns of one chunk, by name."""
 
@@ -56,13 +71,19 @@ def identity_of(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, UInt
     out: dict[str, UIntArray] = {}
     for name in names.IDENTITY:
         if name in columns.names:
-            out[name] = columns.flat(name).astype(np.uint64)
+            out[name] = _whole(columns.flat(name))
         elif name == "event":
             start = int(metadata.get("entrystart", 0))
             out[name] = np.arange(start, start + columns.length, dtype=np.uint64)
         else:
             out[name] = np.full(columns.length, missing[name], dtype=np.uint64)
     return out
+
+
+def _whole(values: AnyArray) -> UIntArray:
+    """Return the values as whole numbers of 64 bits; a column of those is not copied."""
+    same = values.dtype.kind in "iu" and values.dtype.itemsize == 8
+    return values.view(np.uint64) if same else values.astype(np.uint64)
 
 
 def run_of(uuid: str) -> int:
@@ -81,8 +102,7 @@ def candidates_of(
     selection: ResolvedSelection,
 ) -> tuple[Candidates, dict[str, AnyArray]]:
     """Return the candidates and the columns that only the calibration knows."""
-    optional = [n for n in needs.optional if set(names.muon_columns(format, n)) <= have]
-    asked = dict.fromkeys([*needs.muon, *optional])
+    asked = asked_of(have, format, needs)
     level = selection.identification
     identified = None if level is None else muon(names.identification_column(level)) != 0
     muons = Candidates(
@@ -97,8 +117,13 @@ def candidates_of(
         isolation=None if selection.isolation is None else double(muon(names.ISOLATION)),
         pt_err=double(muon("ptErr")) if "ptErr" in asked else None,
     )
-    known = {*names.KINEMATICS, "ptErr"}
-    return muons, {name: muon(name) for name in asked if name not in known}
+    return muons, {name: muon(name) for name in asked if name not in names.KNOWN}
+
+
+def asked_of(have: frozenset[str], format: str, needs: Needs) -> tuple[str, ...]:
+    """Return the quantities of the muons that a calibration gets: asked for, and there."""
+    optional = [n for n in needs.optional if set(names.muon_columns(format, n)) <= have]
+    return tuple(dict.fromkeys([*needs.muon, *optional]))
 
 
 def charge_of(values: AnyArray) -> AnyArray:

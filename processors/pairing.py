@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from calib.arrays import Array, IntArray
-from calib.kinematics import mass as pair_mass
-from calib.pairs import Muons, Pairs
+from calib.arrays import IntArray
+from calib.pairs import Muons, Pairs, generated_mass
 from processors.events import Events
+from processors.rows import Rows, find
 from processors.selection import (
     NOT_CERTIFIED,
     SELECTED,
@@ -30,6 +32,22 @@ def select(events: Events, selection: ResolvedSelection) -> tuple[Pairs, dict[st
     return pairs, counted(choice.reason) | outside
 
 
+def select_rows(
+    rows: Rows, selection: ResolvedSelection, events_of: Callable[[IntArray], Events]
+) -> tuple[Pairs, dict[str, int]]:
+    """Return the same for rows of two muons; ``events_of`` makes events of some rows.
+
+    Rows that are not selected are looked at again, one by one, for the reason.
+    """
+    found = find(rows, selection)
+    if not len(found.others):
+        return found.pairs, {"mass_window": found.n_outside} if found.n_outside else {}
+    none, reasons = select(events_of(found.others), selection)
+    assert not len(none), "a row is selected in one way and not in the other"
+    outside = found.n_outside + reasons.pop("mass_window", 0)
+    return found.pairs, reasons | ({"mass_window": outside} if outside else {})
+
+
 def excluded(events: Events, selection: ResolvedSelection) -> IntArray:
     """Return the reason against each event that needs no muon, `SELECTED` where there is none."""
     reason = np.full(len(events), SELECTED, dtype=np.int64)
@@ -46,7 +64,7 @@ def pairs_of(events: Events, kept: IntArray, leading: IntArray, subleading: IntA
     first, second = _muons(events, leading), _muons(events, subleading)
     gen_mass = None if events.gen_mass is None else events.gen_mass[kept]
     if gen_mass is None and events.gen is not None:
-        gen_mass = _generated_mass(first, second)
+        gen_mass = generated_mass(first, second)
     return Pairs(
         leading=first,
         subleading=second,
@@ -69,14 +87,3 @@ def _muons(events: Events, at: IntArray) -> Muons:
         extra={name: column[at] for name, column in events.extra.items()},
         **{name: column[at] for name, column in gen.items()},
     )
-
-
-def _generated_mass(first: Muons, second: Muons) -> Array:
-    """Return the mass of the generated muons; not a number without two different ones."""
-    assert first.gen_pt is not None and first.gen_eta is not None and first.gen_phi is not None
-    assert second.gen_pt is not None and second.gen_eta is not None and second.gen_phi is not None
-    same = (first.gen_pt == second.gen_pt) & (first.gen_eta == second.gen_eta)
-    mass = pair_mass(
-        first.gen_pt, first.gen_eta, first.gen_phi, second.gen_pt, second.gen_eta, second.gen_phi
-    )
-    return np.where(same, np.nan, mass)

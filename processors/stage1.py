@@ -19,13 +19,15 @@ import pyarrow.parquet as pq
 from coffea.processor import ProcessorABC
 from coffea.processor.executor import WorkItem
 
-from calib.arrays import AnyArray
+from calib.arrays import AnyArray, Array, IntArray
 from calib.calibrations.base import Needs
 from calib.config import Sample
 from calib.errors import InputError
 from processors import columns as names
 from processors.events import (
     Events,
+    Selected,
+    asked_of,
     candidates_of,
     double,
     has_fired,
@@ -33,7 +35,10 @@ from processors.events import (
     positive,
     weight_of,
 )
+from processors.pairing import select_rows
+from processors.rows import Both, Rows
 from processors.selection import ResolvedSelection
+from processors.weights import is_certified
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,10 @@ class Table:
         values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         return np.asarray(values.to_numpy(zero_copy_only=False))
 
+    def take(self, rows: IntArray) -> Table:
+        """Return some rows."""
+        return Table(self._table.take(pa.array(rows)), self._where)
+
 
 @contextmanager
 def _table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
@@ -113,17 +122,71 @@ def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -
     return table.slice(start - before, stop - start)
 
 
-def read_stage1(
-    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
-) -> Events:
+def read_stage1(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
     """Return what is needed of a chunk of stage1; ``events`` says where it is."""
     with _table(events, names.read(sample, needs, selection)) as table:
         return _events(table, sample, needs, selection)
 
 
-def _events(
-    table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection
-) -> Events:
+def select_stage1(
+    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
+) -> Selected:
+    """Return the selected pairs of a chunk of stage1, without making events of its rows."""
+    with _table(events, names.read(sample, needs, selection)) as table:
+
+        def events_of(rows: IntArray) -> Events:
+            return _events(table.take(rows), sample, needs, selection)
+
+        rows = _rows(table, sample, needs, selection)
+        pairs, rejected = select_rows(rows, selection, events_of)
+        return Selected(pairs, len(rows), rejected)
+
+
+def _rows(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Rows:
+    def both(name: str) -> Both:
+        first, second = names.muon_columns("stage1", name)
+        return table.flat(first), table.flat(second)
+
+    asked = asked_of(table.names, "stage1", needs)
+    identity = identity_of(table, {})
+    gen, gen_mass = _generated(table, sample)
+    level = selection.identification
+    conditions = [has_fired(table, selection)]
+    if selection.certified is not None:
+        run, block = identity["run"], identity["luminosityBlock"]
+        conditions.append(is_certified(run, block, selection.certified))
+    if level is not None:
+        conditions += [x != 0 for x in both(names.identification_column(level))]
+    if selection.isolation is not None:
+        conditions += [double(x) <= selection.isolation for x in both(names.ISOLATION)]
+    asked_for = [c for c in conditions if c is not None]
+    return Rows(
+        **{name: both(name) for name in names.KINEMATICS},
+        weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
+        pt_err=both("ptErr") if "ptErr" in asked else None,
+        usable=np.logical_and.reduce(asked_for) if asked_for else None,
+        gen=gen,
+        gen_mass=gen_mass,
+        extra={n: both(n) for n in asked if n not in names.KNOWN},
+        **identity,
+    )
+
+
+def _generated(table: Table, sample: Sample) -> tuple[dict[str, Both], Array | None]:
+    """Return the generated muons and the generated mass, where a simulation has them."""
+    if not sample.simulation:
+        return {}, None
+    gen: dict[str, Both] = {}
+    if set(names.gen_kinematics()) <= table.names:
+        for name in names.GEN_KINEMATICS:
+            first, second = (double(table.flat(c)) for c in names.muon_columns("stage1", name))
+            gen[name] = (first, second)
+        gen["gen_pt"] = positive(gen["gen_pt"][0]), positive(gen["gen_pt"][1])
+    has_mass = names.GEN_MASS in table.names
+    return gen, positive(double(table.flat(names.GEN_MASS))) if has_mass else None
+
+
+def _events(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
     def both(name: str) -> AnyArray:
         """Return a column of the first muons, then of the second ones."""
         parts = [table.flat(column) for column in names.muon_columns("stage1", name)]
@@ -134,12 +197,7 @@ def _events(
     first, count = np.arange(n), np.full(n, 2)
     muons, extra = candidates_of(both, first, count, n, table.names, "stage1", needs, selection)
     identity = identity_of(table, {})
-    gen = gen_mass = None
-    if sample.simulation and set(names.gen_kinematics()) <= table.names:
-        gen = {name: double(both(name)) for name in names.GEN_KINEMATICS}
-        gen["gen_pt"] = positive(gen["gen_pt"])
-    if sample.simulation and names.GEN_MASS in table.names:
-        gen_mass = positive(double(table.flat(names.GEN_MASS)))
+    gen, gen_mass = _generated(table, sample)
     return Events(
         muons=muons,
         weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
@@ -147,7 +205,7 @@ def _events(
         luminosityBlock=identity["luminosityBlock"],
         event=identity["event"],
         fired=has_fired(table, selection),
-        gen=gen,
+        gen={name: np.concatenate(columns) for name, columns in gen.items()} or None,
         gen_mass=gen_mass,
         extra=extra,
     )
