@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import os
+import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from calib.arrays import AnyArray, Array, IntArray
-from calib.errors import InputError
+from calib.errors import CalibError, InputError
+
+MAX_BYTES = 4 * 1024**3
+"""Most bytes of arrays in one file that is read."""
+
+MAX_AXES = 8
 
 Sums = dict[str, AnyArray]
 """Named arrays; the sums of two disjoint sets of events are the sums of the arrays."""
@@ -43,41 +51,113 @@ class Fill:
 
 
 def add(parts: Iterable[Sums]) -> Sums:
-    """Return the sum of some sums, in the order given; missing names count as zero."""
+    """Return the sum of some sums, in the order given; missing names count as zero.
+
+    Whole numbers, which a chunk may keep in few bytes, are added in 64 bits.
+    """
     total: Sums = {}
     for part in parts:
         for name, values in part.items():
             if name in total:
                 total[name] += values
             else:
-                total[name] = values.copy()
+                narrow = values.dtype.kind in "iu" and values.dtype.itemsize < 8
+                total[name] = values.astype(np.int64) if narrow else values.copy()
     return total
 
 
 def write(path: Path, sums: Sums) -> None:
-    """Write the sums as a compressed .npz: whole or not at all, no code in the file."""
+    """Write the sums as a compressed .npz: whole or not at all, no code in the file.
+
+    Raises
+    ------
+    CalibError
+        If there is no space for it.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
             np.savez_compressed(file, **sums)  # type: ignore[arg-type]
         temporary.replace(path)
+    except OSError as error:
+        raise no_space(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def read(path: Path) -> Sums:
-    """Read sums written by `write`.
+def no_space(path: Path, error: OSError) -> CalibError | None:
+    """Return the error for a disk or a quota that is full, None for any other."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return CalibError(
+        f"{path}: no space to write it ({os.strerror(error.errno)}); what was done is kept, make"
+        " space and run the same command again"
+    )
+
+
+def read(path: Path, only: str = "") -> Sums:
+    """Read sums written by `write`; sizes are checked before memory is taken.
+
+    Parameters
+    ----------
+    path : Path
+    only : str
+        Beginning of the names that are wanted.
 
     Raises
     ------
     InputError
-        If the file is not a whole .npz of plain arrays.
+        If the file is not a whole .npz of plain arrays, or holds more than `MAX_BYTES`.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with zipfile.ZipFile(path) as file:
+            members = file.infolist()
+            _require_plain(members)
+            wanted = {m.filename.removesuffix(".npy"): m for m in members}
+            return {
+                name: _array(file, member)
+                for name, member in wanted.items()
+                if name.startswith(only)
+            }
     except Exception as error:
+        text = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(
-            f"{path}: not a readable histogram file ({error}); expected an .npz of plain arrays;"
+            f"{path}: not a readable histogram file ({text}); expected an .npz of plain arrays;"
             " delete it and run `calib collect` again"
         ) from error
+
+
+def _require_plain(members: Iterable[zipfile.ZipInfo]) -> None:
+    """Raise ValueError where there is more than arrays of a reasonable size."""
+    total, names = 0, set()
+    for member in members:
+        if not member.filename.endswith(".npy") or member.filename in names:
+            raise ValueError(f"a member {member.filename[:80]!r}, expected arrays, each once")
+        names.add(member.filename)
+        total += member.file_size
+    if total > MAX_BYTES:
+        raise ValueError(f"{total} bytes of arrays announced, more than {MAX_BYTES}")
+
+
+def _array(file: zipfile.ZipFile, member: zipfile.ZipInfo) -> AnyArray:
+    with file.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ValueError(f"{member.filename}: .npy of version {version}")
+        readers = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
+        shape, in_columns, dtype = readers[version[0]](stream)
+        size = math.prod(shape) * dtype.itemsize
+        if dtype.kind not in "biufcU" or len(shape) > MAX_AXES or min(shape, default=0) < 0:
+            raise ValueError(f"{member.filename}: shape {shape} of {dtype}")
+        if size != member.file_size - stream.tell():
+            raise ValueError(
+                f"{member.filename}: shape {shape} of {dtype} takes {size} bytes, found"
+                f" {member.file_size - stream.tell()}"
+            )
+        raw = bytearray(stream.read(size + 1))  # to its end, where the checksum is compared
+    if len(raw) != size:
+        raise ValueError(f"{member.filename}: {len(raw)} bytes, expected {size}")
+    values: AnyArray = np.frombuffer(raw, dtype=dtype).reshape(
+        shape, order="F" if in_columns else "C"
+    )
+    return values

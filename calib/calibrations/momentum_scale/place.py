@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numba
 import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
-from calib.constants import MUON_MASS
+from calib.kinematics import mass_of
 from calib.pairs import Pairs
 from calib.random import normal_pair
 
@@ -59,102 +60,177 @@ def _bin(x, edges, per_width):  # type: ignore[no-untyped-def]
     return b
 
 
-@numba.njit(cache=True, nogil=True, inline="always")
-def _locate(  # type: ignore[no-untyped-def]
-    pt_p, eta_p, phi_p, pt_m, eta_m, phi_m, eta, per_eta, steps, ratio, angle, number, lead, sub
-):
-    """Return category (-1: none), mass and both pt of one pair after the corrections."""
-    n_eta, n_ratio, n_angle = len(eta) - 1, len(ratio) - 1, len(angle) - 1
-    p, m = _bin(eta_p, eta, per_eta), _bin(eta_m, eta, per_eta)
-    if p < 0 or m < 0:
-        return -1, 0.0, pt_p, pt_m
-    a, b = pt_p, pt_m
-    if len(steps) > 0:
-        kp, km = 1.0 / pt_p, 1.0 / pt_m
+BLOCK = 512
+"""Pairs that are worked on at a time, a step for all of them after the other: what a step writes
+is still in the nearest cache for the next, and steps without branches do many at once."""
+
+
+class _Cells(NamedTuple):
+    """A grid and corrections as the compiled loops see them."""
+
+    eta: Array
+    ratio: Array
+    angle: Array
+    number: IntArray
+    leading_pt: float
+    subleading_pt: float
+    steps: Array
+
+
+def _cells(grid: Grid, steps: Array) -> _Cells:
+    axes = grid.full.axes
+    return _Cells(
+        np.asarray(axes[0].edges), np.exp(np.asarray(axes[2].edges)), np.asarray(axes[3].edges),
+        grid.number, grid.leading_pt, grid.subleading_pt,
+        np.ascontiguousarray(steps, dtype=np.float64),
+    )  # fmt: skip
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _correct(pt_p, eta_p, pt_m, eta_m, cells, bins, out_p, out_m):  # type: ignore[no-untyped-def]
+    """Write the pair of eta bins (-1: none) and both pt after the corrections."""
+    eta, steps = cells.eta, cells.steps
+    n_eta = len(eta) - 1
+    per_eta = n_eta / (eta[n_eta] - eta[0])
+    for i in range(len(bins)):
+        p, m = _bin(eta_p[i], eta, per_eta), _bin(eta_m[i], eta, per_eta)
+        bins[i] = p * n_eta + m if p >= 0 and m >= 0 else -1
+        out_p[i], out_m[i] = pt_p[i], pt_m[i]
+    if len(steps) == 0:
+        return
+    for i in range(len(bins)):
+        if bins[i] < 0:
+            continue
+        p, m = bins[i] // n_eta, bins[i] % n_eta
+        kp, km = 1.0 / pt_p[i], 1.0 / pt_m[i]
         for s in range(len(steps)):
             kp = (1.0 + steps[s, 0, p] - steps[s, 1, p] * kp) * kp + steps[s, 2, p]
             km = (1.0 + steps[s, 0, m] - steps[s, 1, m] * km) * km - steps[s, 2, m]
-        if not (kp > 0.0 and km > 0.0):
-            return -1, 0.0, pt_p, pt_m
-        a, b = 1.0 / kp, 1.0 / km
-    if not (max(a, b) >= lead and min(a, b) >= sub):
-        return -1, 0.0, a, b
-    half = math.sin(0.5 * (phi_p - phi_m))
-    turn = half * half
-    r, c = a / b, 1.0 - 2.0 * turn
-    j, k = n_ratio - 1, n_angle - 1
-    while j >= 0 and r < ratio[j]:
-        j -= 1
-    while k >= 0 and c < angle[k]:
-        k -= 1
-    if j < 0 or r >= ratio[n_ratio] or k < 0:
-        return -1, 0.0, a, b
-    category = number[((p * n_eta + m) * n_ratio + j) * n_angle + k]
-    # as `calib.kinematics.mass`, with one exponential a muon
-    m2 = MUON_MASS * MUON_MASS
-    x, y = math.exp(eta_p), math.exp(eta_m)
-    p1, p2 = 0.5 * a * (x + 1.0 / x), 0.5 * b * (y + 1.0 / y)
-    e1, e2 = math.sqrt(p1 * p1 + m2), math.sqrt(p2 * p2 + m2)
-    rest = (p1 * p1 + p2 * p2 + m2) / (e1 * e2 + p1 * p2)
-    opening = (x - y) * (x - y) / (4.0 * x * y) + turn
-    return category, math.sqrt(2.0 * m2 * (1.0 + rest) + 4.0 * a * b * opening), a, b
+        if kp > 0.0 and km > 0.0:
+            out_p[i], out_m[i] = 1.0 / kp, 1.0 / km
+        else:
+            bins[i] = -1
 
 
-@numba.njit(cache=True, nogil=True)
-def _place(  # type: ignore[no-untyped-def]
-    pt_p, eta_p, phi_p, pt_m, eta_m, phi_m, eta, steps, ratio, angle, number, lead, sub,
-    category, mass, out_p, out_m,
-):  # fmt: skip
-    per_eta = (len(eta) - 1) / (eta[len(eta) - 1] - eta[0])
-    for i in range(len(pt_p)):
-        category[i], mass[i], out_p[i], out_m[i] = _locate(
-            pt_p[i], eta_p[i], phi_p[i], pt_m[i], eta_m[i], phi_m[i],
-            eta, per_eta, steps, ratio, angle, number, lead, sub,
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _measure(pt_p, eta_p, phi_p, pt_m, eta_m, phi_m, mass, cosine):  # type: ignore[no-untyped-def]
+    """Write the mass and cos(delta phi)."""
+    for i in range(len(mass)):
+        mass[i], turn = mass_of(pt_p[i], eta_p[i], phi_p[i], pt_m[i], eta_m[i], phi_m[i])
+        cosine[i] = 1.0 - 2.0 * turn
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _categorise(pt_p, pt_m, cosine, cells, category):  # type: ignore[no-untyped-def]
+    """Turn the pair of eta bins into the category, -1 where a cut or an axis leaves a pair out."""
+    ratio, angle, number = cells.ratio, cells.angle, cells.number
+    n_ratio, n_angle = len(ratio) - 1, len(angle) - 1
+    for i in range(len(category)):
+        a, b, c = pt_p[i], pt_m[i], cosine[i]
+        r = a / b
+        # the number of edges that are not above, without a branch for each
+        j, k = -1, -1
+        for x in ratio:
+            j += r >= x
+        for x in angle:
+            k += c >= x
+        inside = (
+            (category[i] >= 0)
+            & (max(a, b) >= cells.leading_pt) & (min(a, b) >= cells.subleading_pt)
+            & (j >= 0) & (j < n_ratio) & (k >= 0)
         )  # fmt: skip
+        at = (category[i] * n_ratio + j) * n_angle + min(k, n_angle - 1)
+        category[i] = number[at] if inside else -1
 
 
-@numba.njit(cache=True, nogil=True)
-def _observe(  # type: ignore[no-untyped-def]
-    pt1, eta1, phi1, charge1, pt2, eta2, phi2, weight, keys, unit, eta, steps, ratio, angle,
-    number, lead, sub, edges, n, counts, sumw, sumw2, means, margin_edges, margin,
-):  # fmt: skip
-    per_eta = (len(eta) - 1) / (eta[len(eta) - 1] - eta[0])
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _place(  # type: ignore[no-untyped-def]
+    pt_p, eta_p, phi_p, pt_m, eta_m, phi_m, cells, category, mass, out_p, out_m
+):
+    """Write category (-1: none), mass and both pt after the corrections."""
+    cosine = np.empty(BLOCK)
+    for low in range(0, len(category), BLOCK):
+        high = min(low + BLOCK, len(category))
+        angle = cosine[: high - low]
+        _correct(
+            pt_p[low:high], eta_p[low:high], pt_m[low:high], eta_m[low:high], cells,
+            category[low:high], out_p[low:high], out_m[low:high],
+        )  # fmt: skip
+        _measure(
+            out_p[low:high], eta_p[low:high], phi_p[low:high],
+            out_m[low:high], eta_m[low:high], phi_m[low:high], mass[low:high], angle,
+        )  # fmt: skip
+        _categorise(out_p[low:high], out_m[low:high], angle, cells, category[low:high])
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _by_charge(a, b, charge, plus, minus):  # type: ignore[no-untyped-def]
+    for i in range(len(a)):
+        plus[i] = a[i] if charge[i] > 0 else b[i]
+        minus[i] = b[i] if charge[i] > 0 else a[i]
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _rows(category, mass, keys, edges, n, row, at):  # type: ignore[no-untyped-def]
+    """Write half and category, and the mass bin, -1 where there is none; return how many have."""
     per_mass = (len(edges) - 1) / (edges[len(edges) - 1] - edges[0])
-    per_margin = (len(margin_edges) - 1) / (margin_edges[len(margin_edges) - 1] - margin_edges[0])
     used = 0
-    for i in range(len(pt1)):
-        at = _bin(min(pt1[i], pt2[i]) / sub, margin_edges, per_margin)
-        if at >= 0:
-            margin[at] += 1
-        if charge1[i] > 0:
-            category, mass, a, b = _locate(
-                pt1[i], eta1[i], phi1[i], pt2[i], eta2[i], phi2[i],
-                eta, per_eta, steps, ratio, angle, number, lead, sub,
-            )  # fmt: skip
-        else:
-            category, mass, a, b = _locate(
-                pt2[i], eta2[i], phi2[i], pt1[i], eta1[i], phi1[i],
-                eta, per_eta, steps, ratio, angle, number, lead, sub,
-            )  # fmt: skip
-        if category < 0:
+    for i in range(len(row)):
+        at[i] = _bin(mass[i], edges, per_mass) if category[i] >= 0 else -1
+        row[i] = category[i] + n * np.int64(keys[i] & np.uint64(1))
+        used += at[i] >= 0
+    return used
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _add(row, at, a, b, weight, unit, counts, sumw, sumw2, means):  # type: ignore[no-untyped-def]
+    for i in range(len(row)):
+        if at[i] < 0:
             continue
-        at = _bin(mass, edges, per_mass)
-        if at < 0:
-            continue
-        used += 1
-        row = category + n * np.int64(keys[i] & np.uint64(1))
-        w = weight[i]
+        r, w, x, y = row[i], weight[i], a[i], b[i]
         if unit:
-            counts[row, at] += 1
+            counts[r, at[i]] += 1
         else:
-            sumw[row, at] += w
-            sumw2[row, at] += w * w
-        means[row, 0] += w / a
-        means[row, 1] += w / b
-        means[row, 2] += w * a
-        means[row, 3] += w * b
-        means[row, 4] += w * a * a
-        means[row, 5] += w * b * b
+            sumw[r, at[i]] += w
+            sumw2[r, at[i]] += w * w
+        means[r, 0] += w / x
+        means[r, 1] += w / y
+        means[r, 2] += w * x
+        means[r, 3] += w * y
+        means[r, 4] += w * x * x
+        means[r, 5] += w * y * y
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _observe(  # type: ignore[no-untyped-def]
+    pt1, eta1, phi1, charge1, pt2, eta2, phi2, weight, keys, unit, cells, edges, n,
+    counts, sumw, sumw2, means, margin_edges, margin,
+):  # fmt: skip
+    per_margin = (len(margin_edges) - 1) / (margin_edges[len(margin_edges) - 1] - margin_edges[0])
+    plus, minus, moved = np.empty((3, BLOCK)), np.empty((3, BLOCK)), np.empty((2, BLOCK))
+    mass, category = np.empty(BLOCK), np.empty(BLOCK, dtype=np.int64)
+    row, bins = np.empty(BLOCK, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
+    used = 0
+    for low in range(0, len(pt1), BLOCK):
+        high = min(low + BLOCK, len(pt1))
+        k = high - low
+        for i in range(low, high):
+            b = _bin(min(pt1[i], pt2[i]) / cells.subleading_pt, margin_edges, per_margin)
+            if b >= 0:
+                margin[b] += 1
+        charge = charge1[low:high]
+        _by_charge(pt1[low:high], pt2[low:high], charge, plus[0, :k], minus[0, :k])
+        _by_charge(eta1[low:high], eta2[low:high], charge, plus[1, :k], minus[1, :k])
+        _by_charge(phi1[low:high], phi2[low:high], charge, plus[2, :k], minus[2, :k])
+        _place(
+            plus[0, :k], plus[1, :k], plus[2, :k], minus[0, :k], minus[1, :k], minus[2, :k],
+            cells, category[:k], mass[:k], moved[0, :k], moved[1, :k],
+        )  # fmt: skip
+        used += _rows(category[:k], mass[:k], keys[low:high], edges, n, row[:k], bins[:k])
+        _add(
+            row[:k], bins[:k], moved[0, :k], moved[1, :k], weight[low:high], unit,
+            counts, sumw, sumw2, means,
+        )  # fmt: skip
     return used
 
 
@@ -171,19 +247,16 @@ def observe(
         Pairs in bins of the softer pt over its cut, before corrections.
     used : int
     """
-    n, axes = len(grid), grid.full.axes
-    means = np.zeros((2 * n, 6))
+    n = len(grid)
+    means = np.zeros((2 * n, 8))  # a row is as long as a line of the cache
     counts = np.zeros(len(margin) - 1, dtype=np.int64)
     first, second = pairs.leading, pairs.subleading
     used = _observe(
         first.pt, first.eta, first.phi, first.charge, second.pt, second.eta, second.phi,
-        pairs.weight, keys, histogram.unit, np.asarray(axes[0].edges),
-        np.ascontiguousarray(steps, dtype=np.float64), np.exp(np.asarray(axes[2].edges)),
-        np.asarray(axes[3].edges), grid.number, grid.leading_pt, grid.subleading_pt,
-        histogram.edges, n, histogram.counts, histogram.sumw, histogram.sumw2, means,
-        margin, counts,
+        pairs.weight, keys, histogram.unit, _cells(grid, steps), histogram.edges, n,
+        histogram.counts, histogram.sumw, histogram.sumw2, means, margin, counts,
     )  # fmt: skip
-    return means, counts, int(used)
+    return means[:, :6], counts, int(used)
 
 
 def place(pairs: PairKinematics, grid: Grid, steps: Array) -> Placed:
@@ -199,13 +272,10 @@ def place(pairs: PairKinematics, grid: Grid, steps: Array) -> Placed:
     n = len(pairs)
     category = np.empty(n, dtype=np.int64)
     mass, pt_plus, pt_minus = np.zeros(n), np.zeros(n), np.zeros(n)
-    axes = grid.full.axes
     _place(
         pairs.pt_plus, pairs.eta_plus, pairs.phi_plus,
         pairs.pt_minus, pairs.eta_minus, pairs.phi_minus,
-        np.asarray(axes[0].edges), np.ascontiguousarray(steps, dtype=np.float64),
-        np.exp(np.asarray(axes[2].edges)), np.asarray(axes[3].edges), grid.number,
-        grid.leading_pt, grid.subleading_pt, category, mass, pt_plus, pt_minus,
+        _cells(grid, steps), category, mass, pt_plus, pt_minus,
     )  # fmt: skip
     return Placed(category, mass, pt_plus, pt_minus)
 
@@ -282,7 +352,7 @@ class Histogram:
         shape, none = (rows, len(edges) - 1), (0, 0)
         return cls(
             edges,
-            np.zeros(shape if unit else none, dtype=np.int64),
+            np.zeros(shape if unit else none, dtype=np.int32),  # of one chunk
             np.zeros(none if unit else shape),
             np.zeros(none if unit else shape),
             unit,
