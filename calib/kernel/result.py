@@ -34,7 +34,10 @@ class CategoryFits:
         own error. For a smeared template the second one is ``variance``, not sigma.
     nll : array, shape (n,)
         Above that of the saturated model, at the minimum.
-    chi2, ndf, edm, iterations : arrays, shape (n,)
+    chi2, ndf : arrays, shape (n,)
+        Pearson's; its variance has the statistics of the template, unless that is taken as exact
+        or smeared.
+    edm, iterations : arrays, shape (n,)
     n_events : array, shape (n,)
         Sum of weights in the window.
     at_limit : bool array, shape (n, p)
