@@ -27,7 +27,7 @@ from markupsafe import Markup
 from calib import plots
 from calib.config import Config, dump
 from calib.results import Check, Closure, Curve, Reduction, Section
-from jobs import report_fits
+from jobs import levels, report_fits
 from jobs.directory import whole, write_text
 from jobs.report_tables import MISSING, Table, as_float, number, table, words
 
@@ -119,7 +119,7 @@ def write_report(directory: Path, context: ReportContext) -> Path:
             n_fits=len(fits["name"]),
             fit_pictures=_fit_pictures(context.reduction, keep),
             closure=_closure_part(context.closure, drawn, keep),
-            samples=_samples(context.accounting),
+            samples=_samples(context),
             bad_files=list(context.accounting.get("bad_files") or ()),
             provenance=_provenance(context.provenance),
             settings=dump(context.config),
@@ -230,15 +230,19 @@ def _sentence(check: Check) -> str:
 
 
 # accounting and provenance -----------------------------------------------------------------------
-def _samples(accounting: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _samples(context: ReportContext) -> list[dict[str, Any]]:
     found = []
-    for name, sample in (accounting.get("samples") or {}).items():
+    costs = context.provenance.get("levels") or {}
+    simulated = {s.name for s in context.config.samples if s.simulation}
+    for name, sample in (context.accounting.get("samples") or {}).items():
         totals = sample.get("totals") or {}
         in_files = sample.get("files") or []
+        own = levels.table(totals, costs.get(name) or {}, name in simulated)
         found.append(
             {
                 "name": name,
                 "stages": stages(totals),
+                "levels": table("levels of the selection", own),
                 "selected": int(totals.get("selected", 0)),
                 "events": int(totals.get("events", totals.get("read", 0))),
                 "files": _files(in_files),
