@@ -8,70 +8,33 @@ does not grow with the number of chunks.
 from __future__ import annotations
 
 import logging
-import time
-import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from calib.errors import CalibError, InputError
+from jobs.dispatch import Dispatch
+from jobs.outcome import Outcome, attempt, describe
 
 if TYPE_CHECKING:
-    from distributed import Client, Future
+    from distributed import Client
 
 log = logging.getLogger(__name__)
-
-IN_FLIGHT = 3
-"""Chunks that are handed to the cluster at a time, per thread of it."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one chunk: a result, or the sentence and traceback of an error."""
-
-    result: Any = None
-    cpu_s: float = 0.0
-    error: str = ""
-    trace: str = ""
-    bad_input: bool = False
 
 
 class ChunkError(CalibError):
     """A chunk failed, and failed again."""
 
     def __init__(self, item: WorkItem, outcome: Outcome) -> None:
-        self.path = item.filename
+        self.item = item
         self.error = outcome.error
         super().__init__(
-            f"{item.filename}: entries {item.entrystart} to {item.entrystop} of sample"
-            f" {item.dataset} failed twice ({outcome.error}); what was done is kept,"
-            " run the same command again to go on"
+            f"{describe(item)} failed twice ({outcome.error}); what was done is kept,"
+            " run the same command again to go on, or set bad_files to leave such files out"
         )
-
-
-def attempt(function: Callable[[WorkItem], Any], item: WorkItem) -> Outcome:
-    """Return what became of a chunk; errors travel as text, which any process can read."""
-    start = time.process_time()
-    try:
-        result = function(item)
-    except Exception as error:
-        chain = list(_chain(error))
-        root = next((e for e in chain if isinstance(e, InputError)), chain[-1])
-        text = " ".join(str(root).split()) or type(root).__name__
-        named = text if isinstance(root, CalibError) else f"{type(root).__name__}: {text}"
-        return Outcome(
-            error=named, trace=traceback.format_exc(), bad_input=isinstance(root, InputError)
-        )
-    return Outcome(result=result, cpu_s=time.process_time() - start)
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    current: BaseException | None = error
-    while current is not None:
-        yield current
-        current = current.__cause__
 
 
 @dataclass
@@ -84,10 +47,17 @@ class ChunkExecutor(ExecutorBase):
         Called as ``store(item, result, cpu_s)``, once for each chunk, in this process.
     client : distributed.Client, optional
         Without one the chunks run here, one after the other.
+    set_aside : callable, optional
+        Called as ``set_aside(item, sentence)`` for a chunk that failed for good, which may raise;
+        without it such a chunk ends the run.
+    limit_s : float
+        Seconds in which a worker must finish a chunk, before it is started again.
     """
 
     store: Callable[[WorkItem, Any, float], None] | None = None
     client: Client | None = None
+    set_aside: Callable[[WorkItem, str], None] | None = None
+    limit_s: float = 1800.0
 
     def __call__(
         self, items: Iterable[WorkItem], function: Callable[[WorkItem], Any], accumulator: Any
@@ -101,86 +71,36 @@ class ChunkExecutor(ExecutorBase):
         InputError
             If a chunk found something in its input that cannot be used.
         """
-        assert self.store is not None
-        outcomes = self._here if self.client is None else self._there
-        for item, outcome in outcomes(list(items), function):
-            self.store(item, outcome.result["out"], outcome.cpu_s)
+        if self.client is None:
+            outcomes = _here(list(items), function)
+        else:
+            outcomes = Dispatch(self.client, function, items, self.limit_s).outcomes()
+        with closing(outcomes):
+            for item, outcome in outcomes:
+                self._take(item, outcome)
         return {"out": {}, "processed": set()}, 0
 
-    def _here(
-        self, items: list[WorkItem], function: Callable[[WorkItem], Any]
-    ) -> Iterator[tuple[WorkItem, Outcome]]:
-        for item in items:
+    def _take(self, item: WorkItem, outcome: Outcome) -> None:
+        assert self.store is not None
+        if not outcome.error:
+            self.store(item, outcome.result["out"], outcome.cpu_s)
+            return
+        log.debug("%s", outcome.trace or outcome.error)
+        if self.set_aside is not None:
+            self.set_aside(item, outcome.error)
+        elif outcome.bad_input:
+            raise InputError(outcome.error)
+        else:
+            raise ChunkError(item, outcome)
+
+
+def _here(
+    items: list[WorkItem], function: Callable[[WorkItem], Any]
+) -> Generator[tuple[WorkItem, Outcome], None, None]:
+    for item in items:
+        outcome = attempt(function, item)
+        if outcome.error and not outcome.bad_input:
+            log.debug("%s", outcome.trace)
+            log.warning("%s failed (%s), once more", describe(item), outcome.error)
             outcome = attempt(function, item)
-            if outcome.error:
-                _once_more(item, outcome, again=False)
-                outcome = attempt(function, item)
-            if outcome.error:
-                _once_more(item, outcome, again=True)
-            yield item, outcome
-
-    def _there(
-        self, items: list[WorkItem], function: Callable[[WorkItem], Any]
-    ) -> Iterator[tuple[WorkItem, Outcome]]:
-        from distributed import as_completed
-
-        client = self.client
-        assert client is not None
-        # sent once, as data: the processor may hold large arrays (a lost one is made again)
-        shared = client.submit(_itself, function, pure=False)
-        waiting = list(reversed(items))
-        running: dict[Future, tuple[WorkItem, bool]] = {}
-        results = as_completed(loop=client.loop)
-
-        def submit(item: WorkItem, again: bool) -> None:
-            # the key is our own, so that a second attempt is not answered from the first
-            future = client.submit(attempt, shared, item, pure=False, retries=0)
-            running[future] = (item, again)
-            results.add(future)
-
-        def fill() -> None:
-            room = IN_FLIGHT * max(1, sum(client.nthreads().values()))
-            while waiting and len(running) < room:
-                submit(waiting.pop(), again=False)
-
-        try:
-            fill()
-            while running:
-                future = next(results)
-                item, again = running.pop(future)
-                if future.status == "finished":
-                    outcome = future.result()
-                else:  # not an error of the chunk: its worker was lost, again and again
-                    lost = future.exception() if future.status == "error" else None
-                    outcome = Outcome(error=f"its worker was lost: {lost or future.status}")
-                future.release()
-                if outcome.error:
-                    _once_more(item, outcome, again)
-                    submit(item, again=True)
-                    continue
-                fill()
-                yield item, outcome
-        finally:
-            if running:
-                client.cancel(list(running), force=True)
-            shared.release()
-
-
-def _once_more(item: WorkItem, outcome: Outcome, again: bool) -> None:
-    """Let a first failure pass; raise for a second, and where trying again cannot help."""
-    log.debug("%s", outcome.trace or outcome.error)
-    if outcome.bad_input:
-        raise InputError(outcome.error)
-    if again:
-        raise ChunkError(item, outcome)
-    log.warning(
-        "%s: entries %d to %d failed (%s), once more",
-        item.filename,
-        item.entrystart,
-        item.entrystop,
-        outcome.error,
-    )
-
-
-def _itself(value: Any) -> Any:
-    return value
+        yield item, outcome
