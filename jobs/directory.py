@@ -27,12 +27,20 @@ INSIDE = ".calib"
 
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside the file; it takes the file's name if all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside the file; it takes the file's name if all went well.
+
+    Raises
+    ------
+    CalibError
+        If there is no space for it.
+    """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         temporary.replace(path)
+    except OSError as error:
+        raise histograms.no_space(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
 
