@@ -59,13 +59,36 @@ class Selection(Strict):
     )
 
 
+class BadFiles(Strict):
+    """Leave out what cannot be read, up to a share, and say so."""
+
+    skip_up_to: float = Field(gt=0, lt=1, description="largest share of the events")
+
+
+class Security(Strict):
+    """Files for TLS. What is None comes from Dask's own configuration or environment."""
+
+    ca: str | None = Field(default=None, description="file of the certificate authority")
+    cert: str | None = Field(default=None, description="file of our certificate")
+    key: str | None = Field(default=None, description="file of our private key")
+
+
 class Cluster(Strict):
     """Where the work is done."""
 
     kind: Literal["local", "inline", "address", "gateway", "slurm", "kubernetes"] = "local"
     workers: int = Field(default=2, ge=1)
     address: str | None = Field(default=None, description="kind address: of a Dask scheduler")
+    security: Security | None = Field(
+        default=None, description="kind address: {ca: FILE, cert: FILE, key: FILE} for tls://"
+    )
     memory_limit: str = Field(default="auto", description="per worker, as Dask writes it")
+    chunk_timeout: float = Field(
+        default=1800.0, gt=0, description="seconds; a worker that takes longer is started again"
+    )
+    host: str = Field(
+        default="127.0.0.1", description="kind local: address to listen on, dashboard included"
+    )
 
 
 class Config(Strict):
@@ -77,8 +100,19 @@ class Config(Strict):
     selection: Selection = Selection()
     settings: dict[str, Any] = Field(default_factory=dict)
     cluster: Cluster = Cluster()
+    bad_files: Literal["stop"] | BadFiles = Field(
+        default="stop", description="stop, or {skip_up_to: 0.05}: leave out up to 5 % and say so"
+    )
+    duplicates: Literal["check", "ignore"] = Field(
+        default="check", description="of events by (run, luminosityBlock, event), in data"
+    )
     chunk_size: int = Field(default=500_000, ge=1, description="events per chunk")
     seed: int = Field(default=1, ge=0, lt=2**63)
+
+    @property
+    def allowed_bad(self) -> float:
+        """Largest share of the events that may be left out, 0 for none."""
+        return 0.0 if self.bad_files == "stop" else self.bad_files.skip_up_to
 
 
 def validated(model: type[BaseModel], values: Any, where: str) -> Any:

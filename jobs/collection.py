@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,12 +19,14 @@ from calib.histograms import Sums
 from calib.provenance import digest
 from calib.results import Pass
 from jobs import accounting as accounts
-from jobs import provenance
+from jobs import levels, provenance, seen
 from jobs.accounting import Counts
 from jobs.clusters import Workers
 from jobs.configuration import Work
 from jobs.datasets import Chunk, Inspection, chunks
 from jobs.directory import write_json
+from jobs.ledger import Ledger
+from processors.seen import taken_out
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +55,12 @@ def collect(
         If a chunk found bad input, or a sample has no selected pair.
     """
     pieces = list(_pieces(work, inspection, walk))
-    key = digest([piece.path.name for piece in pieces])
+    asked = digest([piece.path.name for piece in pieces])
     step = f"collect.{walk.name}"
     totals = [work.directory.total(walk, s.name) for s in work.config.samples]
-    if work.directory.marker(step).get("key") == key and all(t.is_file() for t in totals):
+    mark = work.directory.marker(step)
+    is_same = mark.get("asked") == asked and mark.get("seen") == seen.wanted(work.config)
+    if is_same and all(t.is_file() for t in totals) and not _is_to_be_tried_again(work, mark):
         progress(f"collect {walk.name}", 1, 1)
         return False
 
@@ -64,23 +68,56 @@ def collect(
     work.directory.keep_pass(walk)
     watch = provenance.Stopwatch()
     earlier = work.directory.note(f"time/{step}")
+    ledger = Ledger(work, inspection, walk)
+    _say_what_changed(work, inspection)
     try:
-        _run(work, inspection, walk, pieces, workers, progress, watch)
-        _sum(work, walk, pieces)
+        _run(work, inspection, walk, pieces, workers, progress, watch, ledger)
+        good = [p for p in pieces if not ledger.has(p.chunk)]
+        _sum(work, walk, good)
     except CalibError as error:
         if walk.name == "main":
-            _write_accounting(work, inspection, pieces, error)
+            _write_accounting(work, inspection, pieces, ledger, error)
         raise
     finally:
         seconds = watch.read()
-        if earlier.get("key") == key:  # an earlier attempt at the same
+        if earlier.get("key") == asked:  # an earlier attempt at the same
             seconds = {k: round(v + earlier[k], 3) for k, v in seconds.items()}
-        work.directory.keep(f"time/{step}", {"key": key, **seconds})
+        work.directory.keep(f"time/{step}", {"key": asked, **seconds})
     if walk.name == "main":
-        accounts.require_pairs(_write_accounting(work, inspection, pieces))
-    _forget_others(pieces)
-    work.directory.mark(step, {"key": key, "chunks": len(pieces), **seconds})
+        accounts.require_pairs(_write_accounting(work, inspection, good, ledger))
+        _forget_others(pieces)
+    else:
+        ledger.add_to_accounting()
+        _forget_others(pieces)
+    work.directory.mark(step, {
+        "key": digest([piece.path.name for piece in good]), "asked": asked,
+        "seen": seen.wanted(work.config), "chunks": len(good), "bad": ledger.entries, **seconds,
+    })  # fmt: skip
     return True
+
+
+def _is_to_be_tried_again(work: Work, mark: Mapping[str, Any]) -> bool:
+    """Return whether a pass left chunks out, which is no longer allowed."""
+    return bool(mark.get("bad")) and work.config.bad_files == "stop"
+
+
+def _say_what_changed(work: Work, inspection: Inspection) -> None:
+    """Say which files are no longer those that were read before: their events are read again."""
+    name = "files"
+    before = work.directory.note(name)
+    for file in inspection.files:
+        old = before.get(file.path)
+        if old and old["uuid"] != file.uuid:
+            log.warning(
+                "%s: changed since it was read (%d events in %d bytes then, %d in %d now), its"
+                " events are read again",
+                file.path, old["events"], old["size"], file.n_events, file.size,
+            )  # fmt: skip
+    now = {
+        f.path: {"uuid": f.uuid, "events": f.n_events, "size": f.size} for f in inspection.files
+    }
+    if now != before:
+        work.directory.keep(name, now)
 
 
 def sums(work: Work, walk: Pass) -> dict[str, Sums]:
@@ -139,16 +176,15 @@ def _run(
     workers: Workers,
     progress: Progress,
     watch: provenance.Stopwatch,
+    ledger: Ledger,
 ) -> None:
-    from coffea.nanoevents import BaseSchema
-    from coffea.processor import Runner
     from coffea.processor.executor import WorkItem
 
     from jobs.executor import ChunkExecutor
     from processors import stage1
     from processors.calibration import CalibrationProcessor
 
-    todo = [piece for piece in pieces if not zipfile.is_zipfile(piece.path)]
+    todo = [p for p in pieces if not (_is_done(work, walk, p) or ledger.has(p.chunk))]
     total = sum(piece.chunk.stop - piece.chunk.start for piece in pieces)
     done = total - sum(piece.chunk.stop - piece.chunk.start for piece in todo)
     text = f"collect {walk.name}"
@@ -158,7 +194,10 @@ def _run(
     work.directory.chunks(walk).mkdir(parents=True, exist_ok=True)
     log.debug("%d of %d chunks to do", len(todo), len(pieces))
     processor = CalibrationProcessor(
-        work.calibration, {s.name: s for s in work.config.samples}, inspection.selections, walk
+        seen.seeing(work, walk),
+        {s.name: s for s in work.config.samples},
+        inspection.selections,
+        walk,
     )
     client = workers.client()
 
@@ -168,7 +207,8 @@ def _run(
         by_item[
             WorkItem(
                 chunk.sample, chunk.file.path, chunk.file.treename or "",
-                chunk.start, chunk.stop, _uuid_bytes(chunk.file.uuid),
+                chunk.start, chunk.stop, uuid_bytes(chunk.file.uuid),
+                usermeta={"stamp": chunk.file.stamp},
             )
         ] = piece  # fmt: skip
 
@@ -181,18 +221,24 @@ def _run(
         done += len(item)
         progress(text, done, total)
 
-    for kind in ("nanoaod", "stage1"):
-        items = [item for item, piece in by_item.items() if piece.chunk.file.format == kind]
-        if items:
-            executor = ChunkExecutor(status=False, store=store, client=client)
-            if kind == "stage1":
-                executor(items, partial(stage1.work, processor=processor), None)
-            else:
-                runner = Runner(executor, schema=BaseSchema, format="root", processor_compression=1)
-                runner.run(items, processor)
+    def set_aside(item: WorkItem, error: str) -> None:
+        ledger.set_aside(by_item[item].chunk, error)
+
+    executor = ChunkExecutor(
+        status=False, store=store, client=client, limit_s=work.config.cluster.chunk_timeout,
+        set_aside=None if work.config.bad_files == "stop" else set_aside,
+    )  # fmt: skip
+    # not coffea's Runner: it makes arrays of every branch of a file before any is read
+    executor(list(by_item), partial(stage1.work, processor=processor), None)
 
 
-def _uuid_bytes(text: str) -> bytes:
+def _is_done(work: Work, walk: Pass, piece: Piece) -> bool:
+    if not zipfile.is_zipfile(piece.path):
+        return False
+    return not seen.wants_keys(work, walk, piece.chunk.sample) or seen.has_keys(piece.path)
+
+
+def uuid_bytes(text: str) -> bytes:
     """Return the 16 bytes that coffea wants; of a digest where it is not a ROOT file's uuid."""
     try:
         return uuid.UUID(text).bytes
@@ -210,12 +256,18 @@ def _write_chunk(piece: Piece, result: Any) -> None:
             f" {sum(counts.rejected.values())} rejected, which does not add up; nothing of it is"
             " kept, please report this"
         )
+    keys, spectrum = taken_out(result["sums"])
+    if keys is not None:
+        seen.write_keys(piece.path, keys)
     flat: Sums = {
         "events/read": np.asarray(counts.read),
         "events/selected": np.asarray(counts.selected),
         **{f"events/rejected/{k}": np.asarray(n) for k, n in counts.rejected.items()},
         **{f"sums/{k}": np.asarray(v) for k, v in result["sums"].items()},
     }
+    if spectrum is not None:
+        flat["events/spectrum"] = spectrum
+    flat |= levels.as_sums(result["costs"])
     histograms.write(piece.path, flat)
 
 
@@ -238,39 +290,53 @@ def _read_sums(piece: Piece) -> Sums:
 
 
 def _read_counts(piece: Piece) -> Counts:
-    with np.load(piece.path, allow_pickle=False) as file:
-        prefix = "events/rejected/"
-        rejected = {k.removeprefix(prefix): int(file[k]) for k in file.files if prefix in k}
-        return Counts(int(file["events/read"]), int(file["events/selected"]), rejected)
+    found = histograms.read(piece.path, only="events/")
+    prefix = "events/rejected/"
+    rejected = {k.removeprefix(prefix): int(n) for k, n in found.items() if k.startswith(prefix)}
+    return Counts(int(found["events/read"]), int(found["events/selected"]), rejected)
 
 
 def _write_accounting(
     work: Work,
     inspection: Inspection,
     pieces: Sequence[Piece],
+    ledger: Ledger,
     error: CalibError | None = None,
 ) -> dict[str, Any]:
-    from jobs.executor import ChunkError
-
+    """Write what is known of every event; after an error, of the chunks that are done."""
+    ledger.note(error)
+    there: dict[tuple[str, str], list[Piece]] = {}
+    for piece in pieces:
+        if piece.path.is_file():
+            there.setdefault((piece.chunk.sample, piece.chunk.file.path), []).append(piece)
     files = []
     for file in inspection.files:
-        own = [
-            p for p in pieces
-            if (p.chunk.sample, p.chunk.file.path) == (file.sample, file.path) and p.path.is_file()
-        ]  # fmt: skip
+        own = there.get((file.sample, file.path), [])
         total = Counts.total(_read_counts(p) for p in own)
         files.append((file.sample, file.path, file.n_events, total))
-    bad = []
-    if isinstance(error, ChunkError):
-        bad = [{"path": error.path, "error": error.error}]
-    found = accounts.account(files, bad, inspection.notes)
+    found = accounts.account(files, ledger.all_entries(), inspection.notes)
+    if error is None:
+        found |= seen.account(work, {
+            name: [p.path for p in own] for name, own in _by_sample(pieces).items()
+        }, there)  # fmt: skip
     write_json(work.directory / "accounting.json", found)
+    work.directory.keep("levels", {
+        name: levels.costs_of(p.path for p in own if p.path.is_file())
+        for name, own in _by_sample(pieces).items()
+    })  # fmt: skip
+    return found
+
+
+def _by_sample(pieces: Sequence[Piece]) -> dict[str, list[Piece]]:
+    found: dict[str, list[Piece]] = {}
+    for piece in pieces:
+        found.setdefault(piece.chunk.sample, []).append(piece)
     return found
 
 
 def _forget_others(pieces: Sequence[Piece]) -> None:
     """Remove chunks of inputs, settings or code that are no longer those of this run."""
-    mine = {piece.path for piece in pieces}
-    for path in pieces[0].path.parent.glob("*.npz") if pieces else ():
-        if path not in mine:
+    mine = {piece.path.stem for piece in pieces}
+    for path in pieces[0].path.parent.iterdir() if pieces else ():
+        if path.name.split(".")[0] not in mine:
             path.unlink()

@@ -19,6 +19,7 @@ from jobs.inputs.addresses import expand, is_remote
 from jobs.inputs.facts import Facts
 from jobs.inputs.parquet import inspect_parquet
 from jobs.inputs.root import TREE, inspect_root
+from jobs.outcome import stamp
 from processors import columns
 from processors.resolve import near_matches, resolve
 from processors.selection import ResolvedSelection
@@ -34,7 +35,8 @@ class InputFile:
     """One file of a sample, as it was found.
 
     ``uuid`` is that of a ROOT file, and of parquet a digest of its content; ``boundaries`` are
-    the first entries of its row groups or clusters, and its end.
+    the first entries of its row groups or clusters, and its end; ``stamp`` is size and time of
+    change of a local file.
     """
 
     sample: str
@@ -46,15 +48,29 @@ class InputFile:
     treename: str | None
     boundaries: tuple[int, ...]
     columns: tuple[str, ...]
+    stamp: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that cannot be used, and the sentence that says why."""
+
+    sample: str
+    path: str
+    error: str
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """All files of a run, the selection of each sample with its defaults, and remarks."""
+    """All files of a run, the selection of each sample with its defaults, and remarks.
+
+    ``bad`` are left out: there are some only where the configuration allows it.
+    """
 
     files: tuple[InputFile, ...]
     selections: Mapping[str, ResolvedSelection]
     notes: tuple[str, ...]
+    bad: tuple[BadFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -88,9 +104,11 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
     files: list[InputFile] = []
     selections: dict[str, ResolvedSelection] = {}
     notes: list[str] = []
+    bad: list[BadFile] = []
     places: dict[object, InputFile] = {}
     for sample in config.samples:
-        facts = _facts(sample, config, calibration.needs(sample), base)
+        facts, broken = _facts(sample, config, calibration.needs(sample), base)
+        bad += broken
         found = [_input_file(sample, path, fact) for path, fact in facts]
         for file in found:
             _refuse_twice(file, places)
@@ -102,7 +120,8 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
         files += found
         selections[sample.name] = selection
         notes += [*remarks, *_remarks(sample, calibration.needs(sample), facts)]
-    return Inspection(tuple(files), selections, tuple(notes))
+    _require_few(bad, len(files), config.allowed_bad)
+    return Inspection(tuple(files), selections, tuple(notes), tuple(bad))
 
 
 def chunks(inspection: Inspection, chunk_size: int) -> list[Chunk]:
@@ -136,12 +155,56 @@ def _cuts(file: InputFile, chunk_size: int) -> Iterator[tuple[int, int]]:
 
 def _facts(
     sample: Sample, config: Config, needs: Needs, base: Path
-) -> list[tuple[str, Facts]]:
+) -> tuple[list[tuple[str, Facts]], list[BadFile]]:
+    """Return what each file of a sample says of itself, and the files that cannot be used."""
     look = inspect_root if sample.format == "nanoaod" else inspect_parquet
     # identification and isolation are not resolved yet; they do not matter for clusters
     open_selection = ResolvedSelection(triggers=config.selection.triggers)
     wanted = columns.read(sample, needs, open_selection)
-    return [(path, look(path, wanted)) for path in expand(sample, base)]
+    required = list(columns.required(sample, needs, open_selection))
+    found: list[tuple[str, Facts]] = []
+    bad: list[BadFile] = []
+    for path in expand(sample, base):
+        try:
+            found.append((path, look(path, wanted)))
+        except InputError as error:
+            if config.bad_files == "stop":
+                raise
+            bad.append(BadFile(sample.name, path, str(error).removeprefix(f"{path}: ")))
+    if not found:
+        raise InputError(
+            f"sample {sample.name!r}: none of its {len(bad)} files can be used; the first:"
+            f" {bad[0].path}: {bad[0].error}"
+        )
+    if config.bad_files != "stop":
+        found, odd = _of_one_schema(sample.name, found, required)
+        bad += odd
+    return found, bad
+
+
+def _of_one_schema(
+    sample: str, facts: list[tuple[str, Facts]], required: Sequence[str]
+) -> tuple[list[tuple[str, Facts]], list[BadFile]]:
+    """Return the files that have what others of the sample have, and those that do not."""
+    common = [c for c in required if any(c in fact.columns for _, fact in facts)]
+    found, bad = [], []
+    for path, fact in facts:
+        missing = [c for c in common if c not in fact.columns]
+        if missing:
+            text = f"no {missing[0]!r}, which other files of sample {sample!r} have"
+            bad.append(BadFile(sample, path, text))
+        else:
+            found.append((path, fact))
+    return found, bad
+
+
+def _require_few(bad: Sequence[BadFile], n_good: int, allowed: float) -> None:
+    share = len(bad) / (len(bad) + n_good) if bad else 0.0
+    if share > allowed:
+        raise InputError(
+            f"{len(bad)} of {len(bad) + n_good} files cannot be used, more than key"
+            f" 'bad_files.skip_up_to' {allowed:g} allows; the first: {bad[0].path}: {bad[0].error}"
+        )
 
 
 def _input_file(sample: Sample, path: str, facts: Facts) -> InputFile:
@@ -155,6 +218,7 @@ def _input_file(sample: Sample, path: str, facts: Facts) -> InputFile:
         treename=TREE if sample.format == "nanoaod" else None,
         boundaries=facts.boundaries,
         columns=tuple(facts.columns),
+        stamp=None if is_remote(path) else stamp(path),
     )
 
 

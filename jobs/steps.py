@@ -24,7 +24,7 @@ from calib.provenance import digest
 from calib.results import Check, Closure, Pass, Reduction
 from calib.verdict import verdict
 from jobs import accounting as accounts
-from jobs import collection, datasets, payloads, provenance
+from jobs import collection, datasets, payloads, provenance, seen
 from jobs.clusters import Workers
 from jobs.collection import Progress
 from jobs.configuration import Work
@@ -121,6 +121,7 @@ def inspect(work: Work, progress: Progress = silent) -> datasets.Inspection:
             for f in inspection.files
         ],
         "notes": list(inspection.notes),
+        "bad": [{"sample": b.sample, "path": b.path, "error": b.error} for b in inspection.bad],
     })  # fmt: skip
     progress("inspect", 1, 1)
     return inspection
@@ -296,11 +297,13 @@ def finish(
 def write_verdict(work: Work, reduced: Reduced, tested: Closure) -> dict[str, Any]:
     """Write every check of the reduction, the payload, the closure and the accounting."""
     document = read_payload(work.directory / "payload.json")
+    accounting = written_accounting(work)
     checks = [
         *reduced.reduction.checks,
         *work.calibration.check_payload(document, reduced.reduction),
         *tested.checks,
-        accounts.check(written_accounting(work)),
+        *accounts.checks(accounting, work.config.allowed_bad),
+        *seen.checks(accounting),
     ]
     decided = verdict(checks)
     write_json(work.directory / "verdict.json", decided)
@@ -331,6 +334,7 @@ def write_provenance(work: Work) -> dict[str, Any]:
         "packages": provenance.packages(),
         "machine": provenance.machine(),
         "steps": steps,
+        "levels": directory.note("levels"),
     }
     write_json(directory / "provenance.json", found)
     return found
