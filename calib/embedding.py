@@ -19,11 +19,14 @@ import numpy as np
 
 from calib.arrays import Array, UIntArray
 from calib.constants import ALPHA, MUON_MASS, RESONANCES, SIN2_THETA_W
+from calib.fast import atan2, exp, log, sin_cos
+from calib.kinematics import mass_of
 from calib.pairs import Pairs
 from calib.random import normal_pair, uniform
 
 MIN_PHOTON = 1e-4
 """Smallest energy fraction of a radiated photon."""
+_LOG_MIN_PHOTON = math.log(MIN_PHOTON)
 
 DRAWS = 16
 """Random numbers kept for one copy of one event."""
@@ -106,80 +109,127 @@ class Generated:
         return len(self.mass)
 
 
-@numba.njit(cache=True, inline="always")
-def _photon(mass, key, counter):  # type: ignore[no-untyped-def]
-    """Return the energy fraction that a muon radiates, 0 for most.
+BLOCK = 256
+"""Pairs that are worked on at a time, a step for all of them after the other. What the steps hand
+on lies in one array, column after column at known distances: so the compiler can tell that the
+columns do not overlap, and does many pairs at once."""
+
+(
+    PT1, PT2, ETA1, ETA2, PHI1, PHI2, MASS, NORMAL1, NORMAL2, LOST1, LOST2,
+    PX, PY, COSH, SINH, NX, NY, NZ,
+) = (BLOCK * column for column in range(18))  # fmt: skip
+_N_OUT = 9
+
+
+@numba.njit(cache=True, inline="always", error_model="numpy")
+def _photon(log_ratio, key, counter):  # type: ignore[no-untyped-def]
+    """Return the energy fraction that a muon radiates, 0 for most; log_ratio = ln(m^2/m_mu^2).
 
     Leading logarithm, collinear: dP/dx = (alpha/pi)(ln(m^2/m_mu^2) - 1)(1 + (1-x)^2)/(2x).
     """
-    rate = ALPHA / math.pi * (2.0 * math.log(mass / MUON_MASS) - 1.0) * -math.log(MIN_PHOTON)
+    rate = ALPHA / math.pi * (log_ratio - 1.0) * -_LOG_MIN_PHOTON
     u = uniform(key, counter)
-    if u >= rate:
-        return 0.0
-    x = MIN_PHOTON ** (u / rate)
-    if uniform(key, counter + 1) >= 0.5 * (1.0 + (1.0 - x) ** 2):
-        return 0.0
-    return x
+    x = exp(_LOG_MIN_PHOTON * u / rate)
+    accepted = (u < rate) & (uniform(key, counter + 1) < 0.5 * (1.0 + (1.0 - x) ** 2))
+    return x if accepted else 0.0
 
 
-@numba.njit(cache=True, inline="always")
-def _mass(pt1, eta1, phi1, pt2, eta2, phi2):  # type: ignore[no-untyped-def]
-    """Return the mass of two muons, as `calib.kinematics.mass`."""
-    p1, p2 = pt1 * math.cosh(eta1), pt2 * math.cosh(eta2)
-    e1, e2 = math.sqrt(p1 * p1 + MUON_MASS**2), math.sqrt(p2 * p2 + MUON_MASS**2)
-    rest = (p1 * p1 + p2 * p2 + MUON_MASS**2) / (e1 * e2 + p1 * p2)
-    opening = math.sinh((eta1 - eta2) / 2) ** 2 + math.sin((phi1 - phi2) / 2) ** 2
-    return math.sqrt(2 * MUON_MASS**2 * (1 + rest) + 4 * pt1 * pt2 * opening)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _to_rest(n, w):  # type: ignore[no-untyped-def]
+    """Write the pair's px, py, cosh and sinh of its rapidity, and the first muon's direction.
 
-
-@numba.njit(cache=True, nogil=True)
-def _embed(  # type: ignore[no-untyped-def]
-    pt1, eta1, phi1, pt2, eta2, phi2, width1, width2, keys, copy, quantiles, fsr, out
-):
-    for i in range(len(pt1)):
-        x1, y1 = pt1[i] * math.cos(phi1[i]), pt1[i] * math.sin(phi1[i])
-        x2, y2 = pt2[i] * math.cos(phi2[i]), pt2[i] * math.sin(phi2[i])
-        z1, z2 = pt1[i] * math.sinh(eta1[i]), pt2[i] * math.sinh(eta2[i])
+    The direction is a unit vector in the rest frame that the boost along the pair's own momentum
+    leads to.
+    """
+    for i in range(n):
+        pt1, eta1, phi1 = w[PT1 + i], w[ETA1 + i], w[PHI1 + i]
+        pt2, eta2, phi2 = w[PT2 + i], w[ETA2 + i], w[PHI2 + i]
+        sin1, cos1 = sin_cos(phi1)
+        sin2, cos2 = sin_cos(phi2)
+        t1, t2 = exp(eta1), exp(eta2)
+        x1, y1, z1 = pt1 * cos1, pt1 * sin1, 0.5 * pt1 * (t1 - 1.0 / t1)
+        x2, y2, z2 = pt2 * cos2, pt2 * sin2, 0.5 * pt2 * (t2 - 1.0 / t2)
         e1 = math.sqrt(x1 * x1 + y1 * y1 + z1 * z1 + MUON_MASS**2)
         e2 = math.sqrt(x2 * x2 + y2 * y2 + z2 * z2 + MUON_MASS**2)
         px, py, pz, e = x1 + x2, y1 + y2, z1 + z2, e1 + e2
-        old = _mass(pt1[i], eta1[i], phi1[i], pt2[i], eta2[i], phi2[i])
-        # to the rest frame along the pair's own momentum
+        old, _ = mass_of(pt1, eta1, phi1, pt2, eta2, phi2)
         dot = (px * x1 + py * y1 + pz * z1) / (old * (e + old)) - e1 / old
         nx, ny, nz = x1 + px * dot, y1 + py * dot, z1 + pz * dot
         norm = math.sqrt(nx * nx + ny * ny + nz * nz)
-        nx, ny, nz = nx / norm, ny / norm, nz / norm
-        # the new mass, with the pair's pt, phi and rapidity
-        key = keys[i]
-        base = copy * DRAWS
-        u = uniform(key, base) * (len(quantiles) - 1)
-        j = min(int(u), len(quantiles) - 2)
-        mass = quantiles[j] + (u - j) * (quantiles[j + 1] - quantiles[j])
-        rapidity = math.atanh(pz / e)
+        across = math.sqrt(old * old + px * px + py * py)
+        w[PX + i], w[PY + i], w[COSH + i], w[SINH + i] = px, py, e / across, pz / across
+        w[NX + i], w[NY + i], w[NZ + i] = nx / norm, ny / norm, nz / norm
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _draw(keys, base, quantiles, fsr, w):  # type: ignore[no-untyped-def]
+    """Write the new mass, what both muons radiate, and their normal numbers."""
+    last = len(quantiles) - 2
+    for i in range(len(keys)):
+        u = uniform(keys[i], base) * (last + 1)
+        j = min(int(u), last)
+        w[MASS + i] = quantiles[j] + (u - j) * (quantiles[j + 1] - quantiles[j])
+    for i in range(len(keys)):
+        w[NORMAL1 + i], w[NORMAL2 + i] = normal_pair(keys[i], base + 5)
+    if not fsr:
+        w[LOST1 : LOST1 + len(keys)] = 0.0
+        w[LOST2 : LOST2 + len(keys)] = 0.0
+        return
+    for i in range(len(keys)):
+        log_ratio = 2.0 * log(w[MASS + i] / MUON_MASS)
+        w[LOST1 + i] = _photon(log_ratio, keys[i], base + 1)
+        w[LOST2 + i] = _photon(log_ratio, keys[i], base + 3)
+
+
+@numba.njit(cache=True, inline="always", error_model="numpy")
+def _muon(sign, px, py, long, nx, ny, nz, half, along):  # type: ignore[no-untyped-def]
+    """Return pt, eta, phi of a muon of momentum +-half n in the pair's rest frame."""
+    scale = sign * along + 0.5
+    ax, ay = sign * half * nx + px * scale, sign * half * ny + py * scale
+    pt = math.sqrt(ax * ax + ay * ay)
+    slope = (sign * half * nz + long * scale) / pt
+    eta = log(abs(slope) + math.sqrt(slope * slope + 1.0))
+    return pt, eta if slope >= 0.0 else -eta, atan2(ay, ax)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _decay(n, w):  # type: ignore[no-untyped-def]
+    """Write the muons and their mass after FSR."""
+    for i in range(n):
+        px, py, mass = w[PX + i], w[PY + i], w[MASS + i]
+        nx, ny, nz = w[NX + i], w[NY + i], w[NZ + i]
+        # the pair's pt, phi and rapidity with the new mass
         mt = math.sqrt(mass * mass + px * px + py * py)
-        energy, long = mt * math.cosh(rapidity), mt * math.sinh(rapidity)
+        energy, long = mt * w[COSH + i], mt * w[SINH + i]
         # each muon has half of the mass as energy, in the pair's rest frame
         half = math.sqrt(0.25 * mass * mass - MUON_MASS**2)
         along = (px * nx + py * ny + long * nz) * half / (mass * (energy + mass))
-        for sign in (1.0, -1.0):
-            scale = sign * along + 0.5
-            ax, ay, az = (
-                sign * half * nx + px * scale,
-                sign * half * ny + py * scale,
-                (sign * half * nz + long * scale),
-            )
-            pt = math.sqrt(ax * ax + ay * ay)
-            eta, phi = math.asinh(az / pt), math.atan2(ay, ax)
-            counter = base + 1 if sign > 0 else base + 3
-            lost = _photon(mass, key, counter) if fsr else 0.0
-            if sign > 0:
-                out[0, i], out[2, i], out[4, i] = pt * (1.0 - lost), eta, phi
-            else:
-                out[1, i], out[3, i], out[5, i] = pt * (1.0 - lost), eta, phi
-        out[6, i] = _mass(out[0, i], out[2, i], out[4, i], out[1, i], out[3, i], out[5, i])
-        normal1, normal2 = normal_pair(key, base + 5)
-        out[7, i] = width1[i] * normal1
-        out[8, i] = width2[i] * normal2
+        pt1, eta1, phi1 = _muon(1.0, px, py, long, nx, ny, nz, half, along)
+        pt2, eta2, phi2 = _muon(-1.0, px, py, long, nx, ny, nz, half, along)
+        pt1, pt2 = pt1 * (1.0 - w[LOST1 + i]), pt2 * (1.0 - w[LOST2 + i])
+        w[PT1 + i], w[ETA1 + i], w[PHI1 + i] = pt1, eta1, phi1
+        w[PT2 + i], w[ETA2 + i], w[PHI2 + i] = pt2, eta2, phi2
+        w[MASS + i], _ = mass_of(pt1, eta1, phi1, pt2, eta2, phi2)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _embed(  # type: ignore[no-untyped-def]
+    pt1, eta1, phi1, pt2, eta2, phi2, width1, width2, keys, copy, quantiles, fsr, out
+):
+    w = np.empty(18 * BLOCK)
+    for low in range(0, len(pt1), BLOCK):
+        high = min(low + BLOCK, len(pt1))
+        n = high - low
+        w[PT1 : PT1 + n], w[PT2 : PT2 + n] = pt1[low:high], pt2[low:high]
+        w[ETA1 : ETA1 + n], w[ETA2 : ETA2 + n] = eta1[low:high], eta2[low:high]
+        w[PHI1 : PHI1 + n], w[PHI2 : PHI2 + n] = phi1[low:high], phi2[low:high]
+        _to_rest(n, w)
+        _draw(keys[low:high], copy * DRAWS, quantiles, fsr, w)
+        _decay(n, w)
+        for row in range(_N_OUT):
+            out[row, low:high] = w[row * BLOCK : row * BLOCK + n]
+        out[7, low:high] *= width1[low:high]
+        out[8, low:high] *= width2[low:high]
 
 
 def embed(
@@ -211,18 +261,7 @@ def embed(
     a, b = pairs.leading, pairs.subleading
     out = np.empty((9, len(pairs)))
     _embed(
-        a.pt,
-        a.eta,
-        a.phi,
-        b.pt,
-        b.eta,
-        b.phi,
-        relative_first,
-        relative_second,
-        keys,
-        copy,
-        line.quantiles,
-        fsr,
-        out,
-    )
+        a.pt, a.eta, a.phi, b.pt, b.eta, b.phi, relative_first, relative_second,
+        keys, copy, line.quantiles, fsr, out,
+    )  # fmt: skip
     return Generated(*out)

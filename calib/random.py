@@ -12,6 +12,7 @@ import numba
 import numpy as np
 
 from calib.arrays import AnyArray, IntArray, UIntArray
+from calib.fast import log, sin_cos
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -37,9 +38,9 @@ def uniform(key, counter):  # type: ignore[no-untyped-def]
 @numba.njit(cache=True, inline="always")
 def normal_pair(key, counter):  # type: ignore[no-untyped-def]
     """Return two independent standard normal numbers, from counter and counter + 1."""
-    radius = math.sqrt(-2.0 * math.log(uniform(key, counter)))
-    angle = 2.0 * math.pi * uniform(key, counter + 1)
-    return radius * math.cos(angle), radius * math.sin(angle)
+    radius = math.sqrt(-2.0 * log(uniform(key, counter)))
+    sine, cosine = sin_cos(2.0 * math.pi * uniform(key, counter + 1))
+    return radius * cosine, radius * sine
 
 
 @numba.njit(cache=True)

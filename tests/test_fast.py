@@ -5,7 +5,7 @@ from __future__ import annotations
 import numba
 import numpy as np
 
-from calib.fast import exp, sin_squared
+from calib.fast import atan2, exp, log, sin_cos, sin_squared
 
 
 @numba.njit(error_model="numpy")
@@ -40,3 +40,21 @@ def test_a_number_does_not_depend_on_its_place():
     alone = [both(x[i : i + 1]) for i in range(len(x))]
     for found, one_by_one in zip(both(x), zip(*alone, strict=True), strict=True):
         assert np.array_equal(found, np.concatenate(one_by_one))
+
+
+@numba.njit(error_model="numpy")
+def _angles(x, y, out):  # type: ignore[no-untyped-def]
+    for i in range(len(x)):
+        out[0, i], out[1, i] = sin_cos(x[i])
+        out[2, i], out[3, i] = atan2(y[i], x[i]), log(abs(x[i]))
+
+
+def test_angles_and_logarithm():
+    random = np.random.default_rng(2)
+    x, y = random.normal(0, 3, (2, 100_000)) * 10.0 ** random.integers(-6, 3, (2, 100_000))
+    y[:100] = 0.0
+    out = np.empty((4, len(x)))
+    _angles(x, y, out)
+    np.testing.assert_allclose(out[:2], [np.sin(x), np.cos(x)], atol=1e-15, rtol=0)
+    np.testing.assert_allclose(out[2], np.arctan2(y, x), rtol=2e-15)
+    np.testing.assert_allclose(out[3], np.log(np.abs(x)), rtol=4e-16, atol=4e-16)
