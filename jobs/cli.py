@@ -197,6 +197,36 @@ def collect(
 
 
 @app.command(cls=Command)
+def skim(
+    config: Annotated[Path, typer.Argument(metavar="CONFIG", help="Configuration of a run.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to make, or to go on in.")],
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Write the events that a calibration uses as stage1, which is read many times faster.
+
+    Example: [bold]calib skim z-2018.yaml --out skim-2018[/bold], then
+    [bold]calib run skim-2018/skimmed.yaml --out z-2018[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from rich.markup import escape
+
+    from jobs.skim import USE
+    from jobs.skim import skim as make
+
+    with own.working():
+        found = make(config, out, _command(), own.progress)
+    for name, sample in found["samples"].items():
+        size = sum(file["size"] for file in sample["files"])
+        own.say(f"{name}: {sample['selected']} of {sample['events']} events in"
+                f" {len(sample['files'])} files, {size / 1e6:.1f} MB")  # fmt: skip
+    own.say(f"use it by [bold]calib run {out / USE} --out DIR[/bold], or by these keys:")
+    own.say(escape(found["configuration"].rstrip()))
+    own.result({"directory": str(out), **found})
+
+
+@app.command(cls=Command)
 def reduce(
     directory: Directory,
     category: Annotated[str | None, typer.Option(help="Refit this one.")] = None,

@@ -11,9 +11,32 @@ import pandas as pd
 
 from calib import histograms
 from calib.histograms import Sums
+from jobs.accounting import Counts
 from processors.levels import COLUMNS, LEVELS, level_of
 
 PREFIX = "costs/"
+REJECTED = "events/rejected/"
+
+
+def write_account(path: Path, counts: Counts, costs: Mapping[str, Mapping[str, float]]) -> None:
+    """Write where the events of a chunk went, and what that cost."""
+    histograms.write(path, {
+        "events/read": np.asarray(counts.read),
+        "events/selected": np.asarray(counts.selected),
+        **{f"{REJECTED}{reason}": np.asarray(n) for reason, n in counts.rejected.items()},
+        **as_sums(costs),
+    })  # fmt: skip
+
+
+def read_counts(path: Path) -> Counts:
+    """Return where the events of a chunk went."""
+    found = histograms.read(path, only="events/")
+    rejected = {
+        name.removeprefix(REJECTED): int(n)
+        for name, n in found.items()
+        if name.startswith(REJECTED)
+    }
+    return Counts(int(found["events/read"]), int(found["events/selected"]), rejected)
 
 
 def as_sums(costs: Mapping[str, Mapping[str, float]]) -> Sums:

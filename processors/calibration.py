@@ -10,9 +10,8 @@ from coffea.processor import ProcessorABC
 from calib.calibrations.base import Calibration
 from calib.config import Sample
 from calib.results import Pass
-from processors import pairing
 from processors.fill import fill
-from processors.reader import read
+from processors.reader import selected
 from processors.selection import ResolvedSelection, leave_out
 
 
@@ -41,19 +40,20 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
         self.walk = walk
 
     def process(self, events: Any) -> dict[str, Any]:
-        """Return ``{sample: {"sums", "counts"}}``; all of it adds.
+        """Return ``{sample: {"sums", "counts", "costs"}}``; all of it adds.
 
         ``counts`` holds ``read``, ``selected`` and ``rejected`` by reason: read = selected + the
-        sum of rejected.
+        sum of rejected. ``costs`` are bytes and seconds by level of the selection.
         """
         name = events.metadata["dataset"]
         sample, selection = self.samples[name], self.selections[name]
-        chunk = read(events, sample, self.calibration.needs(sample), selection)
-        pairs, rejected = pairing.select(chunk, selection)
-        pairs, refused = leave_out(pairs, self.calibration.rejects(pairs, sample))
+        found = selected(events, sample, self.calibration.needs(sample), selection)
+        pairs, refused = leave_out(found.pairs, self.calibration.rejects(found.pairs, sample))
         columns = self.calibration.collect(pairs, sample, self.walk)
-        counts = {"read": len(chunk), "selected": len(pairs), "rejected": rejected | refused}
-        return {name: {"sums": fill(columns), "counts": counts}}
+        counts = {
+            "read": found.n_read, "selected": len(pairs), "rejected": found.rejected | refused
+        }  # fmt: skip
+        return {name: {"sums": fill(columns), "counts": counts, "costs": found.costs}}
 
     def postprocess(self, accumulator: Any) -> Any:
         """Return the accumulator as it is."""

@@ -70,9 +70,15 @@ def level_of(reason: str) -> str:
 
 
 def select_nanoaod(
-    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
+    events: Any,
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    along: tuple[str, ...] = (),
 ) -> Selected:
     """Return the selected pairs of a chunk of NanoAOD; ``events.metadata`` says where it is.
+
+    Columns ``along`` go with the muons (``extra``) and decide nothing, even ptErr.
 
     Raises
     ------
@@ -95,7 +101,7 @@ def select_nanoaod(
                 _events(muons, sample, needs), replace(selection, certified=None, triggers=())
             )
         with _costs(costs, COLUMNS, branches):
-            pairs = _completed(pairs, muons, sample, needs, where)
+            pairs = _completed(pairs, muons, sample, needs, along, where)
     return Selected(pairs, read, _in_order(rejected, refused), costs)
 
 
@@ -230,14 +236,19 @@ def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
 
 
 def _completed(
-    pairs: Pairs, muons: _MuonColumns, sample: Sample, needs: Needs, where: Mapping[str, Any]
+    pairs: Pairs,
+    muons: _MuonColumns,
+    sample: Sample,
+    needs: Needs,
+    along: tuple[str, ...],
+    where: Mapping[str, Any],
 ) -> Pairs:
     """Return the pairs with what was not needed to select them."""
     kept = pairs.event.astype(np.int64)
     rest = muons.take(kept)
     branches, have = rest.branches, rest.branches.names
-    further = [name for name in dict.fromkeys((*needs.muon, *needs.optional))
-               if name not in names.KNOWN and f"Muon_{name}" in have]  # fmt: skip
+    asked = [name for name in (*needs.muon, *needs.optional) if name not in names.KNOWN]
+    further = [name for name in dict.fromkeys((*asked, *along)) if f"Muon_{name}" in have]
     wanted = [*names.IDENTITY, *(f"Muon_{name}" for name in further)]
     if sample.simulation:
         wanted += [*names.GEN_PARTICLES, f"Muon_{names.GEN_PARTNER}"]

@@ -1,4 +1,4 @@
-"""One chunk of events to flat columns in double precision, whatever its format."""
+"""One chunk of events to selected pairs, or to flat columns of all events, in either format."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ from typing import Any
 
 from calib.calibrations.base import Needs
 from calib.config import Sample
-from processors.events import Events
+from processors.events import Events, Selected
+from processors.levels import select_nanoaod
 from processors.nanoaod import read_nanoaod
 from processors.selection import ResolvedSelection
-from processors.stage1 import read_stage1
+from processors.stage1 import read_stage1, select_stage1
 
 
 def read(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
-    """Return what a calibration and the selection need of one chunk of events.
+    """Return what a calibration and the selection need of all events of one chunk.
 
     Parameters
     ----------
@@ -30,3 +31,12 @@ def read(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
     """
     readers = {"nanoaod": read_nanoaod, "stage1": read_stage1}
     return readers[sample.format](events, sample, needs, selection)
+
+
+def selected(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Selected:
+    """Return the selected pairs of one chunk of events; the arguments are those of `read`.
+
+    Of ``events`` only ``metadata`` is used.
+    """
+    choose = {"nanoaod": select_nanoaod, "stage1": select_stage1}
+    return choose[sample.format](events, sample, needs, selection)

@@ -52,7 +52,8 @@ def branches(n: int, rng: np.random.Generator, fired: Any) -> dict[str, Any]:
     n_gen = rng.integers(0, 6, n)
     g = int(n_gen.sum())
     particles = {
-        **{name: rng.normal(0, 20, g).astype(np.float32) for name in ("pt", "eta", "phi")},
+        "pt": rng.exponential(20.0, g).astype(np.float32),
+        **{name: rng.uniform(-3.1, 3.1, g).astype(np.float32) for name in ("eta", "phi")},
         "pdgId": rng.choice([13, -13, 11], g).astype(np.int32),
         "status": rng.choice([1, 1, 2], g).astype(np.int32),
     }

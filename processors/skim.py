@@ -1,0 +1,146 @@
+"""Events of either format to stage1: the pairs of a chunk as parquet, with their account.
+
+When to use: the events will be walked over more than once. What is written is what the
+calibration would have been given, in the layout that is read fastest.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from coffea.processor import ProcessorABC
+
+from calib.arrays import AnyArray
+from calib.calibrations.base import Needs
+from calib.config import Sample
+from calib.errors import InputError
+from calib.pairs import Muons, Pairs
+from processors import columns as names
+from processors import pairing
+from processors.events import Selected
+from processors.levels import AT, select_nanoaod
+from processors.selection import ResolvedSelection
+from processors.stage1 import open_parquet, read_rows, read_stage1
+
+OPTIONS: dict[str, Any] = {"compression": "lz4", "use_dictionary": False}
+"""Of the parquet writer: what is read fastest."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What is kept of a sample.
+
+    ``along`` are columns that the calibration does not ask for (ptErr); ``weighted`` says
+    whether the events have weights.
+    """
+
+    sample: Sample
+    needs: Needs
+    selection: ResolvedSelection
+    along: tuple[str, ...] = ()
+    weighted: bool = False
+
+
+class SkimProcessor(ProcessorABC):  # type: ignore[misc]
+    """Events of one chunk to parquet, and an account of every event."""
+
+    def __init__(self, kept: Mapping[str, Kept]) -> None:
+        self.kept = dict(kept)
+
+    def process(self, events: Any) -> dict[str, Any]:
+        """Return ``{sample: {"parquet": bytes, "counts", "costs"}}``."""
+        name = events.metadata["dataset"]
+        kept = self.kept[name]
+        found = _selected(events, kept)
+        counts = {
+            "read": found.n_read, "selected": len(found.pairs), "rejected": found.rejected
+        }  # fmt: skip
+        table = table_of(found.pairs, kept, str(events.metadata["filename"]))
+        return {name: {"parquet": _written(table), "counts": counts, "costs": found.costs}}
+
+    def postprocess(self, accumulator: Any) -> Any:
+        """Return the accumulator as it is."""
+        return accumulator
+
+
+def _selected(events: Any, kept: Kept) -> Selected:
+    if kept.sample.format == "nanoaod":
+        return select_nanoaod(events, kept.sample, kept.needs, kept.selection, kept.along)
+    chunk = read_stage1(events, kept.sample, kept.needs, kept.selection)
+    at = {AT: np.arange(len(chunk.muons.pt))}
+    pairs, rejected = pairing.select(replace(chunk, extra={**chunk.extra, **at}), kept.selection)
+    found = {name: _both(events.metadata, name) for name in kept.along}
+
+    def along(muon: Muons) -> Muons:
+        place = muon.extra[AT]
+        extra = {k: v for k, v in muon.extra.items() if k != AT}
+        return replace(muon, extra=extra | {k: v[place] for k, v in found.items()})
+
+    pairs = replace(pairs, leading=along(pairs.leading), subleading=along(pairs.subleading))
+    return Selected(pairs, len(chunk), rejected)
+
+
+def _both(metadata: Mapping[str, Any], name: str) -> AnyArray:
+    """Return a column of the first muons of a chunk of stage1, then of the second ones."""
+    wanted = names.muon_columns("stage1", name)
+    with open_parquet(str(metadata["filename"])) as file:
+        start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
+        table = read_rows(file, list(wanted), start, stop)
+    return np.concatenate([table.column(c).to_numpy() for c in wanted])
+
+
+def table_of(pairs: Pairs, kept: Kept, path: str) -> pa.Table:
+    """Return pairs as columns of stage1.
+
+    Kinematics are in single precision, as in NanoAOD; the weight and the generated mass, which
+    is computed, in double.
+
+    Raises
+    ------
+    InputError
+        If a run or luminosityBlock does not fit into 32 bits.
+    """
+    columns: dict[str, AnyArray] = {
+        "run": _in_32_bits("run", pairs.run, path),
+        "luminosityBlock": _in_32_bits("luminosityBlock", pairs.luminosityBlock, path),
+        "event": pairs.event,
+    }
+    for prefix, muons in (("mu1", pairs.leading), ("mu2", pairs.subleading)):
+        columns |= {f"{prefix}_{name}": values for name, values in _muon(muons).items()}
+    columns["dimuon_mass"] = pairs.mass.astype(np.float32)
+    if pairs.gen_mass is not None:
+        columns[names.GEN_MASS] = pairs.gen_mass
+    if kept.weighted:
+        columns[names.GEN_WEIGHT["stage1"]] = pairs.weight
+    return pa.table(columns)
+
+
+def _muon(muons: Muons) -> dict[str, AnyArray]:
+    found = {
+        "pt": muons.pt, "eta": muons.eta, "phi": muons.phi, "ptErr": muons.pt_err,
+        "charge": muons.charge.astype(np.int32),
+        "gen_pt": muons.gen_pt, "gen_eta": muons.gen_eta, "gen_phi": muons.gen_phi,
+    }  # fmt: skip
+    there = {name: v for name, v in found.items() if v is not None} | dict(muons.extra)
+    return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in there.items()}
+
+
+def _in_32_bits(name: str, values: AnyArray, path: str) -> AnyArray:
+    if len(values) and int(values.max()) >= 2**32:
+        raise InputError(
+            f"{path}: {name} {int(values.max())}, expected at most {2**32 - 1}; it cannot be"
+            " skimmed, use the file as it is"
+        )
+    return values.astype(np.uint32)
+
+
+def _written(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    pq.write_table(table, sink, **OPTIONS)
+    return sink.getvalue()
