@@ -149,7 +149,7 @@ def _scatter(columns, rows, weight, right, matrix, vector, own):  # type: ignore
                     x += rows[c, a, i] * turned[a, j]
                 matrix[at, columns[c, j]] += x
                 if i == j:
-                    own[at] += x
+                    own[at] += abs(x)  # a single category may bend the wrong way
 
 
 @dataclass(frozen=True)
