@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import awkward as ak
+import numba
 import numpy as np
 import uproot
 
@@ -21,6 +22,9 @@ TREE = "Events"
 TIMEOUT_S = 60
 GAP = 2000
 """Events between two wanted baskets that are read along: cheaper than another call."""
+
+_BITS = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+"""Any number is copied as bits: one compiled function for each size."""
 
 Runs = tuple[tuple[int, int], ...]
 Column = tuple[IntArray | None, AnyArray]
@@ -37,6 +41,11 @@ class Baskets:
         Entries of the chunk.
     at : int array, shape (length,)
         The entries of it that are left, ascending.
+    names : frozenset of str
+        The columns of the file.
+    more : (Baskets, int array), optional
+        These events are some of others, at these positions: what was read of those is not
+        read again.
     """
 
     def __init__(
@@ -46,11 +55,12 @@ class Baskets:
         stop: int,
         at: IntArray,
         names: frozenset[str],
-        loaded: Mapping[str, Column],
+        more: tuple[Baskets, IntArray] | None = None,
     ) -> None:
         self._tree, self._start, self._stop = tree, start, stop
         self.at, self.length, self.names = at, len(at), names
-        self._loaded = dict(loaded)
+        self._more = more
+        self._loaded: dict[str, Column] = {}
 
     @property
     def bytes(self) -> int:
@@ -59,13 +69,11 @@ class Baskets:
 
     def flat(self, name: str) -> AnyArray:
         """Return a column of one number an event."""
-        self.load([name])
-        return self._loaded[name][1]
+        return self._column(name)[1]
 
     def jagged(self, name: str) -> tuple[IntArray, AnyArray]:
         """Return (offsets, content), offsets from 0."""
-        self.load([name])
-        offsets, content = self._loaded[name]
+        offsets, content = self._column(name)
         assert offsets is not None
         return offsets, content
 
@@ -75,17 +83,28 @@ class Baskets:
             kept = np.flatnonzero(kept)
         if len(kept) == self.length:
             return self
-        fewer = {name: _taken(column, kept) for name, column in self._loaded.items()}
-        return Baskets(self._tree, self._start, self._stop, self.at[kept], self.names, fewer)
+        at = self.at[kept]
+        return Baskets(self._tree, self._start, self._stop, at, self.names, (self, kept))
 
     def load(self, names: Iterable[str]) -> None:
         """Read columns that are not read yet, those of the same baskets together."""
         groups: dict[Runs, list[str]] = {}
         for name in dict.fromkeys(names):
-            if name not in self._loaded:
+            if not self._is_loaded(name):
                 groups.setdefault(self._runs(name), []).append(name)
         for runs, group in groups.items():
             self._loaded |= self._read(group, runs)
+
+    def _is_loaded(self, name: str) -> bool:
+        return name in self._loaded or (self._more is not None and self._more[0]._is_loaded(name))
+
+    def _column(self, name: str) -> Column:
+        self.load([name])
+        if name not in self._loaded:
+            assert self._more is not None
+            others, kept = self._more
+            self._loaded[name] = _taken(others._column(name), kept)
+        return self._loaded[name]
 
     def _runs(self, name: str) -> Runs:
         """Return the stretches of entries whose baskets hold an event that is left."""
@@ -127,7 +146,7 @@ def open_baskets(metadata: Mapping[str, Any]) -> Iterator[Baskets]:
     with uproot.open({str(metadata["filename"]): None}, timeout=TIMEOUT_S) as file:
         tree = file[metadata.get("treename") or TREE]
         names = frozenset(tree.keys(recursive=False))
-        yield Baskets(tree, start, stop, np.arange(start, stop), names, {})
+        yield Baskets(tree, start, stop, np.arange(start, stop), names)
 
 
 def _edges(tree: Any, name: str, start: int, stop: int) -> IntArray:
@@ -153,11 +172,20 @@ def _taken(column: Column, kept: IntArray) -> Column:
     offsets, content = column
     if offsets is None:
         return None, content[kept]
-    count = np.diff(offsets)[kept]
-    new = np.concatenate([[0], np.cumsum(count)])
-    # position of each element: those of an event stay beside each other
-    at = np.repeat(offsets[kept] - new[:-1], count) + np.arange(new[-1])
-    return new, content[at]
+    new = np.zeros(len(kept) + 1, dtype=np.int64)
+    np.cumsum((offsets[1:] - offsets[:-1])[kept], out=new[1:])
+    out = np.empty(new[-1], dtype=content.dtype)
+    _gather(content.view(_BITS[content.dtype.itemsize]), offsets, kept, new,
+            out.view(_BITS[content.dtype.itemsize]))  # fmt: skip
+    return new, out
+
+
+@numba.njit(cache=True, nogil=True)
+def _gather(content, offsets, kept, new, out):  # type: ignore[no-untyped-def]
+    for i in range(len(kept)):
+        first = offsets[kept[i]]
+        for j in range(new[i + 1] - new[i]):
+            out[new[i] + j] = content[first + j]
 
 
 def _joined(columns: Sequence[Column]) -> Column:

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numba
 import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
@@ -209,8 +210,17 @@ def _by_identification(muons: _MuonColumns) -> IntArray:
 
 
 def _per_event(mask: BoolArray, muons: _MuonColumns) -> IntArray:
-    total = np.concatenate([[0], np.cumsum(mask)])
-    return np.asarray(total[muons.first + muons.count] - total[muons.first])
+    """Return how many muons of each event are marked."""
+    found = np.zeros(len(muons.count), dtype=np.int64)
+    _add_up(mask, muons.first, muons.count, found)
+    return found
+
+
+@numba.njit(cache=True, nogil=True)
+def _add_up(mask, first, count, found):  # type: ignore[no-untyped-def]
+    for i in range(len(count)):
+        for j in range(first[i], first[i] + count[i]):
+            found[i] += mask[j]
 
 
 def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
