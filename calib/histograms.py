@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -19,6 +20,9 @@ MAX_BYTES = 4 * 1024**3
 """Most bytes of arrays in one file that is read."""
 
 MAX_AXES = 8
+
+_LARGE = 10_000
+"""Values of an array from which on its size matters."""
 
 Sums = dict[str, AnyArray]
 """Named arrays; the sums of two disjoint sets of events are the sums of the arrays."""
@@ -66,8 +70,31 @@ def add(parts: Iterable[Sums]) -> Sums:
     return total
 
 
-def write(path: Path, sums: Sums) -> None:
-    """Write the sums as a compressed .npz: whole or not at all, no code in the file.
+def narrow(sums: Sums) -> Sums:
+    """Return the same with large arrays of counts in as few bytes as their values need.
+
+    For the way from a worker to a file: `add` takes them back to 64 bits. Nothing else may add
+    them, they would overflow.
+    """
+    return {name: _narrowed(values) for name, values in sums.items()}
+
+
+def _narrowed(values: AnyArray) -> AnyArray:
+    if values.size < _LARGE or values.dtype.kind not in "iu" or values.min() < 0:
+        return values
+    return values.astype(np.min_scalar_type(values.max()), copy=False)
+
+
+def write(path: Path, sums: Sums, *, quick: bool = False) -> None:
+    """Write the sums as an .npz: whole or not at all, no code in the file.
+
+    Parameters
+    ----------
+    path : Path
+    sums : mapping of name to array
+    quick : bool
+        For what is read once: compressed, and not much, only where it is large and mostly zeros.
+        Strong compression takes longer than the events themselves.
 
     Raises
     ------
@@ -77,12 +104,26 @@ def write(path: Path, sums: Sums) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            np.savez_compressed(file, **sums)  # type: ignore[arg-type]
+            if quick:
+                _write_quickly(file, sums)
+            else:
+                np.savez_compressed(file, **sums)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError as error:
         raise no_space(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _write_quickly(file: BinaryIO, sums: Sums) -> None:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+        for name, values in sums.items():
+            wide = values.size >= _LARGE and values.dtype.itemsize > 2
+            sparse = wide and np.count_nonzero(values) < values.size // 2
+            as_it_is = zipfile.ZipInfo(f"{name}.npy")  # not compressed
+            entry = as_it_is.filename if sparse else as_it_is
+            with archive.open(entry, "w", force_zip64=True) as stream:
+                np.lib.format.write_array(stream, values, allow_pickle=False)
 
 
 def no_space(path: Path, error: OSError) -> CalibError | None:

@@ -268,7 +268,7 @@ def _write_chunk(piece: Piece, result: Any) -> None:
     if spectrum is not None:
         flat["events/spectrum"] = spectrum
     flat |= levels.as_sums(result["costs"])
-    histograms.write(piece.path, flat)
+    histograms.write(piece.path, flat, quick=True)
 
 
 # totals ----------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from calib.arrays import AnyArray, Array, IntArray
 from calib.calibrations.base import Needs
 from calib.config import Sample
 from calib.errors import InputError
+from calib.histograms import narrow
 from processors import columns as names
 from processors.events import (
     Events,
@@ -61,7 +62,10 @@ def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
         "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
         **(item.usermeta or {}),
     }
-    return {"out": processor.process(Stage1Chunk(metadata)), "processed": {item}}
+    out = processor.process(Stage1Chunk(metadata))
+    for found in out.values():
+        found["sums"] = narrow(found["sums"])
+    return {"out": out, "processed": {item}}
 
 
 class Table:
