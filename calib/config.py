@@ -35,6 +35,15 @@ class Sample(Strict):
     simulation: bool = False
 
 
+class Fallback(Strict):
+    """What is asked for where files lack a branch of the selection. None: as it is there."""
+
+    name: str = Field(min_length=1, max_length=80)
+    triggers: tuple[str, ...] | None = None
+    identification: Literal["none", "loose", "medium", "tight"] | None = None
+    isolation: float | Literal["none"] | None = None
+
+
 class Selection(Strict):
     """Which events are used. None means the default of the calibration."""
 
@@ -56,6 +65,10 @@ class Selection(Strict):
     )
     certified: str | None = Field(
         default=None, description="JSON of certified luminosity sections (collision data only)"
+    )
+    fallbacks: tuple[Fallback, ...] = Field(
+        default=(),
+        description="where a branch is missing: {name: ..., triggers, identification, isolation}",
     )
 
 

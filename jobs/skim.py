@@ -339,7 +339,8 @@ def _use(config: Config) -> Config:
         for s in config.samples
     )
     done: dict[str, Any] = {
-        "triggers": (), "identification": "none", "isolation": "none", "certified": None
+        "triggers": (), "identification": "none", "isolation": "none", "certified": None,
+        "fallbacks": (),
     }  # fmt: skip
     selection: Selection = config.selection.model_copy(update=done)
     return config.model_copy(update={"samples": samples, "selection": selection})

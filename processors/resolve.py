@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from calib.config import Sample, Selection
+from calib.config import Fallback, Sample, Selection
 from calib.errors import InputError
 from processors.columns import ISOLATION, identification_column, muon_columns
 from processors.selection import ResolvedSelection
@@ -44,7 +44,7 @@ def resolve(
         If the files lack what is asked for, or differ in what ``auto`` looks for.
     """
     values = {**selection.model_dump(), **_left_open(selection, defaults)}
-    notes: list[str] = []
+    values, notes = _fallen_back(sample, values, selection.fallbacks, have)
     identification, isolation = values["identification"], values["isolation"]
     if identification == "auto":
         column = identification_column(DEFAULT_IDENTIFICATION)
@@ -83,6 +83,40 @@ def _left_open(selection: Selection, defaults: Mapping[str, Any]) -> dict[str, A
         for key, value in defaults.items()
         if getattr(selection, key) in (None, "auto", ()) and value is not None
     }
+
+
+def _fallen_back(
+    sample: Sample, values: dict[str, Any], fallbacks: Iterable[Fallback], have: Have
+) -> tuple[dict[str, Any], list[str]]:
+    """Return the values of the first fallback that the files have all branches of, and a note.
+
+    Without one that fits the values stay; what is missing is said where columns are required.
+    """
+    missing = _missing(sample, values, have)
+    if missing is None:
+        return values, []
+    path, column = missing
+    for fallback in fallbacks:
+        given = fallback.model_dump(exclude={"name"}, exclude_none=True)
+        if _missing(sample, {**values, **given}, have) is None:
+            keys = ", ".join(given) or "nothing"
+            note = (
+                f"sample {sample.name}: no {column} in {path}, fallback {fallback.name!r} is used"
+                f" for all its files, with its own {keys} (degraded)"
+            )
+            return {**values, **given}, [note]
+    return values, []
+
+
+def _missing(sample: Sample, values: Mapping[str, Any], have: Have) -> tuple[str, str] | None:
+    """Return the first file without a branch that a selection names, and the branch."""
+    wanted = list(values["triggers"])
+    if values["identification"] not in (None, "auto", "none"):
+        wanted += muon_columns(sample.format, identification_column(values["identification"]))
+    if values["isolation"] not in (None, "auto", "none"):
+        wanted += muon_columns(sample.format, ISOLATION)
+    lacking = ((path, c) for c in wanted for path, columns in have.items() if c not in columns)
+    return next(lacking, None)
 
 
 def _in_all(key: str, name: str, sample: Sample, have: Have) -> bool:
