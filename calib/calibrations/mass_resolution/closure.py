@@ -170,8 +170,9 @@ def templates(
     unit = unit_of(sample.resonance)
     limits = cuts(settings, selected)
     if str(walk.values["closure_model"]) == "embedded":
-        for source, made in embedded_copies(pairs, settings, sample.resonance, seed):
-            part = half(source.run, source.luminosityBlock, source.event)
+        source, copies = embedded_copies(pairs, settings, sample.resonance, seed)
+        part = half(source.run, source.luminosityBlock, source.event)
+        for made in copies:
             _add(sums, source, made, made.mass, part, settings, limits, unit, walk)
     else:
         source, made, base = simulated_muons(pairs, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from calib.pairs import Muons, Pairs
 from calib.random import half, keys
 
 from . import generated as generated_shapes
-from .scan import Cuts, empty, scan
+from .scan import Cuts, Scan
 from .settings import Settings
 
 PREDICTED_EDGES = np.geomspace(0.05, 25.0, 1601)
@@ -122,36 +122,36 @@ def embedded(
 ) -> dict[str, AnyArray]:
     """Return templates made from the pairs under the peak, by half and category."""
     n = len(categories(settings))
-    sums = empty(2 * n, settings.mass_edges)
-    for source, generated in embedded_copies(pairs, settings, resonance, seed):
-        offset = n * half(source.run, source.luminosityBlock, source.event)
-        scan(
-            sums,
-            generated,
-            generated.mass,
-            source.weight,
-            offset,
-            cuts(settings, selected),
-            unit_of(resonance),
-        )
-    return {f"embedded/{name}": values for name, values in sums.items()}
+    found = Scan(2 * n, cuts(settings, selected), unit_of(resonance))
+    source, copies = embedded_copies(pairs, settings, resonance, seed)
+    offset = n * half(source.run, source.luminosityBlock, source.event)
+    for made in copies:
+        found.add(made, made.mass, source.weight, offset)
+    return {f"embedded/{name}": values for name, values in found.sums().items()}
 
 
 def embedded_copies(
     pairs: Pairs, settings: Settings, resonance: str, seed: int
-) -> list[tuple[Pairs, Generated]]:
-    """Return the source pairs under the peak with one generated pair each, copy by copy."""
+) -> tuple[Pairs, Iterator[Generated]]:
+    """Return the source pairs under the peak, and one generated pair for each, copy by copy.
+
+    The pairs of one category stand together: what is filled next is near in memory.
+    """
     low, high = settings.source_window
     mass = pairs.mass
     source = pairs.take((mass >= low) & (mass < high))
+    part = half(source.run, source.luminosityBlock, source.event)
+    n = len(categories(settings))
+    source = source.take(np.argsort(n * part + category_of(source, settings), kind="stable"))
     line = line_of(resonance)
     key = keys(seed, source.run, source.luminosityBlock, source.event)
     first = relative_resolution(source.leading, settings)
     second = relative_resolution(source.subleading, settings)
-    return [
-        (source, embed(source, first, second, key, copy, line, fsr=settings.fsr))
+    copies = (
+        embed(source, first, second, key, copy, line, fsr=settings.fsr)
         for copy in range(settings.copies)
-    ]
+    )
+    return source, copies
 
 
 def kernel_embedded(
@@ -160,9 +160,10 @@ def kernel_embedded(
     """Return generated shapes made from the pairs under the peak, by half and category."""
     n = len(categories(settings))
     sums = generated_shapes.empty(2 * n)
-    for source, made in embedded_copies(pairs, settings, resonance, seed):
-        offset = n * half(source.run, source.luminosityBlock, source.event)
-        limits = cuts(settings, selected)
+    source, copies = embedded_copies(pairs, settings, resonance, seed)
+    offset = n * half(source.run, source.luminosityBlock, source.event)
+    limits = cuts(settings, selected)
+    for made in copies:
         generated_shapes.fill(sums, made, source.weight, offset, limits, unit_of(resonance))
     return {f"kernel/{name}": values for name, values in sums.items()}
 
@@ -183,18 +184,10 @@ def simulated(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str
 ) -> dict[str, AnyArray]:
     """Return templates from simulated pairs, their residuals stretched, by category."""
-    sums = empty(len(categories(settings)), settings.mass_edges)
+    found = Scan(len(categories(settings)), cuts(settings, selected), unit_of(resonance))
     source, generated, base = simulated_muons(pairs, settings)
-    scan(
-        sums,
-        generated,
-        base,
-        source.weight,
-        np.zeros(len(source), dtype=np.int64),
-        cuts(settings, selected),
-        unit_of(resonance),
-    )
-    return {f"simulation/{name}": values for name, values in sums.items()}
+    found.add(generated, base, source.weight, np.zeros(len(source), dtype=np.int64))
+    return {f"simulation/{name}": values for name, values in found.sums().items()}
 
 
 def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated, Array]:
