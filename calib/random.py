@@ -11,7 +11,7 @@ import math
 import numba
 import numpy as np
 
-from calib.arrays import AnyArray, IntArray, UIntArray
+from calib.arrays import AnyArray, Array, IntArray, UIntArray
 from calib.fast import log, sin_cos
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -58,6 +58,19 @@ def keys(seed: int, run: AnyArray, luminosityBlock: AnyArray, event: AnyArray) -
         *(np.ascontiguousarray(x, dtype=np.uint64) for x in (run, luminosityBlock, event)),
         out,
     )
+    return out
+
+
+@numba.njit(cache=True, nogil=True)
+def _uniforms(keys, counter, out):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        out[i] = uniform(keys[i], counter)
+
+
+def uniforms(keys: UIntArray, counter: int) -> Array:
+    """Return the counter-th uniform number of each key, in (0, 1), shape (n,)."""
+    out = np.empty(len(keys))
+    _uniforms(keys, counter, out)
     return out
 
 

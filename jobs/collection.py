@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import uuid
 import zipfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -54,6 +55,7 @@ def collect(
     InputError
         If a chunk found bad input, or a sample has no selected pair.
     """
+    walk = work.calibration.sized(walk, _n_events(inspection))
     pieces = list(_pieces(work, inspection, walk))
     asked = digest([piece.path.name for piece in pieces])
     step = f"collect.{walk.name}"
@@ -94,6 +96,14 @@ def collect(
         "seen": seen.wanted(work.config), "chunks": len(good), "bad": ledger.entries, **seconds,
     })  # fmt: skip
     return True
+
+
+def _n_events(inspection: Inspection) -> dict[str, int]:
+    """Return the number of events in the files of each sample."""
+    found: Counter[str] = Counter()
+    for file in inspection.files:
+        found[file.sample] += file.n_events
+    return dict(found)
 
 
 def _is_to_be_tried_again(work: Work, mark: Mapping[str, Any]) -> bool:

@@ -90,6 +90,10 @@ class Calibration(ABC):
         """
         return None
 
+    def sized(self, walk: Pass, n_events: Mapping[str, int]) -> Pass:
+        """Return a pass with what in it depends on the number of events of each sample's files."""
+        return walk
+
     # event loop, on the workers --------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
         """Return masks of pairs it cannot use, by reason (``outside_categories``)."""

@@ -9,6 +9,7 @@ field's recipe, for comparison.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -119,6 +120,15 @@ class Calibration(Base):
             "mass_window": self.settings.window,
         }
 
+    def sized(self, walk: Pass, n_events: Mapping[str, int]) -> Pass:
+        """Return a pass with the number of embedded copies."""
+        targets = self._targets()
+        # the rows of stage1 are pairs; how many there are in other files is not known
+        if self.settings.copies != "auto" or any(s.format != "stage1" for s in targets):
+            return walk
+        copies = collecting.copies_for(sum(n_events[s.name] for s in targets))
+        return replace(walk, values={**walk.values, "copies": np.asarray(copies)})
+
     # event loop ------------------------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
         """Return pairs outside the categories or without a predicted resolution."""
@@ -142,7 +152,7 @@ class Calibration(Base):
                 found |= collecting.kernel_simulated(pairs, *known)
             return found
         found = collecting.observed(pairs, self.settings)
-        made = (self.settings, self._selected(), sample.resonance, self.seed)
+        made = (self.settings, self._selected(), sample.resonance, self.seed, walk)
         if "embedded" in self._models():
             found |= collecting.embedded(pairs, *made)
         if "kernel" in self._models() and not self._simulated():
@@ -154,9 +164,7 @@ class Calibration(Base):
         parts = [sums[s.name] for s in samples if s.name in sums]
         return add(parts) if parts else None
 
-    def reduce(
-        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
-    ) -> Reduction:
+    def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit every category, judge it, and fall back on merged ones."""
         target = self._total(sums, self._targets())
         assert target is not None

@@ -170,7 +170,7 @@ def templates(
     unit = unit_of(sample.resonance)
     limits = cuts(settings, selected)
     if str(walk.values["closure_model"]) == "embedded":
-        source, copies = embedded_copies(pairs, settings, sample.resonance, seed)
+        source, copies = embedded_copies(pairs, settings, sample.resonance, seed, walk)
         part = half(source.run, source.luminosityBlock, source.event)
         for made in copies:
             _add(sums, source, made, made.mass, part, settings, limits, unit, walk)

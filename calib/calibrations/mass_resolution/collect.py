@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,8 @@ from calib.histograms import Fill
 from calib.kinematics import mass as pair_mass
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Muons, Pairs
-from calib.random import half, keys
+from calib.random import half, keys, uniforms
+from calib.results import Pass
 
 from . import generated as generated_shapes
 from .scan import Cuts, Scan
@@ -117,13 +119,37 @@ def unit_of(resonance: str) -> float:
     return RESONANCES[resonance].masses[0] / Z_MASS
 
 
+MOST_COPIES = 8
+MADE = 10_000_000
+"""Pairs that are enough to make (5 to 10 million): the noise of the templates is then small beside other errors."""
+
+_THINNING = 1 << 30
+"""Number of the random number of an event that decides whether it is embedded at all."""
+
+
+def copies_for(n_events: int) -> float:
+    """Return the copies of each of so many pairs: 8, or that divided by a power of two.
+
+    In large steps, so that a few more events do not change it for all.
+    """
+    halved = max(0, math.ceil(math.log2(max(n_events, 1) * MOST_COPIES / MADE)))
+    return MOST_COPIES * 0.5**halved
+
+
+def copies_of(settings: Settings, walk: Pass) -> float:
+    """Return the copies of a pass."""
+    if settings.copies != "auto":
+        return float(settings.copies)
+    return float(walk.values.get("copies", np.asarray(MOST_COPIES)))
+
+
 def embedded(
-    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int
+    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int, walk: Pass
 ) -> dict[str, AnyArray]:
     """Return templates made from the pairs under the peak, by half and category."""
     n = len(categories(settings))
     found = Scan(2 * n, cuts(settings, selected), unit_of(resonance))
-    source, copies = embedded_copies(pairs, settings, resonance, seed)
+    source, copies = embedded_copies(pairs, settings, resonance, seed, walk)
     offset = n * half(source.run, source.luminosityBlock, source.event)
     for made in copies:
         found.add(made, made.mass, source.weight, offset)
@@ -131,15 +157,19 @@ def embedded(
 
 
 def embedded_copies(
-    pairs: Pairs, settings: Settings, resonance: str, seed: int
+    pairs: Pairs, settings: Settings, resonance: str, seed: int, walk: Pass
 ) -> tuple[Pairs, Iterator[Generated]]:
     """Return the source pairs under the peak, and one generated pair for each, copy by copy.
 
     The pairs of one category stand together: what is filled next is near in memory.
     """
     low, high = settings.source_window
-    mass = pairs.mass
-    source = pairs.take((mass >= low) & (mass < high))
+    mass, number = pairs.mass, copies_of(settings, walk)
+    wanted = (mass >= low) & (mass < high)
+    if number < 1:
+        identity = (pairs.run, pairs.luminosityBlock, pairs.event)
+        wanted &= uniforms(keys(seed, *identity), _THINNING) < number
+    source = pairs.take(wanted)
     part = half(source.run, source.luminosityBlock, source.event)
     n = len(categories(settings))
     source = source.take(np.argsort(n * part + category_of(source, settings), kind="stable"))
@@ -149,18 +179,18 @@ def embedded_copies(
     second = relative_resolution(source.subleading, settings)
     copies = (
         embed(source, first, second, key, copy, line, fsr=settings.fsr)
-        for copy in range(settings.copies)
+        for copy in range(math.ceil(number))
     )
     return source, copies
 
 
 def kernel_embedded(
-    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int
+    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int, walk: Pass
 ) -> dict[str, AnyArray]:
     """Return generated shapes made from the pairs under the peak, by half and category."""
     n = len(categories(settings))
     sums = generated_shapes.empty(2 * n)
-    source, copies = embedded_copies(pairs, settings, resonance, seed)
+    source, copies = embedded_copies(pairs, settings, resonance, seed, walk)
     offset = n * half(source.run, source.luminosityBlock, source.event)
     limits = cuts(settings, selected)
     for made in copies:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from calib.arrays import Array
 from calib.config import Strict
@@ -94,7 +94,12 @@ class Settings(Strict):
     source_window: tuple[float, float] = Field(
         default=(86.0, 96.0), description="GeV, events under the peak that are embedded"
     )
-    copies: int = Field(default=8, ge=1, le=1000, description="embedded copies of an event")
+    copies: Literal["auto"] | float = Field(
+        default="auto",
+        description="embedded copies of an event, or below 1 the share of the events; auto: 8, and"
+        " fewer for stage1 samples so large that they make 10 million"
+        " pairs",
+    )
     fsr: bool = Field(default=True, description="embedded muons radiate")
     predicted_resolution: tuple[PredictedResolution, ...] | None = Field(
         default=None,
@@ -103,6 +108,13 @@ class Settings(Strict):
     fit: FitSettings = FitSettings()
     gates: Gates = Gates()
     closure: ClosureSettings = ClosureSettings()
+
+    @field_validator("copies")
+    @classmethod
+    def _possible(cls, copies: float | str) -> float | str:
+        if isinstance(copies, str) or 0 < copies < 1 or copies in range(1, 1001):
+            return copies
+        raise ValueError(f"copies is {copies:g}; give 1 to 1000, a share between 0 and 1, or auto")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
