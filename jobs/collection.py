@@ -161,7 +161,7 @@ def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
     return digest(
         provenance.code(type(work.calibration)),
         work.config.calibration,
-        work.config.settings,
+        work.calibration.collect_settings(),
         work.config.seed,
         kinds,
         dict(inspection.selections),

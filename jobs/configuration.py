@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ from calib.calibrations.base import Calibration
 from calib.config import Config, Selection, dump, load, validated
 from calib.errors import InputError
 from jobs.directory import RunDirectory, write_text
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def prepare(config_path: Path, out: Path) -> Work:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file, expected a directory; choose another --out")
     if directory.exists:
-        _require_same(config, complete(directory / "config.yaml")[0], config_path, out)
+        _require_same((config, calibration), complete(directory / "config.yaml"), config_path, out)
     elif out.is_dir() and any(p.name != ".calib" for p in out.iterdir()):
         raise InputError(
             f"{out}: has files in it but no config.yaml, so it is not the directory of a run;"
@@ -88,7 +91,10 @@ def adopt(work: Work) -> None:
     """Write the configuration into the directory (its lock held)."""
     path = work.directory / "config.yaml"
     if path.is_file():
-        _require_same(work.config, complete(path)[0], path, work.directory.path)
+        old = complete(path)
+        _require_same((work.config, work.calibration), old, path, work.directory.path)
+        for key in _different(work.config.settings, old[0].settings):
+            log.warning("key 'settings.%s' is another now; the sums over the events serve it", key)
     text = dump(work.config)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
@@ -102,17 +108,30 @@ def resume(path: Path) -> Work:
     return Work(directory, config, calibration)
 
 
-def _require_same(new: Config, old: Config, path: Path, out: Path) -> None:
-    mine, theirs = _flat(new.model_dump(mode="json")), _flat(old.model_dump(mode="json"))
-    for key in [*mine, *theirs]:
-        if key.split(".")[0] == "cluster":
-            continue
-        if mine.get(key) != theirs.get(key):
-            raise InputError(
-                f"{out}: holds a run of another configuration: key {key!r} is"
-                f" {theirs.get(key, 'absent')!r} there and {mine.get(key, 'absent')!r} in {path};"
-                " choose another --out, or remove the directory"
-            )
+Complete = tuple[Config, Calibration]
+
+
+def _require_same(new: Complete, old: Complete, path: Path, out: Path) -> None:
+    """Raise InputError where the sums in a directory are not those of a configuration."""
+    mine, theirs = _of_sums(*new), _of_sums(*old)
+    for key in _different(mine, theirs):
+        raise InputError(
+            f"{out}: holds a run of another configuration: key {key!r} is"
+            f" {_flat(theirs).get(key, 'absent')!r} there and {_flat(mine).get(key, 'absent')!r}"
+            f" in {path}; choose another --out, or remove the directory"
+        )
+
+
+def _of_sums(config: Config, calibration: Calibration) -> dict[str, Any]:
+    """Return everything that may not change in a directory."""
+    values = config.model_dump(mode="json", exclude={"cluster", "bad_files", "duplicates"})
+    return values | {"settings": dict(calibration.collect_settings())}
+
+
+def _different(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
+    """Return the dotted keys whose values are not the same."""
+    mine, theirs = _flat(one), _flat(other)
+    return [k for k in dict.fromkeys([*mine, *theirs]) if mine.get(k) != theirs.get(k)]
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -105,6 +105,8 @@ def _whole_key(work: Work) -> str:
         provenance.code(type(work.calibration)),
         provenance.code_of_jobs(),
         work.directory.edits(),
+        work.config.settings,
+        work.config.allowed_bad,
         earlier_text(work),
     )
 
@@ -185,7 +187,12 @@ def reduce_sums(work: Work, walk: Pass, edits: Edits, progress: Progress = silen
     progress("reduce", 0, 1)
     watch = provenance.Stopwatch()
     reduction = work.calibration.reduce(sums, edits, walk)
-    key = digest(collection.collected(work, walk), edits, provenance.code(type(work.calibration)))
+    key = digest(
+        collection.collected(work, walk),
+        edits,
+        work.config.settings,
+        provenance.code(type(work.calibration)),
+    )
     work.directory.keep("time/reduce", watch.read())
     progress("reduce", 1, 1)
     return Reduced(reduction, walk, key)

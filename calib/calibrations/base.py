@@ -58,6 +58,9 @@ class Calibration(ABC):
     """Names of the corrections in its payload; the first one identifies it."""
     layouts: ClassVar[tuple[str, ...]] = ()
     """Layouts of others that `export` knows."""
+    reduction_only: ClassVar[tuple[str, ...]] = ()
+    """Settings, dotted, that neither `collect` nor `rejects` look at: to change one touches no
+    events."""
 
     def __init__(
         self,
@@ -93,6 +96,17 @@ class Calibration(ABC):
     def sized(self, walk: Pass, n_events: Mapping[str, int]) -> Pass:
         """Return a pass with what in it depends on the number of events of each sample's files."""
         return walk
+
+    def collect_settings(self) -> Mapping[str, Any]:
+        """Return the settings that the sums depend on; the sums of a run serve any others."""
+        found: dict[str, Any] = self.settings.model_dump(mode="json")
+        for key in self.reduction_only:
+            *parents, last = key.split(".")
+            place: Any = found
+            for parent in parents:
+                place = place[parent]
+            del place[last]
+        return found
 
     # event loop, on the workers --------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:

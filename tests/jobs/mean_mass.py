@@ -41,6 +41,7 @@ class MeanMass(base.Calibration):
     name = "mean_mass"
     Settings = Settings
     payload_names = ("mean_mass",)
+    reduction_only = ("low", "high", "limit", "passes")
     settings: Settings
 
     def needs(self, sample: Sample) -> Needs:

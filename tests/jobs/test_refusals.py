@@ -64,7 +64,7 @@ def test_directory_of_another_configuration(write: Any, tmp_path: Path) -> None:
     before = (out / "config.yaml").read_bytes()
     for changes, key in (
         ({"seed": 2}, "'seed'"),
-        ({"settings": {"limit": 3.0}}, "'settings.limit'"),
+        ({"settings": {"break_event": 3}}, "'settings.break_event'"),
         ({"selection": {"leading_pt": 30}}, "'selection.leading_pt'"),
     ):
         refused(run("run", write("other.yaml", **changes), "--out", out), key, "other.yaml")
@@ -72,6 +72,24 @@ def test_directory_of_another_configuration(write: Any, tmp_path: Path) -> None:
     # where the work is done may differ, and a default may be written out
     same = write("same.yaml", cluster={"kind": "inline", "workers": 7}, settings={"limit": 2.0})
     assert run("run", same, "--out", out).exit_code == 0
+
+
+def test_a_setting_of_the_reduction_alone_touches_no_events(write: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("run", write(), "--out", out).exit_code == 0
+    before = {p: p.stat().st_mtime_ns for p in out.glob("histograms/**/*.np[yz]")}
+    fits = (out / "fits.csv").read_bytes()
+    other = write("other.yaml", settings={"low": 85.0, "high": 97.0})
+    found = run("run", other, "--out", out)
+    assert found.exit_code == 0 and "'settings.low' is another now" in found.stderr
+    assert {p: p.stat().st_mtime_ns for p in out.glob("histograms/**/*.np[yz]")} == before
+    assert (out / "fits.csv").read_bytes() != fits
+    assert yaml.safe_load((out / "config.yaml").read_text())["settings"]["low"] == 85.0
+    fresh = tmp_path / "fresh"
+    assert run("run", other, "--out", fresh).exit_code == 0
+    for name in ("fits.csv", "payload.json", "closure.csv", "verdict.json"):
+        assert (out / name).read_bytes() == (fresh / name).read_bytes()
+    assert "another now" not in run("run", other, "--out", out).stderr
 
 
 def test_directory_of_an_earlier_version_gets_new_defaults(write: Any, tmp_path: Path) -> None:

@@ -41,6 +41,10 @@ class Calibration(Base):
     name: ClassVar[str] = "mass_resolution"
     Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
+    reduction_only: ClassVar[tuple[str, ...]] = (
+        "line_shape", "gates", "fit.background", "closure.min_events", "closure.coverage",
+        "closure.tolerance", "closure.probability",
+    )  # fmt: skip
     settings: settings_module.Settings
 
     def __init__(
@@ -128,6 +132,11 @@ class Calibration(Base):
             return walk
         copies = collecting.copies_for(sum(n_events[s.name] for s in targets))
         return replace(walk, values={**walk.values, "copies": np.asarray(copies)})
+
+    def collect_settings(self) -> Mapping[str, Any]:
+        """Return the settings that matter to the sums; of the models, those that embed."""
+        embedding = self._models() & {"embedded", "kernel"}
+        return {**super().collect_settings(), "compare": sorted(embedding)}
 
     # event loop ------------------------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:

@@ -39,6 +39,7 @@ class Calibration(Base):
     name: ClassVar[str] = "momentum_scale"
     Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = ("momentum_scale",)
+    reduction_only: ClassVar[tuple[str, ...]] = ("gates", "method", "max_passes", "convergence")
     layouts: ClassVar[tuple[str, ...]] = ("additive_multiplicative",)
     settings: settings_module.Settings
 
