@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from calib.config import Cluster
+from calib.config import Security as SecurityFiles
 from calib.errors import CalibError, InputError
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ SETTINGS: dict[str, Any] = {
     "distributed.scheduler.no-workers-timeout": "5 minutes",
     "distributed.comm.timeouts.connect": "30 s",
     "distributed.admin.large-graph-warning-threshold": "1 GB",
+    # a lost worker is told at once: what goes again, and where, is decided in jobs.dispatch
+    "distributed.scheduler.allowed-failures": 0,
+    "distributed.scheduler.worker-ttl": "2 minutes",
+    # a local worker that is slow to come back on a busy machine is not given up
+    "distributed.deploy.lost-worker-timeout": "5 minutes",
 }
 ONE_THREAD = {
     name: 1
@@ -74,9 +81,10 @@ def _local(cluster: Cluster) -> Iterator[Client]:
                     n_workers=cluster.workers,
                     threads_per_worker=1,
                     processes=True,
-                    host="127.0.0.1",
+                    host=cluster.host,
                     # its web server starts in any case: on loopback, any free port
-                    dashboard_address="127.0.0.1:0",
+                    dashboard_address=f"{cluster.host}:0",
+                    worker_dashboard_address=f"{cluster.host}:0",
                     scheduler_kwargs={"dashboard": False},
                     memory_limit=cluster.memory_limit,
                     preload=["jobs.worker"],
@@ -117,7 +125,12 @@ def _at_address(cluster: Cluster) -> Iterator[Client]:
         )
     with dask.config.set(SETTINGS):
         try:
-            found = Client(cluster.address, timeout=ANSWER_S, set_as_default=False)
+            found = Client(
+                cluster.address,
+                timeout=ANSWER_S,
+                set_as_default=False,
+                security=_security(cluster),
+            )
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
                 f"key 'cluster.address': no Dask scheduler answers at {cluster.address}"
@@ -132,6 +145,29 @@ def _at_address(cluster: Cluster) -> Iterator[Client]:
                     f" after {WAIT_S} s; start workers and run the same command again"
                 ) from None
             yield found
+
+
+def _security(cluster: Cluster) -> Any:
+    """Return the files for TLS; what is not named is in Dask's configuration or environment.
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read.
+    """
+    from distributed import Security
+
+    names = cluster.security or SecurityFiles()
+    files = {"tls_ca_file": names.ca, "tls_client_cert": names.cert, "tls_client_key": names.key}
+    for key, name in zip(("ca", "cert", "key"), files.values(), strict=True):
+        if name is not None and not os.access(name, os.R_OK):
+            raise InputError(
+                f"key 'cluster.security.{key}': {name} cannot be read; correct the path or its"
+                " permissions"
+            )
+    given = {key: name for key, name in files.items() if name is not None}
+    is_tls = (cluster.address or "").startswith("tls://")
+    return Security(require_encryption=True, **given) if given or is_tls else None
 
 
 class Workers:

@@ -39,6 +39,9 @@ LOOK_S = 5.0
 ANSWER_S = 60.0
 """Seconds to wait for an answer of the scheduler, or for a result that is ready."""
 
+RESTART_S = 15.0
+"""Seconds to wait for a worker that is started again; it may come later."""
+
 NO_WORKERS_S = 300.0
 """Seconds to wait for a worker where there is none."""
 
@@ -208,7 +211,7 @@ class Dispatch:
             else:
                 self.suspects.append(item)
         try:
-            self.client.restart_workers([worker], timeout=ANSWER_S, raise_for_error=False)
+            self.client.restart_workers([worker], timeout=RESTART_S, raise_for_error=False)
         except ValueError:
             raise CalibError(
                 f"worker {worker}: nothing done for {self.watch.limit_s:g} s, and it has no nanny"
