@@ -1,0 +1,87 @@
+"""A small run whose undisturbed result is known, and the means to disturb it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from calib.toys import generate
+from jobs.configuration import Work, adopt, prepare
+from jobs.toys import write_stage1
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent.parent
+JOBS = HERE.parent / "jobs"
+
+sys.path[:0] = [str(HERE), str(JOBS)]
+# workers and commands are processes of their own
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), str(HERE), str(JOBS), os.environ.get("PYTHONPATH", "")]
+)
+
+N_EVENTS, CHUNK = 12_000, 1_000
+"""Twelve chunks in two files."""
+
+LONG = bool(os.environ.get("DIMUCAL_LONG"))
+"""Whether to inject many more faults than CI has time for."""
+
+Make = Callable[..., Work]
+
+
+@pytest.fixture(scope="session")
+def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two files of 6 000 pairs."""
+    folder = tmp_path_factory.mktemp("events")
+    for i in range(2):
+        made = generate("z", 6000, seed=i + 1, first_event=1 + i * 6000)
+        write_stage1(folder / f"z_{i}.parquet", made.pairs, simulation=False)
+    return folder
+
+
+def configuration(folder: Path, events: Path, name: str = "config.yaml", **changes: Any) -> Path:
+    """Write a configuration; return its path."""
+    values: dict[str, Any] = {
+        "name": "test",
+        "calibration": "trouble:Trouble",
+        "samples": [
+            {"name": "data", "resonance": "z", "format": "stage1",
+             "files": [str(events / "*.parquet")]}
+        ],
+        "cluster": {"kind": "inline"},
+        "chunk_size": CHUNK,
+    }  # fmt: skip
+    path = folder / name
+    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def make(tmp_path: Path, events: Path) -> Make:
+    """Return the work of a configuration: ``make(cluster={...}, settings={...})``."""
+
+    def work(out: str = "out", **changes: Any) -> Work:
+        found = prepare(configuration(tmp_path, events, **changes), tmp_path / out)
+        adopt(found)
+        return found
+
+    return work
+
+
+@pytest.fixture
+def command() -> Callable[..., subprocess.Popen[str]]:
+    """Start ``calib`` in a process group of its own."""
+
+    def start(*arguments: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    return start

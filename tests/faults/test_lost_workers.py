@@ -1,0 +1,207 @@
+"""Workers that are killed, stopped or filled up: the result is the undisturbed one, to the bit."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from calib import histograms
+from calib.errors import CalibError
+from calib.results import Pass
+from jobs import collection, steps
+from jobs.clusters import Workers
+from jobs.configuration import Work
+from jobs.executor import ChunkError
+
+from .conftest import CHUNK, LONG, N_EVENTS, Make
+
+LOCAL = {"kind": "local", "workers": 2}
+FILES = ("histograms/main.data.npz", "accounting.json")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, events: Path) -> Path:
+    from jobs.configuration import adopt, prepare
+
+    from .conftest import configuration
+
+    folder = tmp_path_factory.mktemp("undisturbed")
+    work = prepare(configuration(folder, events), folder / "out")
+    adopt(work)
+    steps.collect(work)
+    return folder / "out"
+
+
+def same(work: Work, undisturbed: Path) -> bool:
+    return all((work.directory / n).read_bytes() == (undisturbed / n).read_bytes() for n in FILES)
+
+
+def collect(work: Work, disturb: Callable[[Any, int], None] | None = None) -> None:
+    """Collect; ``disturb(client, events done)`` is called after each chunk."""
+    inspection = steps.inspect(work)
+    with Workers(work.config.cluster) as workers:
+
+        def progress(text: str, done: int, total: int) -> None:
+            if disturb is not None and 0 < done < total:
+                disturb(workers.client(), done)
+
+        collection.collect(work, inspection, Pass(), workers, progress)
+
+
+def pids(client: Any) -> list[int]:
+    return sorted(client.run(os.getpid, on_error="ignore").values())
+
+
+class Once:
+    """Call a function with the client once so many events are done, for each of some numbers."""
+
+    def __init__(self, *at: int, call: Callable[[Any], None]) -> None:
+        self.at, self.call, self.calls = list(at), call, 0
+
+    def __call__(self, client: Any, done: int) -> None:
+        if self.at and done >= self.at[0]:
+            self.at.pop(0)
+            self.calls += 1
+            self.call(client)
+
+
+def kill_one(client: Any) -> None:
+    os.kill(pids(client)[0], signal.SIGKILL)
+
+
+def kill_all(client: Any) -> None:
+    for pid in pids(client):
+        os.kill(pid, signal.SIGKILL)
+
+
+def stop_one(client: Any) -> None:
+    os.kill(pids(client)[0], signal.SIGSTOP)
+
+
+def accounting(work: Work) -> Any:
+    return json.loads((work.directory / "accounting.json").read_text())
+
+
+def test_workers_killed_in_the_middle(make: Make, undisturbed: Path) -> None:
+    kills, all_kills = Once(1_000, 3_000, call=kill_one), Once(6_000, call=kill_all)
+
+    def disturb(client: Any, done: int) -> None:
+        kills(client, done)
+        all_kills(client, done)
+
+    work = make(cluster=LOCAL)
+    collect(work, disturb)
+    assert (kills.calls, all_kills.calls) == (2, 1) and same(work, undisturbed)
+
+
+def test_the_last_worker_killed(make: Make, undisturbed: Path) -> None:
+    work, kills = make(cluster=LOCAL | {"workers": 1}), Once(3_000, 7_000, call=kill_one)
+    collect(work, kills)
+    assert kills.calls == 2 and same(work, undisturbed)
+
+
+def test_a_worker_that_hangs_is_started_again(make: Make, undisturbed: Path) -> None:
+    work, stops = make(cluster=LOCAL | {"chunk_timeout": 2.0}), Once(3_000, call=stop_one)
+    collect(work, stops)
+    assert stops.calls == 1 and same(work, undisturbed)
+
+
+def test_a_worker_over_its_memory_limit(make: Make, undisturbed: Path, tmp_path: Path) -> None:
+    settings = {"eat": 4_500, "marks": str(tmp_path), "times": 1}
+    work = make(cluster=LOCAL | {"memory_limit": "900 MB"}, settings=settings)
+    collect(work)
+    assert len(list(tmp_path.glob("eat.*"))) == 1 and same(work, undisturbed)
+
+
+# a chunk that takes every worker with it ----------------------------------------------------------
+WORST = [
+    ("kill", {}, "its worker was lost"),
+    pytest.param(
+        "eat", {"memory_limit": "900 MB"}, "its worker was lost",
+        marks=pytest.mark.skipif(not LONG, reason="a minute: only with DIMUCAL_LONG=1"),
+    ),
+    ("hang", {"chunk_timeout": 1.5}, "longer than 1.5 s"),
+]  # fmt: skip
+
+
+def test_a_chunk_that_kills_is_named_and_the_rest_is_done(make: Make, tmp_path: Path) -> None:
+    work = make(cluster=LOCAL, settings={"kill": 4_500, "marks": str(tmp_path)})
+    with pytest.raises(ChunkError, match=r"z_0\.parquet: entries 4000 to 5000 .*worker was lost"):
+        collect(work)
+    chunks = list((work.directory / "histograms/main/chunks").glob("*.npz"))
+    assert len(chunks) == N_EVENTS // CHUNK - 1
+    assert [b["start"] for b in accounting(work)["bad_files"]] == [4_000]
+
+
+@pytest.mark.parametrize(("what", "cluster", "said"), WORST)
+def test_a_chunk_that_kills_is_set_aside(
+    make: Make, undisturbed: Path, tmp_path: Path, what: str, cluster: dict[str, Any], said: str
+) -> None:
+    settings = {what: 4_500, "marks": str(tmp_path)}
+    work = make(cluster=LOCAL | cluster, settings=settings, bad_files={"skip_up_to": 0.1})
+    collect(work)
+    found = accounting(work)
+    [bad] = found["bad_files"]
+    assert (bad["start"], bad["stop"], bad["events"]) == (4_000, 5_000, CHUNK)
+    assert bad["path"].endswith("z_0.parquet") and said in bad["error"]
+    totals = found["samples"]["data"]["totals"]
+    assert totals["events"] == N_EVENTS and totals["bad"] == CHUNK
+    assert totals["selected"] + sum(totals["rejected"].values()) + totals["bad"] == N_EVENTS
+    mine, all_of_them = (
+        histograms.read(p / "histograms/main.data.npz")["mass/counts"].sum()
+        for p in (work.directory.path, undisturbed)
+    )
+    assert mine == totals["selected"] and 0 < all_of_them - mine <= CHUNK
+
+
+# the scheduler -----------------------------------------------------------------------------------
+def dask(*arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+def test_connection_to_the_scheduler_lost(
+    make: Make, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = tmp_path / "scheduler.json"
+    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
+                     "--scheduler-file", str(where))  # fmt: skip
+    worker = dask("worker", "--scheduler-file", str(where), "--nthreads", "1", "--no-dashboard",
+                  "--host", "127.0.0.1", "--death-timeout", "60")  # fmt: skip
+    try:
+        deadline = time.monotonic() + 60
+        while not where.is_file() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        address = json.loads(where.read_text())["address"]
+        work = make(cluster={"kind": "address", "address": address})
+        lost = Once(2_000, call=lambda client: scheduler.kill())
+        with pytest.raises(CalibError, match="connection to the scheduler .* was lost.*go on"):
+            collect(work, lost)
+    finally:
+        for process in (worker, scheduler):
+            process.kill()
+            process.wait()
+    done = len(list((work.directory / "histograms/main/chunks").glob("*.npz")))
+    assert 2 <= done < N_EVENTS // CHUNK
+    again = make(cluster={"kind": "inline"})
+    steps.collect(again)
+    assert same(again, undisturbed)
+
+
+def test_counts_are_those_of_the_events(undisturbed: Path) -> None:
+    total = histograms.read(undisturbed / "histograms/main.data.npz")["mass/counts"].sum()
+    selected = json.loads((undisturbed / "accounting.json").read_text())["samples"]["data"]
+    assert total == selected["totals"]["selected"] > 0.9 * N_EVENTS
+    assert np.issubdtype(type(total), np.integer)
