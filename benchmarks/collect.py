@@ -1,11 +1,14 @@
 """Events per second of collect, against reading the same columns alone, in the same run.
 
-One process, both formats, toys in a temporary folder::
+One process and local Dask workers, both formats, toys in a temporary folder::
 
-    python benchmarks/collect.py [--events 1000000] [--repeat 3]
+    python benchmarks/collect.py [--events 1000000] [--repeat 3] [--workers 2] [--only stage1]
 
 The rows: reading the columns alone; the processor with one histogram (reading, selection,
-accounting, filling); the processor with a calibration. The best of the repetitions counts.
+accounting, filling); the processor with a calibration: ``data`` where a simulation is given, which
+makes the reference, ``simulation`` that simulation with its four smeared copies, ``embedded`` data
+whose reference or template is made from the data. The best of the repetitions counts; the workers
+are there and warm, so that their start is no part of it. NanoAOD is as `calib toys` writes it.
 """
 
 from __future__ import annotations
@@ -15,7 +18,8 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,19 +27,18 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import uproot
-from coffea.nanoevents import BaseSchema
-from coffea.processor import Runner
 from coffea.processor.executor import WorkItem
 
 from calib.arrays import AnyArray
 from calib.calibrations import build
 from calib.calibrations.base import Calibration, Edits, Needs
-from calib.config import Config, Sample, Strict
+from calib.config import Cluster, Config, Sample, Strict
 from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
 from calib.results import Pass, Reduction
 from calib.toys import generate
-from jobs.datasets import Inspection, chunks, inspect
+from jobs.clusters import client as cluster_client
+from jobs.datasets import Chunk, Inspection, chunks, inspect
 from jobs.executor import ChunkExecutor
 from jobs.toys import write_toys
 from processors import columns, stage1
@@ -55,13 +58,15 @@ class OneHistogram(Calibration):
 
     def selection(self, sample: Sample) -> Mapping[str, Any]:
         """Return the usual cuts."""
+        if sample.resonance == "jpsi":
+            return {"subleading_pt": 3.6, "abs_eta": 2.4, "mass_window": (2.8, 3.4)}
         return {"leading_pt": 26.0, "subleading_pt": 20.0, "abs_eta": 2.4,
                 "mass_window": (75.0, 105.0)}  # fmt: skip
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return one histogram with one mean."""
         ring = np.searchsorted([0.9, 1.8], np.abs(pairs.leading.eta), side="right")
-        edges = np.linspace(75.0, 105.0, 181)
+        edges = np.linspace(*((2.9, 3.3) if sample.resonance == "jpsi" else (75.0, 105.0)), 181)
         means = {"k": 1 / pairs.leading.pt}
         return {"mass": Fill(ring, 3, pairs.mass, edges, pairs.weight, means)}
 
@@ -72,6 +77,36 @@ class OneHistogram(Calibration):
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:
         """Not needed here."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: a calibration, and the sample that is timed."""
+
+    name: str
+    calibration: Calibration
+    config: Config
+    sample: str
+
+
+def rows(folder: Path, format: str) -> Iterator[tuple[str, list[Row]]]:
+    """Return the lines for each resonance."""
+    for resonance, name in (("jpsi", "momentum_scale"), ("z", "mass_resolution")):
+        data, mc = (
+            {"name": kind, "resonance": resonance, "format": format, "simulation": kind == "mc",
+             "files": [str(folder / f"{resonance}-{kind}-{format}")]}
+            for kind in ("data", "mc")
+        )  # fmt: skip
+        values = {"name": "benchmark", "calibration": name}
+        alone = Config.model_validate({**values, "samples": [data]})
+        both = Config.model_validate({**values, "samples": [data, mc]})
+        found = [
+            Row("one histogram", OneHistogram(Strict(), alone.samples, 1), alone, "data"),
+            Row(f"{name}, data", build(both), both, "data"),
+            Row(f"{name}, simulation", build(both), both, "mc"),
+            Row(f"{name}, embedded", build(alone), alone, "data"),
+        ]
+        yield resonance, found
 
 
 def best(repeat: int, function: Callable[[], Any]) -> float:
@@ -85,57 +120,49 @@ def best(repeat: int, function: Callable[[], Any]) -> float:
     return min(times)
 
 
-def read_alone(inspection: Inspection, names: Sequence[str]) -> None:
-    """Read the columns and do nothing with them."""
-    for file in inspection.files:
-        wanted = [name for name in names if name in file.columns]
-        if file.format == "stage1":
-            with pq.ParquetFile(file.path) as parquet:
-                parquet.read(wanted, use_threads=False)
-        else:
-            with uproot.open({file.path: None}) as root:
-                root["Events"].arrays(wanted)
-
-
-def run(inspection: Inspection, processor: CalibrationProcessor, format: str) -> None:
-    """Run the processor over all chunks in this process."""
-    items = [
-        WorkItem(
-            c.sample, c.file.path, c.file.treename or "", c.start, c.stop,
-            uuid.UUID(c.file.uuid).bytes,
-        )  # fmt: skip
-        for c in chunks(inspection, CHUNK)
-    ]
-    executor = ChunkExecutor(status=False, store=lambda item, result, cpu_s: None)
-    if format == "stage1":
-        executor(items, partial(stage1.work, processor=processor), None)
+def read_alone(item: WorkItem, names: Sequence[str]) -> dict[str, Any]:
+    """Read the columns of a chunk and do nothing with them."""
+    if item.treename:
+        with uproot.open({item.filename: None}) as root:
+            tree = root["Events"]
+            wanted = [name for name in names if name in tree]
+            tree.arrays(wanted, entry_start=item.entrystart, entry_stop=item.entrystop)
     else:
-        Runner(executor, schema=BaseSchema, format="root").run(items, processor)
+        with pq.ParquetFile(item.filename) as file:
+            wanted = [name for name in names if name in file.schema_arrow.names]
+            stage1.read_rows(file, wanted, item.entrystart, item.entrystop)
+    return {"out": {}}
 
 
-def measure(format: str, folder: Path, calibration: str, repeat: int) -> list[tuple[str, float]]:
-    """Return wall times in seconds by row of the table."""
-    values = {
-        "name": "benchmark",
-        "calibration": calibration,
-        "samples": [{"name": "data", "resonance": "z", "format": format, "files": [str(folder)]}],
-    }
-    config = Config.model_validate(values)
-    samples = {s.name: s for s in config.samples}
-    bare = OneHistogram(Strict(), config.samples, config.seed)
-    full = build(config)
-    rows = []
-    for name, kind in (("one histogram", bare), (calibration, full)):
-        inspection = inspect(config, kind, folder)
-        processor = CalibrationProcessor(kind, samples, inspection.selections, Pass())
-        if not rows:
-            sample, selection = config.samples[0], inspection.selections["data"]
-            names = columns.read(sample, kind.needs(sample), selection)
-            rows.append(
-                ("columns alone", best(repeat, lambda: read_alone(inspection, names)))  # noqa: B023
-            )
-        rows.append((name, best(repeat, lambda: run(inspection, processor, format))))  # noqa: B023
-    return rows
+def work(inspection: Inspection, sample: str) -> list[WorkItem]:
+    """Return the chunks of a sample."""
+
+    def item(chunk: Chunk) -> WorkItem:
+        file = chunk.file
+        return WorkItem(
+            chunk.sample, file.path, file.treename or "", chunk.start, chunk.stop,
+            uuid.UUID(file.uuid).bytes,
+        )  # fmt: skip
+
+    return [item(c) for c in chunks(inspection, CHUNK) if c.sample == sample]
+
+
+def measure(row: Row, repeat: int, client: Any) -> tuple[int, float, float]:
+    """Return the events, and the seconds of reading alone and of the processor."""
+    inspection = inspect(row.config, row.calibration, Path.cwd())
+    samples = {s.name: s for s in row.config.samples}
+    selections = inspection.selections
+    processor = CalibrationProcessor(row.calibration, samples, selections, Pass())
+    sample = samples[row.sample]
+    names = columns.read(sample, row.calibration.needs(sample), selections[row.sample])
+    items = work(inspection, row.sample)
+    executor = ChunkExecutor(status=False, store=lambda *_: None, client=client)
+
+    def through(function: Callable[[WorkItem], Any]) -> float:
+        return best(repeat, lambda: executor(items, function, None))
+
+    alone = through(partial(read_alone, names=names))
+    return sum(map(len, items)), alone, through(partial(stage1.work, processor=processor))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -143,23 +170,35 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
-    parser.add_argument("--calibration", default="mass_resolution")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--only", choices=("nanoaod", "stage1"))
     options = parser.parse_args(arguments)
-    toys = generate("z", options.events, seed=1)
-    lines = [
-        "| format | what | million events/s | share of reading |",
-        "|---|---|---:|---:|",
-    ]
+    formats = (options.only,) if options.only else ("nanoaod", "stage1")
+    out = sys.stdout.write
     with tempfile.TemporaryDirectory() as temporary:
-        for format in ("nanoaod", "stage1"):
-            folder = Path(temporary) / format
-            write_toys(folder, toys, format, 2)
-            rows = measure(format, folder, options.calibration, options.repeat)
-            alone = rows[0][1]
-            for name, seconds in rows:
-                rate = options.events / seconds / 1e6
-                lines.append(f"| {format} | {name} | {rate:.2f} | {alone / seconds:.2f} |")
-    sys.stdout.write("\n".join(lines) + "\n")
+        folder = Path(temporary)
+        for resonance in ("jpsi", "z"):
+            for seed, kind in enumerate(("data", "mc")):
+                toys = generate(resonance, options.events, seed=seed, simulation=kind == "mc")
+                for format in formats:
+                    write_toys(folder / f"{resonance}-{kind}-{format}", toys, format, 2)
+        out("| format | events | what | where | million events/s | share of reading |\n")
+        out("|---|---|---|---|---:|---:|\n")
+        local = Cluster(kind="local", workers=options.workers)
+        for where in (Cluster(kind="inline"), local):
+            place = "1 process" if where.kind == "inline" else f"{where.workers} workers"
+            with cluster_client(where) as client:
+                for format in formats:
+                    for resonance, found in rows(folder, format):
+                        for row in found:
+                            n, alone, took = measure(row, options.repeat, client)
+                            lines = [(row.name, took)]
+                            if row is found[0]:
+                                lines.insert(0, ("columns alone", alone))
+                            for name, seconds in lines:
+                                figures = f"{n / seconds / 1e6:.2f} | {alone / seconds:.2f}"
+                                out(f"| {format} | {resonance} | {name} | {place} | {figures} |\n")
+                                sys.stdout.flush()
 
 
 if __name__ == "__main__":

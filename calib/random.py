@@ -19,7 +19,7 @@ _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
 
-@numba.njit(numba.uint64(numba.uint64), cache=True, inline="always")
+@numba.njit(cache=True, inline="always")
 def mix(x):  # type: ignore[no-untyped-def]
     """Return a well mixed 64-bit number (the finaliser of SplitMix64)."""
     x = np.uint64(x + _GOLDEN)
