@@ -32,7 +32,7 @@ from jobs.collection import Progress
 from jobs.configuration import complete
 from jobs.datasets import Chunk, Inspection
 from jobs.directory import RunDirectory, whole, write_json, write_text
-from processors.skim import OPTIONS, Kept, SkimProcessor
+from processors.skim import OPTIONS, Kept, SkimProcessor, work
 
 log = logging.getLogger(__name__)
 
@@ -193,7 +193,6 @@ def _run(
 
     from jobs.collection import uuid_bytes
     from jobs.executor import ChunkExecutor
-    from processors import stage1
 
     todo = [part for part in parts if not part.account.is_file()]
     total = sum(part.chunk.stop - part.chunk.start for part in parts)
@@ -230,7 +229,7 @@ def _run(
             status=False, store=store, client=client, limit_s=config.cluster.chunk_timeout,
             set_aside=None if config.bad_files == "stop" else set_aside,
         )  # fmt: skip
-        executor(list(by_item), partial(stage1.work, processor=SkimProcessor(kept)), None)
+        executor(list(by_item), partial(work, processor=SkimProcessor(kept)), None)
     return bad
 
 

@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from coffea.processor import ProcessorABC
+from coffea.processor.executor import WorkItem
 
 from calib.arrays import AnyArray
 from calib.calibrations.base import Needs
@@ -26,7 +27,7 @@ from processors import pairing
 from processors.events import Selected
 from processors.levels import AT, select_nanoaod
 from processors.selection import ResolvedSelection
-from processors.stage1 import open_parquet, read_rows, read_stage1
+from processors.stage1 import chunk_of, open_parquet, read_rows, read_stage1
 
 OPTIONS: dict[str, Any] = {"compression": "lz4", "use_dictionary": False}
 """Of the parquet writer: what is read fastest."""
@@ -67,6 +68,11 @@ class SkimProcessor(ProcessorABC):  # type: ignore[misc]
     def postprocess(self, accumulator: Any) -> Any:
         """Return the accumulator as it is."""
         return accumulator
+
+
+def work(item: WorkItem, processor: SkimProcessor) -> dict[str, Any]:
+    """Return the result of one chunk, as the function that executors run."""
+    return {"out": processor.process(chunk_of(item)), "processed": {item}}
 
 
 def _selected(events: Any, kept: Kept) -> Selected:

@@ -54,18 +54,23 @@ class Stage1Chunk:
 
 def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
     """Return the result of one chunk, as the function that coffea's Runner hands to executors."""
-    metadata = {
+    out = processor.process(chunk_of(item))
+    for found in out.values():
+        found["sums"] = narrow(found["sums"])
+    return {"out": out, "processed": {item}}
+
+
+def chunk_of(item: WorkItem) -> Stage1Chunk:
+    """Return where the entries of a chunk are."""
+    return Stage1Chunk({
         "dataset": item.dataset,
         "filename": item.filename,
+        "treename": item.treename,
         "entrystart": item.entrystart,
         "entrystop": item.entrystop,
         "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
         **(item.usermeta or {}),
-    }
-    out = processor.process(Stage1Chunk(metadata))
-    for found in out.values():
-        found["sums"] = narrow(found["sums"])
-    return {"out": out, "processed": {item}}
+    })  # fmt: skip
 
 
 class Table:
