@@ -7,14 +7,36 @@ configuration file.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from calib.documents import MAX_YAML, yaml_values
 from calib.errors import InputError
+
+
+SECRET = re.compile(
+    r"^[a-z0-9+.-]+://[^/@]*:[^/@]*@"
+    r"|[?&](authz|access_token|token|password|passwd|secret|key|sig|signature|"
+    r"x-amz-[a-z-]*(signature|credential|token))=",
+    re.IGNORECASE,
+)
+
+
+def refuse_secrets(address: str) -> None:
+    """Raise ValueError for an address with a password or a token in it.
+
+    Addresses are written into config.yaml, provenance.json, logs and the report.
+    """
+    if SECRET.search(address):
+        raise ValueError(
+            "an address with a password or a token in it, which every file of the run would show;"
+            " give it in the environment (BEARER_TOKEN, AWS_..., FSSPEC_...)"
+        )
 
 
 class Strict(BaseModel):
@@ -103,6 +125,12 @@ class Cluster(Strict):
         default="127.0.0.1", description="kind local: address to listen on, dashboard included"
     )
 
+    @field_validator("address")
+    @classmethod
+    def _without_secrets(cls, address: str | None) -> str | None:
+        refuse_secrets(address or "")
+        return address
+
 
 class Config(Strict):
     """The whole configuration of one run."""
@@ -137,18 +165,22 @@ def validated(model: type[BaseModel], values: Any, where: str) -> Any:
         With one sentence that names the place, the key, what was found and what to do.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where}: found {values!r}, expected keys with values")
+        raise InputError(f"{where}: found {_short(values)}, expected keys with values")
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise InputError(f"{where}: {_sentence(model, error)}") from None
 
 
+_TAGS = ("literal['stop']", "BadFiles")
+"""What pydantic adds to the place of a key that may be of several kinds."""
+
+
 def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     details = error.errors(include_url=False)
     # an unknown key is the likely cause of a missing one: name it first
     first = next((e for e in details if e["type"] == "extra_forbidden"), details[0])
-    key = ".".join(str(part) for part in first["loc"])
+    key = ".".join(str(p) for p in first["loc"] if p not in _TAGS)
     if first["type"] == "extra_forbidden":
         known = _known_keys(model, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
@@ -157,7 +189,14 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it"
     found = first.get("input")
-    return f"key {key!r}: found {found!r}, {_lower(first['msg'])}; correct it"
+    if first["type"] == "value_error" and "token in it" in first["msg"]:
+        return f"key {key!r}: {_lower(first['msg'].removeprefix('Value error, '))}"
+    return f"key {key!r}: found {_short(found)}, {_lower(first['msg'])}; correct it"
+
+
+def _short(value: Any) -> str:
+    text = " ".join(repr(value).split())
+    return text if len(text) <= 200 else f"{text[:200]}..."
 
 
 def _lower(text: str) -> str:
@@ -196,14 +235,16 @@ def load(path: Path) -> Config:
         If the file cannot be read, is not YAML, or does not fit the schema.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MAX_YAML:
+            raise InputError(f"{path}: more than {MAX_YAML} bytes; expected a configuration")
+        values = yaml_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{path}: there is no such file; `calib init` writes a configuration"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read ({error}); expected a YAML file") from None
-    except yaml.YAMLError as error:
+    except ValueError as error:
         text = " ".join(str(error).split())
         raise InputError(f"{path}: not valid YAML ({text}); correct it") from None
     config: Config = validated(Config, values, str(path))

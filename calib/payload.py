@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-import json
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +13,10 @@ import numpy as np
 
 from calib.arrays import AnyArray, Array
 from calib.calibrations import of_payload
+from calib.documents import MAX_JSON, json_values
 from calib.errors import InputError
 from calib.pairs import Muons, Pairs
 
-MAX_BYTES = 256 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -85,18 +85,18 @@ def read(path: Path) -> dict[str, Any]:
     Raises
     ------
     InputError
-        If it is not a correctionlib payload of schema 2, or larger than 256 MB.
+        If it is not a correctionlib payload of schema 2, or larger than 64 MB.
     """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            raw = file.read(MAX_BYTES + 1)
-        if len(raw) > MAX_BYTES:
-            raise InputError(f"{path}: larger than {MAX_BYTES} bytes; expected a payload")
+            raw = file.read(MAX_JSON + 1)
+        if len(raw) > MAX_JSON:
+            raise InputError(f"{path}: larger than {MAX_JSON} bytes; expected a payload")
         text = raw.decode("utf-8")
-        document: dict[str, Any] = json.loads(text)
+        document: dict[str, Any] = json_values(text)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such file; give a payload.json") from None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError(
             f"{path}: not readable JSON ({error}); expected a correctionlib payload"
         ) from None

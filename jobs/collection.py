@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import uuid
 import zipfile
@@ -93,7 +94,9 @@ def collect(
         _forget_others(pieces)
     work.directory.mark(step, {
         "key": digest([piece.path.name for piece in good]), "asked": asked,
-        "seen": seen.wanted(work.config), "chunks": len(good), "bad": ledger.entries, **seconds,
+        "seen": seen.wanted(work.config), "chunks": len(good), "bad": ledger.entries,
+        "totals": {s.name: _digest(t) for s, t in zip(work.config.samples, totals, strict=True)},
+        **seconds,
     })  # fmt: skip
     return True
 
@@ -139,15 +142,31 @@ def sums(work: Work, walk: Pass) -> dict[str, Sums]:
         If the pass has not been collected.
     """
     found = {}
+    mark = work.directory.marker(f"collect.{walk.name}")
     for sample in work.config.samples:
         path = work.directory.total(walk, sample.name)
-        if not path.is_file() or not work.directory.marker(f"collect.{walk.name}"):
+        if not path.is_file() or not mark:
             raise InputError(
                 f"{work.directory.path}: the events have not been collected to the end;"
                 f" run `calib run {work.directory.path}`"
             )
-        found[sample.name] = histograms.read(path)
+        found[sample.name] = _total(path, mark.get("totals", {}).get(sample.name))
     return found
+
+
+def _total(path: Path, written: str | None) -> Sums:
+    """Return the sums in a file, if they are those that we wrote."""
+    if written is not None and _digest(path) != written:
+        raise InputError(
+            f"{path}: not as it was written, damaged or changed; delete it and run"
+            " `calib collect` again, which makes it from the chunks"
+        )
+    return histograms.read(path)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()[:32]
 
 
 def collected(work: Work, walk: Pass) -> str:

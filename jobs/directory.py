@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import socket
 import time
 import uuid
@@ -19,6 +20,7 @@ import pandas as pd
 import yaml
 
 from calib import histograms
+from calib.documents import json_values, yaml_values
 from calib.errors import InputError
 from calib.results import Curve, Pass
 
@@ -157,10 +159,16 @@ class RunDirectory:
             since = time.strftime("%Y-%m-%d %H:%M:%S")
             file.write(f"`{command}`, process {os.getpid()} on {socket.gethostname()}, {since}")
             file.flush()
+            self._sweep()
             try:
                 yield
             finally:
                 file.truncate(0)
+
+    def _sweep(self) -> None:
+        """Remove what a run that was killed has left unfinished."""
+        for path in self.path.rglob(".*.part"):
+            path.unlink(missing_ok=True)
 
     def holder(self) -> str:
         """Return who holds the directory, empty where nobody does."""
@@ -190,8 +198,8 @@ class RunDirectory:
     def note(self, name: str) -> dict[str, Any]:
         """Return plain values kept under a name, empty where there are none."""
         try:
-            found = json.loads((self._inside / f"{name}.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, json.JSONDecodeError):
+            found = json_values((self._inside / f"{name}.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
             return {}
         return found if isinstance(found, dict) else {}
 
@@ -215,7 +223,15 @@ class RunDirectory:
         histograms.write(path, {k: np.asarray(v) for k, v in walk.values.items()})
 
     def load_pass(self, name: str) -> Pass:
-        """Return a pass that was kept, a plain one where there is none."""
+        """Return a pass that was kept, a plain one where there is none.
+
+        Raises
+        ------
+        InputError
+            If the name, which comes from a file, is none.
+        """
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,80}", name):
+            raise InputError(f"{self.path}: {name!r} is no name of a pass; remove .calib/steps")
         path = self._inside / "passes" / f"{name}.npz"
         return Pass(name, histograms.read(path) if path.is_file() else {})
 
@@ -226,8 +242,8 @@ class RunDirectory:
         if not path.is_file():
             return {}
         try:
-            found = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except yaml.YAMLError as error:
+            found = yaml_values(path.read_text(encoding="utf-8")) or {}
+        except ValueError as error:
             text = " ".join(str(error).split())
             raise InputError(f"{path}: not valid YAML ({text}); correct or remove it") from None
         if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):

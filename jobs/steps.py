@@ -18,6 +18,7 @@ import pandas as pd
 
 from calib import histograms
 from calib.calibrations.base import Calibration
+from calib.documents import json_values
 from calib.errors import CalibError, InputError
 from calib.payload import read as read_payload
 from calib.provenance import digest
@@ -29,6 +30,7 @@ from jobs.clusters import Workers
 from jobs.collection import Progress
 from jobs.configuration import Work
 from jobs.directory import write_csv, write_curves, write_json, write_parquet
+from jobs.written import Accounting, Verdict, checked
 
 log = logging.getLogger(__name__)
 
@@ -350,17 +352,18 @@ def write_provenance(work: Work) -> dict[str, Any]:
 # what is written ---------------------------------------------------------------------------------
 def written_verdict(work: Work) -> dict[str, Any]:
     """Return the verdict in the directory."""
-    return _json(work.directory / "verdict.json")
+    return checked(_json(work.directory / "verdict.json"), Verdict, work.directory / "verdict.json")
 
 
 def written_accounting(work: Work) -> dict[str, Any]:
     """Return the accounting in the directory."""
-    return _json(work.directory / "accounting.json")
+    path = work.directory / "accounting.json"
+    return checked(_json(path), Accounting, path)
 
 
 def _json(path: Path) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{path}: not there; run `calib run {path.parent}`") from None
     except ValueError as error:

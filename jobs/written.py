@@ -1,0 +1,96 @@
+"""Schemas of what we wrote and read again: somebody else may have had it in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from calib.errors import InputError
+
+
+class _Open(BaseModel):
+    """More keys are welcome."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+
+class _Counts(_Open):
+    events: int = Field(ge=0)
+    read: int = Field(ge=0)
+    selected: int = Field(ge=0)
+    bad: int = Field(default=0, ge=0)
+    rejected: dict[str, int]
+
+
+class _File(_Counts):
+    path: str
+
+
+class _Sample(_Open):
+    files: list[_File]
+    totals: _Counts
+
+
+class _Bad(_Open):
+    path: str
+    error: str
+    sample: str = ""
+    events: int | None = None
+
+
+class _Doubles(_Open):
+    samples: list[str]
+    selected: int
+    duplicates: int
+
+
+class _Peak(_Open):
+    ratio: float | None
+    files_without: list[str]
+
+
+class Accounting(_Open):
+    """accounting.json."""
+
+    samples: dict[str, _Sample]
+    bad_files: list[_Bad]
+    notes: list[str]
+    duplicates: list[_Doubles] = []
+    peaks: dict[str, _Peak] = {}
+
+
+class _Check(_Open):
+    name: str
+    value: float | None = None
+    threshold: float | None = None
+    passed: bool
+    text: str = ""
+
+
+class Verdict(_Open):
+    """verdict.json."""
+
+    passed: bool
+    checks: list[_Check]
+
+
+def checked(values: dict[str, Any], model: type[BaseModel], path: Path) -> dict[str, Any]:
+    """Return the values if they fit the schema.
+
+    Raises
+    ------
+    InputError
+        If they do not; with one sentence.
+    """
+    try:
+        model.model_validate(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])[:200]
+        raise InputError(
+            f"{path}: key {key!r}: {first['msg'][:1].lower()}{first['msg'][1:]}; remove the file and"
+            f" run `calib run {path.parent}`"
+        ) from None
+    return values
