@@ -27,7 +27,8 @@ ROSE = 1e-3
 class Point:
     """The likelihood of one part at some parameters, per category.
 
-    ``columns, rows`` are the derivatives of (lambda, v) in the shared parameters.
+    ``columns, rows`` are the derivatives of (lambda, v) in the shared parameters; ``usual`` is
+    the expected Hessian of the profile in (lambda, v).
     """
 
     theta: Array
@@ -36,6 +37,7 @@ class Point:
     nll: Array
     gradient: Array
     hessian: Array
+    usual: Array
     held: BoolArray
     exact: bool
 
@@ -89,7 +91,7 @@ class Fit:
         normal, parts = Normal(np.zeros((p, p)), np.zeros(p), np.zeros(p)), []
         for i, point in enumerate(points):
             damping = np.zeros(len(point.nll)) if dampings is None else dampings[i]
-            r = reduced(point.gradient, point.hessian, point.held, damping)
+            r = reduced(point.gradient, point.hessian, point.held, damping, point.usual)
             normal += assemble(point.columns, point.rows, r.hessian, r.gradient, p)
             parts.append(r)
         return System(normal, tuple(parts))
@@ -177,12 +179,12 @@ def _look(
     rows[:, 0] /= 2 * mu2[:, None]
     rows *= inside[:, :, None]  # beyond its bounds a category does not see the parameters
     theta = np.concatenate([np.clip(x, low, high), background], 1)
-    nll, slope, hessian = evaluate(data, theta, near)
+    nll, slope, hessian, usual = evaluate(data, theta, near)
     held = outward(data, theta, slope)
     if tilt is not None:
         nll -= ((theta[:, :2] - tilt[0]) * tilt[1]).sum(1)
         slope[:, :2] -= tilt[1]
-    return Point(theta, here.columns, rows, nll, slope, hessian, held, near)
+    return Point(theta, here.columns, rows, nll, slope, hessian, usual, held, near)
 
 
 def _expected(point: Point, r: Reduced, step: Array) -> Array:

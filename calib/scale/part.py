@@ -141,14 +141,15 @@ def _rows(mass: Array, at: slice) -> Array:
     return mass if mass.ndim == 1 else mass[at]
 
 
-def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Array]:
+def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Array, Array]:
     """Return NLL (n,), gradient (n, p) and Hessian (n, p, p) in (lambda, v, f, slope, ...).
 
-    The Hessian is the exact one where ``near``, made positive definite in the background's
+    The fourth, (n, 2, 2), is the expected Hessian of the profile in (lambda, v). The Hessian is the exact one where ``near``, made positive definite in the background's
     parameters, else Fisher's.
     """
     n, p = theta.shape
     nll, slope, hessian = np.empty(n), np.empty((n, p)), np.empty((n, p, p))
+    usual = np.empty((n, 2, 2))
     for at in data.blocks:
         counts, here = data.counts[at], theta[at]
         state = numpy_engine.evaluate(data.shared, data.g[at], here)
@@ -160,7 +161,21 @@ def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Ar
             hessian[at] = numpy_engine.exact(data.shared, counts, state, here)
             held = outward(data, here, slope[at])[:, 2:]
             hessian[at, 2:, 2:] = _definite(hessian[at, 2:, 2:], expected[:, 2:, 2:], held)
-    return nll, slope, hessian
+            usual[at] = profiled(expected, held)
+        else:
+            usual[at] = profiled(expected, outward(data, here, slope[at])[:, 2:])
+    return nll, slope, hessian, usual
+
+
+def profiled(hessian: Array, held: BoolArray) -> Array:
+    """Return the Hessian (n, 2, 2) of the profile over the parameters that are not held."""
+    free = ~held
+    inverse = np.linalg.inv(without(hessian[:, 2:, 2:], held))
+    inverse *= free[:, :, None] & free[:, None, :]
+    cross = hessian[:, :2, 2:]
+    return np.asarray(
+        hessian[:, :2, :2] - np.matmul(cross, np.matmul(inverse, cross.transpose(0, 2, 1)))
+    )
 
 
 def adjustment(data: Prepared, theta: Array, held: BoolArray) -> Array:

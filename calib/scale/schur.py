@@ -40,7 +40,9 @@ class Reduced:
         return np.asarray(self.own + np.matmul(self.follow, dx[:, :, None])[:, :, 0])
 
 
-def reduced(gradient: Array, hessian: Array, held: BoolArray, damping: Array) -> Reduced:
+def reduced(
+    gradient: Array, hessian: Array, held: BoolArray, damping: Array, usual: Array
+) -> Reduced:
     """Return the Schur complement of the background's parameters.
 
     Parameters
@@ -52,6 +54,8 @@ def reduced(gradient: Array, hessian: Array, held: BoolArray, damping: Array) ->
         Parameters of the background that stay where they are.
     damping : array, shape (n,)
         Levenberg-Marquardt, relative to the diagonal.
+    usual : array, shape (n, 2, 2)
+        Expected Hessian of the profile, for categories whose own bends wildly.
     """
     local = without(hessian[:, 2:, 2:], held[:, 2:])
     i = np.arange(local.shape[1])
@@ -61,14 +65,28 @@ def reduced(gradient: Array, hessian: Array, held: BoolArray, damping: Array) ->
     cross = hessian[:, :2, 2:]
     right = np.where(free, gradient[:, 2:], 0.0)
     follow = -np.matmul(inverse, cross.transpose(0, 2, 1))
+    schur = hessian[:, :2, :2] + np.matmul(cross, follow)
+    wild = _bends_wildly(schur, usual)
+    schur[wild], follow[wild] = usual[wild], 0.0
     own = -np.matmul(inverse, right[:, :, None])[:, :, 0]
     n = len(gradient)
     project = np.concatenate([np.tile(np.eye(2), (n, 1, 1)), follow.transpose(0, 2, 1)], 2)
     return Reduced(
         np.matmul(project, np.concatenate([gradient[:, :2], right], 1)[:, :, None])[:, :, 0],
-        hessian[:, :2, :2] + np.matmul(cross, follow),
+        schur,
         project,
         own,
         follow,
         -0.5 * (right * own).sum(1),
     )
+
+
+def _bends_wildly(hessian: Array, usual: Array) -> BoolArray:
+    """Return where the profile bends down by more than it should bend up.
+
+    Next to a saddle of its background the profile of a category has no quadratic form worth its
+    name, and a single one would outweigh all others.
+    """
+    scale = 1 / np.sqrt(np.maximum(np.diagonal(usual, axis1=1, axis2=2), 1e-300))
+    unit = hessian * scale[:, :, None] * scale[:, None]
+    return np.asarray(np.linalg.eigvalsh(unit)[:, 0] < -1.0)

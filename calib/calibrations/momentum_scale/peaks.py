@@ -15,6 +15,7 @@ import numpy as np
 from scipy.stats import chi2 as chi2_distribution
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
+from calib.constants import RESONANCES
 from calib.fit_all import Background, fit_categories
 from calib.histograms import Sums
 from calib.kernel.problem import SLOPE_ERROR
@@ -26,6 +27,12 @@ from .collect import MEANS
 from .grid import Grid
 from .merging import groups, joined
 from .settings import Settings
+
+WIDE = 0.1
+"""GeV of natural width above which single categories hardly know their resolution."""
+
+TOGETHER = 50
+"""Categories whose reference knows it together."""
 
 
 @dataclass(frozen=True)
@@ -191,6 +198,14 @@ def resonance_peaks(
     ref_log_mu, ref_v, ref_cov = _log_mu_and_v(reference, means, a2, c2)
     share = generated_share(template, mass, ref_v)
     ref_cov = ref_cov * (1 + max(source.copies - 1, 0) * share)[:, None, None]
+    if RESONANCES[grid.resonance].width > WIDE and reference is not None:
+        many = joint_groups(means, settings.n_eta, cells(grid)[first])
+        together_fit = fit_categories(
+            joined(found, many, many.max() + 1), grid.mass_edges,
+            joined(template, many, many.max() + 1), mass, background="none", template_errors=False,
+        )  # fmt: skip
+        ref_v = predicted_v(together_fit, many, sigma2(means, a2, c2), found.sum(1))
+        ref_cov[:, 1, :] = ref_cov[:, :, 1] = 0.0
     log_mu, v, cov = _log_mu_and_v(data, means, a2, c2)
     names = grid.names()
     by_hand = np.array([names[i] in drop for i in first], dtype=bool)
@@ -204,12 +219,47 @@ def resonance_peaks(
 
 def pooled(template: Array, grid: Grid) -> Array:
     """Return templates of the shape that all categories of the same ratio and angle have."""
-    _, _, ratio, angle = grid.bins()
-    _, cell = np.unique(ratio * grid.full.shape[3] + angle, return_inverse=True)
+    cell = cells(grid)
     total = np.zeros((cell.max() + 1, template.shape[1]))
     np.add.at(total, cell, template)
     shape = total / np.maximum(total.sum(1, keepdims=True), 1e-300)
     return np.asarray(template.sum(1)[:, None] * shape[cell])
+
+
+def cells(grid: Grid) -> IntArray:
+    """Return the number of the bin in pt ratio and angle of each category."""
+    _, _, ratio, angle = grid.bins()
+    _, cell = np.unique(ratio * grid.full.shape[3] + angle, return_inverse=True)
+    return np.asarray(cell, dtype=np.int64)
+
+
+def joint_groups(means: Means, n_eta: int, cell: IntArray) -> IntArray:
+    """Return groups of categories of the same cell and of like eta, the same in every pass."""
+    middle = 0.5 * (n_eta - 1)
+    outward = np.abs(means.eta_plus - middle) + np.abs(means.eta_minus - middle)
+    order = np.lexsort((outward, cell))
+    begins = np.flatnonzero(np.diff(cell[order], prepend=-1))
+    place = np.arange(len(cell)) - begins[np.cumsum(np.diff(cell[order], prepend=-1) != 0) - 1]
+    _, numbered = np.unique(np.stack([cell[order], place // TOGETHER]), axis=1, return_inverse=True)
+    group = np.empty(len(cell), dtype=np.int64)
+    group[order] = numbered.ravel()
+    return group
+
+
+def predicted_v(fits: CategoryFits, group: IntArray, predicted: Array, entries: Array) -> Array:
+    """Return v of the reference as what it was smeared with, times one factor a group.
+
+    The natural width hides the resolution of a Z: a few hundred events do not know it, though
+    what they were smeared with is known. The factor is what cuts and the shape of the peak do;
+    it comes from fits of many entries.
+    """
+    n = len(fits)
+    weight = np.bincount(group, entries, minlength=n)
+    mean = np.bincount(group, entries * predicted, minlength=n) / np.maximum(weight, 1e-300)
+    v = (fits.sigma / fits.mu) ** 2
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = np.where(fits.ok & (mean > 0), v / mean, 1.0)
+    return np.asarray(np.clip(factor, 0.5, 2.0)[group] * predicted)
 
 
 def generated_share(template: Array, mass: Array, v: Array) -> Array:

@@ -216,12 +216,11 @@ def floored(covariance: Array, peaks: Peaks) -> Array:
     width2 = peaks.reference_v + natural_width2(peaks.resonance)
     usual = width2**2 / np.maximum(peaks.n_events, 1.0)
     floor = FLOOR * np.median(covariance[ok, 1, 1] / usual[ok]) * usual
-    with np.errstate(invalid="ignore", divide="ignore"):
-        grow = np.sqrt(np.fmax(1.0, floor / covariance[:, 1, 1]))
+    variance = np.where(covariance[:, 1, 1] > 0, covariance[:, 1, 1], np.inf)
+    grow = np.sqrt(np.fmax(1.0, floor / variance))
     out = covariance.copy()
-    out[:, 1, 1] *= grow**2
-    out[:, 0, 1] *= grow
-    out[:, 1, 0] *= grow
+    out[:, 1, :] *= grow[:, None]
+    out[:, :, 1] *= grow[:, None]
     return out
 
 
