@@ -83,8 +83,8 @@ def _narrow(columns: dict[str, Any]) -> dict[str, Any]:
     return {name: v.astype(kinds[v.dtype.kind]) for name, v in columns.items()}
 
 
-def write(path: Path, events: int, spread: bool) -> None:
-    """Write clusters of events of which 1 % fire and are selected."""
+def write(path: Path, events: int, spread: bool, dense: bool = False) -> None:
+    """Write clusters of events of which 1 % fire and are selected; all of them if ``dense``."""
     with uproot.recreate(path, compression=uproot.LZMA(1)) as file:
         tree = None
         for i in range(events // CLUSTER):
@@ -93,7 +93,7 @@ def write(path: Path, events: int, spread: bool) -> None:
             signal = np.arange(CLUSTER) % 100 == 0
             if not spread:
                 signal = np.full(CLUSTER, in_run) & (np.arange(CLUSTER) % 5 == 0)
-            part = branches(CLUSTER, signal, rng)
+            part = branches(CLUSTER, signal | dense, rng)
             if tree is None:
                 types = {k: v.type.content if isinstance(v, ak.Array) else v.dtype
                          for k, v in part.items()}  # fmt: skip
@@ -153,46 +153,57 @@ def levels(folder: Path, events: int, repeat: int) -> Iterator[str]:
             )
 
 
-def passes(folder: Path, repeat: int) -> Iterator[str]:
+def passes(folder: Path, events: int, repeat: int) -> Iterator[str]:
     """Return the lines of the second table: a pass over the input, and one over its skim."""
+    yield "| input, lzma | what | seconds | million events/s | ratio |"
+    yield "|---|---|---:|---:|---:|"
+    for name, simulation in (("1 % selected, simulation", True), ("all selected, data", False)):
+        own = folder / f"passes_{simulation}"
+        own.mkdir()
+        write(own / "a.root", events, spread=True, dense=not simulation)
+        start = time.perf_counter()
+        config = _configuration(own, simulation)
+        skim(config, own / "skim", "benchmark", lambda text, done, total: None)
+        made = time.perf_counter() - start
+        slow, before = best(repeat, lambda: _pass(config))  # noqa: B023
+        fast, after = best(repeat, lambda: _pass(own / "skim" / "skimmed.yaml"))  # noqa: B023
+        assert np.array_equal(before, after)
+        for what, seconds, ratio in (
+            ("`calib skim`, once", made, ""), ("a pass over the NanoAOD", slow, "1"),
+            ("a pass over the skim", fast, f"{slow / fast:.0f}"),
+        ):  # fmt: skip
+            yield f"| {name} | {what} | {seconds:.3f} | {events / seconds / 1e6:.2f} | {ratio} |"
+
+
+def _configuration(folder: Path, simulation: bool) -> Path:
     values = {
         "name": "benchmark",
         "calibration": "mass_resolution",
-        "samples": [{"name": "mc", "resonance": "z", "format": "nanoaod", "simulation": True,
-                     "files": ["spread_True.root"]}],
+        "samples": [{"name": "s", "resonance": "z", "format": "nanoaod", "files": ["a.root"],
+                     "simulation": simulation}],
         "selection": {"triggers": [TRIGGER]},
         "cluster": {"kind": "inline"},
     }  # fmt: skip
-    config = folder / "config.yaml"
-    config.write_text(yaml.safe_dump(values), encoding="utf-8")
-    start = time.perf_counter()
-    skim(config, folder / "skim", "benchmark", lambda text, done, total: None)
-    made = time.perf_counter() - start
-    rows = []
-    for path in (config, folder / "skim" / "skimmed.yaml"):
-        full, calibration = complete(path)
-        inspection = inspect(full, calibration, path.parent)
-        sample = full.samples[0]
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
 
-        def walk() -> list[Any]:
-            return [
-                reader.selected(
-                    SimpleNamespace(metadata={
-                        "filename": c.file.path, "entrystart": c.start, "entrystop": c.stop
-                    }),
-                    sample, calibration.needs(sample), inspection.selections["mc"],  # noqa: B023
-                ).pairs.mass
-                for c in chunks(inspection, full.chunk_size)  # noqa: B023
-            ]  # fmt: skip
 
-        seconds, masses = best(repeat, walk)
-        rows.append((seconds, np.concatenate(masses)))
-    assert np.array_equal(rows[0][1], rows[1][1])
-    yield "| what | seconds | ratio |"
-    yield "|---|---:|---:|"
-    yield f"| `calib skim`, once | {made:.2f} | |"
-    yield f"| read and select the NanoAOD (lzma), in levels | {rows[0][0]:.3f} | 1 |"
-    yield f"| read and select the skim | {rows[1][0]:.4f} | {rows[0][0] / rows[1][0]:.0f} |"
+def _pass(config: Path) -> Any:
+    """Read and select the events of a configuration; return the masses."""
+    full, calibration = complete(config)
+    inspection = inspect(full, calibration, config.parent)
+    sample = full.samples[0]
+    needs, cuts = calibration.needs(sample), inspection.selections[sample.name]
+    return np.concatenate([
+        reader.selected(
+            SimpleNamespace(metadata={
+                "filename": c.file.path, "entrystart": c.start, "entrystop": c.stop
+            }),
+            sample, needs, cuts,
+        ).pairs.mass
+        for c in chunks(inspection, full.chunk_size)
+    ])  # fmt: skip
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -205,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for line in levels(Path(temporary), options.events, options.repeat):
             sys.stdout.write(line + "\n")
         sys.stdout.write("\n")
-        for line in passes(Path(temporary), options.repeat):
+        for line in passes(Path(temporary), options.events, options.repeat):
             sys.stdout.write(line + "\n")
 
 
