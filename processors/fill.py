@@ -59,14 +59,19 @@ def _filled(name: str, column: Fill) -> Sums:
         row[:] = values
     shape = (column.n_categories, len(edges) - 1)
     counts = np.zeros(shape, dtype=np.int64)
+    # where all weights are 1, the sums of weights are the counts, exactly
+    unit = bool(np.all(weight == 1.0))
     # the sum and its compensation beside each other in memory
-    sumw, sumw2 = np.zeros((*shape, 2)), np.zeros((*shape, 2))
+    weighted = (0, 0, 2) if unit else (*shape, 2)
+    sumw, sumw2 = np.zeros(weighted), np.zeros(weighted)
     sums = np.zeros((len(column.means), column.n_categories, 2))
-    _scatter(category, value, weight, means, edges, _is_even(edges), counts, sumw, sumw2, sums)
+    _scatter(
+        category, value, weight, unit, means, edges, _is_even(edges), counts, sumw, sumw2, sums
+    )
     out: Sums = {
         f"{name}/counts": counts,
-        f"{name}/sumw": sumw.sum(axis=-1),
-        f"{name}/sumw2": sumw2.sum(axis=-1),
+        f"{name}/sumw": counts.astype(np.float64) if unit else sumw.sum(axis=-1),
+        f"{name}/sumw2": counts.astype(np.float64) if unit else sumw2.sum(axis=-1),
     }
     for mean, row in zip(column.means, sums, strict=True):
         out[f"{name}/mean_{mean}"] = row.sum(axis=-1)
@@ -91,7 +96,7 @@ def _add(cell, value):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True)
 def _scatter(  # type: ignore[no-untyped-def]
-    category, value, weight, means, edges, even, counts, sumw, sumw2, sums
+    category, value, weight, unit, means, edges, even, counts, sumw, sumw2, sums
 ):
     bins = len(edges) - 1
     low, high = edges[0], edges[-1]
@@ -111,7 +116,8 @@ def _scatter(  # type: ignore[no-untyped-def]
             b = np.searchsorted(edges, x, side="right") - 1
         w = weight[i]
         counts[c, b] += 1
-        _add(sumw[c, b], w)
-        _add(sumw2[c, b], w * w)
+        if not unit:
+            _add(sumw[c, b], w)
+            _add(sumw2[c, b], w * w)
         for m in range(len(means)):
             _add(sums[m, c], w * means[m, i])
