@@ -144,8 +144,9 @@ def _rows(mass: Array, at: slice) -> Array:
 def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Array, Array]:
     """Return NLL (n,), gradient (n, p) and Hessian (n, p, p) in (lambda, v, f, slope, ...).
 
-    The fourth, (n, 2, 2), is the expected Hessian of the profile in (lambda, v). The Hessian is the exact one where ``near``, made positive definite in the background's
-    parameters, else Fisher's.
+    The fourth, (n, 2, 2), is the expected Hessian of the profile in (lambda, v). The Hessian is
+    the exact one where ``near``, made positive definite in the background's parameters, else
+    Fisher's.
     """
     n, p = theta.shape
     nll, slope, hessian = np.empty(n), np.empty((n, p)), np.empty((n, p, p))

@@ -121,7 +121,7 @@ def unit_of(resonance: str) -> float:
 
 MOST_COPIES = 8
 MADE = 10_000_000
-"""Pairs that are enough to make (5 to 10 million): the noise of the templates is then small beside other errors."""
+"""Pairs that are enough to make: the noise of the templates is then small beside other errors."""
 
 _THINNING = 1 << 30
 """Number of the random number of an event that decides whether it is embedded at all."""
