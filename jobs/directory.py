@@ -10,7 +10,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -155,15 +155,16 @@ class RunDirectory:
                     f"{self.path}: in use by {self.holder() or 'another process'};"
                     " wait until it ends, or stop it"
                 ) from None
-            file.truncate(0)
             since = time.strftime("%Y-%m-%d %H:%M:%S")
-            file.write(f"`{command}`, process {os.getpid()} on {socket.gethostname()}, {since}")
-            file.flush()
+            text = f"`{command}`, process {os.getpid()} on {socket.gethostname()}, {since}"
+            os.ftruncate(file.fileno(), 0)
+            with suppress(OSError):  # who it is may remain unsaid on a full disk
+                os.write(file.fileno(), text.encode())
             self._sweep()
             try:
                 yield
             finally:
-                file.truncate(0)
+                os.ftruncate(file.fileno(), 0)
 
     def _sweep(self) -> None:
         """Remove what a run that was killed has left unfinished."""

@@ -58,14 +58,19 @@ def _keys_path(chunk: Path) -> Path:
 
 
 def has_keys(chunk: Path) -> bool:
-    """Return whether the keys of a chunk are there."""
-    return _keys_path(chunk).is_file()
+    """Return whether the keys of a chunk are there, and whole."""
+    try:
+        return _open(chunk).dtype == np.uint64
+    except (OSError, ValueError):
+        return False
 
 
 def write_keys(chunk: Path, keys: UIntArray) -> None:
     """Keep the sorted keys of a chunk beside its sums."""
     with whole(_keys_path(chunk)) as temporary, temporary.open("wb") as file:
-        np.save(file, keys, allow_pickle=False)
+        # np.save hands the array to C, which does not notice a disk that is full
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(keys))
+        file.write(keys.tobytes())
 
 
 def _open(chunk: Path) -> UIntArray:
