@@ -56,6 +56,13 @@ class Sample(Strict):
     )
     simulation: bool = False
 
+    @field_validator("files")
+    @classmethod
+    def _without_secrets(cls, files: tuple[str, ...]) -> tuple[str, ...]:
+        for address in files:
+            refuse_secrets(address)
+        return files
+
 
 class Fallback(Strict):
     """What is asked for where files lack a branch of the selection. None: as it is there."""

@@ -29,6 +29,17 @@ def yaml_values(text: str) -> Any:
     """
     if len(text) > MAX_YAML:
         raise ValueError(f"{len(text)} characters, more than {MAX_YAML}")
+    try:
+        return _constructed(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except ValueError:
+        raise
+    except Exception as error:  # the loader has many kinds for what it does not understand
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
+
+
+def _constructed(text: str) -> Any:
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -38,12 +49,6 @@ def yaml_values(text: str) -> Any:
         if size > MAX_NODES:
             raise ValueError(f"{size} values with all aliases, more than {MAX_NODES}")
         return loader.construct_document(node)
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    except ValueError:
-        raise
-    except Exception as error:  # the loader has many kinds for what it does not understand
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
     finally:
         loader.dispose()
 
