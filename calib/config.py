@@ -18,7 +18,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from calib.documents import MAX_YAML, yaml_values
 from calib.errors import InputError
 
-
 SECRET = re.compile(
     r"^[a-z0-9+.-]+://[^/@]*:[^/@]*@"
     r"|[?&](authz|access_token|token|password|passwd|secret|key|sig|signature|"

@@ -18,7 +18,6 @@ from calib.errors import InputError
 from calib.pairs import Muons, Pairs
 
 
-
 @dataclass(frozen=True)
 class Payload:
     """A payload that has been read and validated."""

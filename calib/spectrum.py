@@ -61,9 +61,11 @@ def contrast(counts: AnyArray, resonance: str) -> tuple[float, float]:
     n_core = float(counts[core].sum())
     if not sides:
         return (float("inf"), float(np.sqrt(n_core))) if n_core else (float("nan"), float("nan"))
-    density = float(np.mean([counts[s].mean() for s in sides]))
-    spread = float(np.mean([counts[s].sum() / s.sum() ** 2 for s in sides]) / len(sides))
+    densities = np.array([counts[s].mean() for s in sides])
+    # the geometric mean: between two sides as far away, it is exact for an exponential
+    density = float(np.prod(densities) ** (1 / len(densities)))
     expected = density * core.sum()
-    error = np.sqrt(max(n_core, expected, 1.0) + spread * core.sum() ** 2)
+    relative = np.sqrt(sum(1 / max(counts[s].sum(), 1) for s in sides)) / len(sides)
+    error = np.sqrt(max(n_core, expected, 1.0) + (relative * expected) ** 2)
     ratio = n_core / expected if expected else float("inf")
     return float(ratio), float((n_core - expected) / error)

@@ -214,7 +214,11 @@ def _stage1(
                 replaced = [name for name in columns if name in have]
                 table = _with_columns(table, columns)
                 writer = writer or pq.ParquetWriter(
-                    out, table.schema, compression="lz4", use_dictionary=False
+                    out,
+                    table.schema,
+                    compression="lz4",
+                    use_dictionary=False,
+                    write_page_checksum=True,
                 )
                 writer.write_table(table)
                 done += n

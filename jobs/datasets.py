@@ -17,6 +17,7 @@ from calib.config import Config, Sample
 from calib.errors import InputError
 from jobs.inputs.addresses import expand, is_remote
 from jobs.inputs.facts import Facts
+from jobs.inputs.guard import crashing
 from jobs.inputs.parquet import inspect_parquet
 from jobs.inputs.root import TREE, inspect_root
 from jobs.outcome import stamp
@@ -164,8 +165,18 @@ def _facts(
     required = list(columns.required(sample, needs, open_selection))
     found: list[tuple[str, Facts]] = []
     bad: list[BadFile] = []
-    for path in expand(sample, base):
+    paths = expand(sample, base)
+    deadly = {}
+    if sample.format == "stage1":
+        local = [path for path in paths if not is_remote(path)]
+        deadly = crashing(local, lambda path: look(path, wanted))
+    for path in paths:
         try:
+            if path in deadly:
+                raise InputError(
+                    f"{path}: damaged so that its reader crashes ({deadly[path]}); copy it again or"
+                    " leave it out"
+                )
             found.append((path, look(path, wanted)))
         except InputError as error:
             if config.bad_files == "stop":

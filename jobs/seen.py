@@ -30,7 +30,7 @@ AT_ONCE = 8_000_000
 LEAST = 500
 """Selected events below which nothing is said about a peak."""
 
-LEAST_RATIO, LEAST_SIGNIFICANCE = 1.1, 5.0
+LEAST_RATIO, LEAST_SIGNIFICANCE = 1.2, 5.0
 """Of the density under the peak to that beside it."""
 
 

@@ -246,7 +246,14 @@ def write_stage1(path: Path, pairs: Pairs, simulation: bool) -> None:
         columns["gen_dimuon_mass"] = pairs.gen_mass.astype(np.float32)
         columns["wgt_nominal"] = pairs.weight
     table = pa.table(columns)
-    pq.write_table(table, path, compression="lz4", use_dictionary=False, row_group_size=ROW_GROUP)
+    pq.write_table(
+        table,
+        path,
+        compression="lz4",
+        use_dictionary=False,
+        row_group_size=ROW_GROUP,
+        write_page_checksum=True,
+    )
 
 
 def _muon(muons: Muons, simulation: bool) -> dict[str, AnyArray]:

@@ -90,7 +90,7 @@ def checked(values: dict[str, Any], model: type[BaseModel], path: Path) -> dict[
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])[:200]
         raise InputError(
-            f"{path}: key {key!r}: {first['msg'][:1].lower()}{first['msg'][1:]}; remove the file and"
-            f" run `calib run {path.parent}`"
+            f"{path}: key {key!r}: {first['msg'][:1].lower()}{first['msg'][1:]}; remove the file"
+            f" and run `calib run {path.parent}`"
         ) from None
     return values

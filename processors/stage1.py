@@ -112,11 +112,14 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
     if "://" in path:
         import fsspec
 
-        with fsspec.open(path, "rb") as remote, pq.ParquetFile(remote) as file:
+        with (
+            fsspec.open(path, "rb") as remote,
+            pq.ParquetFile(remote, page_checksum_verification=True) as file,
+        ):
             yield file
     else:
         # no memory map: a file that shrinks under it would kill the process
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
 
 

@@ -66,6 +66,7 @@ def _facts(path: str, file: pq.ParquetFile, wanted: tuple[str, ...]) -> Facts:
         if name in columns and (name in IDENTITY or _is_whole(schema.field(name).type)):
             _check_nulls(path, file, name)
     sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    _require_equal_lengths(path, metadata, sizes)
     size, uuid = _identity(path)
     return Facts(
         n_events=metadata.num_rows,
@@ -74,6 +75,23 @@ def _facts(path: str, file: pq.ParquetFile, wanted: tuple[str, ...]) -> Facts:
         boundaries=tuple(sorted({0, *np.cumsum(sizes).tolist()})),
         columns=columns,
     )
+
+
+def _require_equal_lengths(path: str, metadata: pq.FileMetaData, sizes: list[int]) -> None:
+    """Raise InputError where the footer contradicts itself about the number of rows."""
+    held = {
+        metadata.row_group(i).column(j).num_values
+        for i in range(metadata.num_row_groups)
+        for j in range(metadata.num_columns)
+        if metadata.row_group(i).column(j).num_values != sizes[i]
+        and metadata.schema.column(j).max_repetition_level == 0
+    }
+    if sum(sizes) != metadata.num_rows or min(sizes, default=0) < 0 or held:
+        raise InputError(
+            f"{path}: {metadata.num_rows} rows in the footer, {sum(sizes)} in the row groups"
+            f"{f', {min(held)} in a column' if held else ''}; the file is damaged, copy it again"
+            " or leave it out"
+        )
 
 
 def _kind(kind: pa.DataType) -> str:

@@ -75,6 +75,8 @@ def _facts(path: str, file: Any, wanted: frozenset[str]) -> Facts:
     n_events = int(events.num_entries)
     if n_events == 0:
         raise no_events(path)
+    if is_tree:
+        _require_equal_lengths(path, events, wanted, n_events)
     types = events.typenames(recursive=False) if is_tree else events.typenames()
     columns = {name: Column(_kind(text), str(text)) for name, text in types.items()}
     size = local_size(path)
@@ -85,6 +87,25 @@ def _facts(path: str, file: Any, wanted: frozenset[str]) -> Facts:
         boundaries=_boundaries(events, n_events, wanted & columns.keys(), is_tree),
         columns=columns,
     )
+
+
+def _require_equal_lengths(path: str, events: Any, wanted: frozenset[str], n_events: int) -> None:
+    """Raise InputError where branches hold other numbers of entries than the tree says."""
+    for branch in events.branches:
+        if branch.name not in wanted:
+            continue
+        offsets = branch.entry_offsets
+        if branch.num_entries != n_events or not _ascending(offsets, n_events):
+            raise InputError(
+                f"{path}: branch {branch.name!r} holds {branch.num_entries} entries, its baskets"
+                f" {offsets[-1] if len(offsets) else 0}, the tree {n_events}; the file is damaged,"
+                " copy it again or leave it out"
+            )
+
+
+def _ascending(offsets: Any, n_events: int) -> bool:
+    steps = [int(b) - int(a) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    return bool(len(offsets)) and offsets[0] == 0 and offsets[-1] == n_events and min(steps) >= 0
 
 
 NUMBERS = ("bool", "char", "short", "int", "long", "float", "double", "real", "bit")

@@ -72,8 +72,13 @@ def test_histogram_bomb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_sums_come_back(tmp_path: Path) -> None:
-    sums = {"a/b": np.arange(6.0).reshape(2, 3), "n": np.asarray(3), "f": np.asfortranarray(
-        np.arange(6).reshape(2, 3)), "empty": np.zeros((0, 4)), "text": np.array(["a", "bc"])}  # fmt: skip
+    sums = {
+        "a/b": np.arange(6.0).reshape(2, 3),
+        "n": np.asarray(3),
+        "f": np.asfortranarray(np.arange(6).reshape(2, 3)),
+        "empty": np.zeros((0, 4)),
+        "text": np.array(["a", "bc"]),
+    }
     histograms.write(tmp_path / "h.npz", sums)
     back = histograms.read(tmp_path / "h.npz")
     assert list(back) == list(sums)
@@ -83,7 +88,7 @@ def test_sums_come_back(tmp_path: Path) -> None:
     assert list(histograms.read(tmp_path / "h.npz", only="a/")) == ["a/b"]
 
 
-# YAML and JSON ---------------------------------------------------------------------------------
+# YAML and JSON -----------------------------------------------------------------------------------
 LAUGHS = "a: &a [x, x]\n" + "".join(
     f"{chr(98 + i)}: &{chr(98 + i)} [*{chr(97 + i)}, *{chr(97 + i)}]\n" for i in range(24)
 )
@@ -118,7 +123,7 @@ def test_json_that_is_refused(tmp_path: Path) -> None:
             read_payload(tmp_path / "p.json")
 
 
-# outside DIR, and secrets --------------------------------------------------------------------------
+# outside DIR, and secrets ------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["../x", "a/b", "/etc", "..", ".hidden", "a\n", "a\x00", "x" * 81])
 def test_names_stay_inside(name: str) -> None:
     sample = {"name": name, "resonance": "z", "format": "stage1", "files": ["x"]}

@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+
 from .conftest import LONG, configuration
 from .whole import damaged
 
@@ -103,7 +104,7 @@ def test_killed_at_random_moments(
     assert any(code != 0 for _, code in seen)
 
 
-# a full disk -----------------------------------------------------------------------------------------
+# a full disk -------------------------------------------------------------------------------------
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 300 kB."""

@@ -123,7 +123,7 @@ def test_a_worker_over_its_memory_limit(make: Make, undisturbed: Path, tmp_path:
     assert len(list(tmp_path.glob("eat.*"))) == 1 and same(work, undisturbed)
 
 
-# a chunk that takes every worker with it ----------------------------------------------------------
+# a chunk that takes every worker with it ---------------------------------------------------------
 WORST = [
     ("kill", {}, "its worker was lost"),
     pytest.param(
