@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import textwrap
 import types
 import typing
 from collections.abc import Iterator
@@ -135,7 +136,9 @@ def _lines(model: BaseModel, depth: int, only: tuple[str, ...] = ()) -> Iterator
             continue
         line = f"{indent}{key}: {_value(_plain(value))}"
         if comment and len(line) + len(comment) + 4 > WIDTH:
-            yield f"{indent}# {comment}"
+            yield from textwrap.wrap(
+                comment, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+            )
             yield line
         else:
             yield line + (f"  # {comment}" if comment else "")
