@@ -83,7 +83,8 @@ def test_workers_and_a_second_start_change_nothing(
     done: Path, samples: list[dict[str, Any]], tmp_path: Path
 ) -> None:
     config = write(tmp_path / "config.yaml", samples, cluster={"kind": "local", "workers": 2})
-    assert run("run", config, "--out", tmp_path / "out", "-q").exit_code == 0
+    found = run("run", config, "--out", tmp_path / "out", "-q")
+    assert found.exit_code == 0, found.output
     for name in ("parameters.csv", "payload.json", "closure.csv", "fits.csv", "covariance.npz"):
         assert (tmp_path / "out" / name).read_bytes() == (done / name).read_bytes(), name
     before = {p: p.stat().st_mtime_ns for p in tmp_path.glob("out/histograms/*/chunks/*")}
@@ -143,7 +144,8 @@ def test_real_z_without_simulation_say_what_they_do_not_know(tmp_path: Path) -> 
         [{"name": "data", "resonance": "z", "files": [str(REAL)]}],
         settings={"eta": ETA},
     )
-    assert run("run", config, "--out", tmp_path / "out", "-q").exit_code == 3
+    found = run("run", config, "--out", tmp_path / "out", "-q")
+    assert found.exit_code == 3, found.output
     table = pd.read_csv(tmp_path / "out" / "parameters.csv")
     assert table[["A", "A_err", "M", "M_err"]].notna().all().all()
     verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
