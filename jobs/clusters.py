@@ -131,6 +131,11 @@ def _at_address(cluster: Cluster) -> Iterator[Client]:
                 set_as_default=False,
                 security=_security(cluster),
             )
+        except TypeError:  # Dask's way to say that there is no certificate at all
+            raise InputError(
+                f"key 'cluster.security': {cluster.address} speaks TLS, but no certificates are"
+                " named; give ca, cert and key, or set DASK_DISTRIBUTED__COMM__TLS__..."
+            ) from None
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
                 f"key 'cluster.address': no Dask scheduler answers at {cluster.address}"

@@ -106,12 +106,26 @@ def _lie(name: str, data: bytes, kind: int) -> tuple[str, bytes]:
     return name, stream.getvalue() + body
 
 
+def factors() -> bytes:
+    """Return a payload as mass_resolution publishes it."""
+    from types import SimpleNamespace
+
+    from calib.calibrations.mass_resolution.payload import document
+    from calib.calibrations.mass_resolution.settings import Settings
+
+    ones = np.ones(36)
+    state = {"status": 0 * ones, "factor": 1.1 * ones, "factor_err": 0.01 * ones}
+    made: Any = SimpleNamespace(state=state)
+    return json.dumps(document(made, Settings())).encode()
+
+
 class Fuzz:
     """Mutations of the files of one finished run."""
 
     def __init__(self, done: Path, config: Path, events: Path, folder: Path) -> None:
         self.done, self.config, self.events, self.folder = done, config, events, folder
         self.totals = done / "histograms" / "main.data.npz"
+        self.factors = factors()
         self.cases: dict[str, Callable[[Rng], tuple[str, ...]]] = {
             "configuration": self.configuration,
             "payload": self.payload,
@@ -124,7 +138,7 @@ class Fuzz:
         return ("status", str(out))
 
     def payload(self, rng: Rng) -> tuple[str, ...]:
-        raw = (self.done / "payload.json").read_bytes()
+        raw = self.factors
         path = self.folder / "payload.json"
         path.write_bytes(json_mutated(raw, rng) if rng.random() < 0.5 else mutated(raw, rng))
         (self.folder / "out.parquet").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Files that are damaged, doubled, of another schema or of another resonance; and those left out."""
+"""Files that are damaged, doubled, of another schema or resonance; and those left out."""
 
 from __future__ import annotations
 
