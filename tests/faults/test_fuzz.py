@@ -26,7 +26,7 @@ def test_mutations_are_accepted_or_refused(tmp_path: Path) -> None:
     assert not wrong, "\n".join(wrong[:5])
     # the damage is felt, and not all of it
     assert all(counts[f"{name} refused"] > 10 for name in ("configuration", "payload", "histogram"))
-    assert counts["accounting accepted"] > 2 and counts["payload accepted"] > 2
+    assert counts["accounting accepted"] > 2 and counts["payload accepted"] > 0
 
 
 def peak_memory_mb() -> float:

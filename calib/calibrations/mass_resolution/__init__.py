@@ -240,7 +240,10 @@ class Calibration(Base):
             "dimuon_mass_resolution_predicted": predicted,
             "dimuon_mass_resolution_factor": factor,
             "dimuon_mass_resolution_factor_err": error,
-            "dimuon_mass_resolution_status": np.nan_to_num(status, nan=-1).astype(np.int32),
+            # a payload of others may hold any number
+            "dimuon_mass_resolution_status": np.clip(np.nan_to_num(status, nan=-1), -1, 99).astype(
+                np.int32
+            ),
         }
 
     @classmethod
