@@ -126,9 +126,7 @@ def _say_what_changed(work: Work, inspection: Inspection) -> None:
                 " events are read again",
                 file.path, old["events"], old["size"], file.n_events, file.size,
             )  # fmt: skip
-    now = {
-        f.path: {"uuid": f.uuid, "events": f.n_events, "size": f.size} for f in inspection.files
-    }
+    now = {f.path: {"uuid": f.uuid, "events": f.n_events, "size": f.size} for f in inspection.files}
     if now != before:
         work.directory.keep(name, now)
 
