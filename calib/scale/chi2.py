@@ -33,6 +33,8 @@ from calib.scale.normal import (
 log = logging.getLogger(__name__)
 
 EDM_GOAL = 1e-8
+MOST = (0.02, 0.5, 2e-3, 1e-2, 1e-4)
+"""Longest step of A, e, M, a2, c2: beyond it the product of two muons is no straight line."""
 MAX_ITERATIONS = 20
 SMOOTHINGS = 2
 """Fits with smoothed errors; the second moves by less than a hundredth of an error."""
@@ -148,6 +150,7 @@ def _fit(
     weight, used = _weights(measured, covariance)
     measured = np.where(used[:, None], measured, 0.0)
     directions, edm, number = None, np.inf, 0
+    most = np.repeat(MOST, n_eta)[: len(parameters)]
     while number < MAX_ITERATIONS:
         number += 1
         normal, _ = _normal(means, parameters, measured, weight, n_eta)
@@ -155,7 +158,10 @@ def _fit(
             directions = spectrum(normal, min_eigenvalue)
         step = directions.solve(normal.vector)
         edm = 0.5 * float(normal.vector @ step)
-        parameters = parameters + step
+        reach = float(np.max(np.abs(step) / most))
+        parameters = parameters + step / max(reach, 1.0)
+        if reach > 0.1:  # along a weak direction it bends by more
+            directions = None
         if edm < EDM_GOAL:
             break
     normal, difference = _normal(means, parameters, measured, weight, n_eta)

@@ -105,7 +105,8 @@ def _parameter_rows(
 
 
 def _check_again(table: pd.DataFrame) -> Check:
-    worst = float(np.nanmax(np.abs(table["pull"]), initial=0.0)) if len(table) else np.nan
+    pulls = table["pull"].dropna().abs()
+    worst = float(pulls.max()) if len(pulls) else np.nan  # nothing determined is nothing shown
     return Check(
         "closure_second_run", worst, AGAIN, bool(worst <= AGAIN),
         "largest parameter found on the corrected events, in units of its error",
@@ -177,7 +178,7 @@ def _check_axes(table: pd.DataFrame, resonance: str) -> Check:
     error = np.hypot(own["error"], TOLERANCE)
     pull = np.abs((own["fitted"] - 1) / error).to_numpy()
     n = int(np.isfinite(pull).sum())
-    worst = float(np.nanmax(pull, initial=0.0)) if n else np.nan
+    worst = float(np.max(np.nan_to_num(pull), initial=0.0)) if n else np.nan
     p = float(-np.expm1(n * np.log1p(-2 * norm.sf(worst)))) if n else 0.0
     return Check(
         f"closure_axes_{resonance}", p, PROBABILITY, p >= PROBABILITY,

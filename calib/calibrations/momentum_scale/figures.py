@@ -104,7 +104,7 @@ def _series(axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, titl
 def strips(rows: Mapping[str, Array], edges: Array, label: str) -> Figure:
     """Return one strip of colour for each row of numbers against eta, in standard deviations."""
     values = np.array(list(rows.values()), dtype=float)
-    reach = max(3.0, float(np.nanmax(np.abs(values), initial=0.0)))
+    reach = max(3.0, float(np.max(np.abs(np.nan_to_num(values)), initial=0.0)))
     with in_style():
         figure = empty_figure(9.0, 0.42 * len(rows) + 1.5)
         axes = figure.subplots()

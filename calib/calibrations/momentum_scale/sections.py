@@ -116,7 +116,7 @@ def _extraction(reduction: Reduction) -> Section:
         drawn["likelihood_minus_chi2"] = figures.strips(
             rows, edges_of(pair[1]), "(likelihood $-$ chi2) / error"
         )
-        worst = float(np.nanmax(np.abs(np.array(list(rows.values()))), initial=0.0))
+        worst = float(np.max(np.abs(np.nan_to_num(np.array(list(rows.values())))), initial=0.0))
         text += (
             " The likelihood and the least squares share their events, so that they should agree"
             f" to a part of an error; the largest difference is {worst:.2f} standard deviations."
