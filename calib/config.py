@@ -253,11 +253,22 @@ def load(path: Path) -> Config:
     except ValueError as error:
         text = " ".join(str(error).split())
         raise InputError(f"{path}: not valid YAML ({text}); correct it") from None
-    config: Config = validated(Config, values, str(path))
+    return configuration(values, str(path))
+
+
+def configuration(values: Any, where: str) -> Config:
+    """Return the configuration in plain values; ``where`` names the place in a refusal.
+
+    Raises
+    ------
+    InputError
+        If they do not fit the schema.
+    """
+    config: Config = validated(Config, values, where)
     names = [s.name for s in config.samples]
     for name in names:
         if names.count(name) > 1:
-            raise InputError(f"{path}: key 'samples': two samples are named {name!r}; rename one")
+            raise InputError(f"{where}: key 'samples': two samples are named {name!r}; rename one")
     return config
 
 

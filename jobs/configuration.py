@@ -16,6 +16,8 @@ from jobs.directory import RunDirectory, write_text
 
 log = logging.getLogger(__name__)
 
+Complete = tuple[Config, Calibration]
+
 
 @dataclass(frozen=True)
 class Work:
@@ -31,9 +33,12 @@ def complete(path: Path) -> tuple[Config, Calibration]:
 
     Local paths become absolute, so that the configuration means the same in any directory.
     """
-    config = load(path)
-    calibration = calibrations.build(config, str(path))
-    base = path.resolve().parent
+    return filled(load(path), str(path), path.resolve().parent)
+
+
+def filled(config: Config, where: str, base: Path) -> tuple[Config, Calibration]:
+    """Return a configuration as `complete` does; its files are relative to ``base``."""
+    calibration = calibrations.build(config, where)
     samples = [
         s.model_copy(update={"files": tuple(_absolute(f, base) for f in s.files)})
         for s in config.samples
@@ -44,7 +49,7 @@ def complete(path: Path) -> tuple[Config, Calibration]:
         "settings": calibration.settings.model_dump(mode="json"),
     }
     config = config.model_copy(update=update)
-    return config, calibrations.build(config, str(path))
+    return config, calibrations.build(config, where)
 
 
 def _absolute(address: str, base: Path) -> str:
@@ -73,12 +78,17 @@ def prepare(config_path: Path, out: Path) -> Work:
     InputError
         If the directory belongs to another configuration; the sentence names the first key.
     """
-    config, calibration = complete(config_path)
+    return in_directory(complete(config_path), config_path, out)
+
+
+def in_directory(made: tuple[Config, Calibration], where: Path, out: Path) -> Work:
+    """Return the work of a complete configuration, as `prepare` does; ``where`` is its name."""
+    config, calibration = made
     directory = RunDirectory(out)
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file, expected a directory; choose another --out")
     if directory.exists:
-        _require_same((config, calibration), complete(directory / "config.yaml"), config_path, out)
+        _require_same(config, complete(directory / "config.yaml")[0], where, out)
     elif out.is_dir() and any(p.name != ".calib" for p in out.iterdir()):
         raise InputError(
             f"{out}: has files in it but no config.yaml, so it is not the directory of a run;"
@@ -92,12 +102,29 @@ def adopt(work: Work) -> None:
     path = work.directory / "config.yaml"
     if path.is_file():
         old = complete(path)
-        _require_same((work.config, work.calibration), old, path, work.directory.path)
-        for key in _different(work.config.settings, old[0].settings):
-            log.warning("key 'settings.%s' is another now; the sums over the events serve it", key)
+        _require_same(work.config, old[0], path, work.directory.path)
+        _say_what_is_another((work.config, work.calibration), old, work.directory)
     text = dump(work.config)
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
+
+
+def _say_what_is_another(new: Complete, old: Complete, directory: RunDirectory) -> None:
+    """Say which keys are others, and what that means; forget the steps that depended on them."""
+    mine, theirs = _of_sums(*new), _of_sums(*old)
+    sentences = [
+        f"key {key!r} was {_flat(theirs).get(key, 'absent')!r} and is"
+        f" {_flat(mine).get(key, 'absent')!r} now: all events are collected again"
+        for key in _different(mine, theirs)
+    ]
+    for sentence in sentences:
+        log.warning("%s", sentence)
+    for key in _different(new[0].settings, old[0].settings):
+        if key not in _different(mine["settings"], theirs["settings"]):
+            log.warning("key 'settings.%s' is another now; the sums over the events serve it", key)
+    if sentences:
+        directory.keep("changes", {**directory.note("changes"), "keys": sentences})
+        directory.forget_steps()
 
 
 def resume(path: Path) -> Work:
@@ -108,12 +135,9 @@ def resume(path: Path) -> Work:
     return Work(directory, config, calibration)
 
 
-Complete = tuple[Config, Calibration]
-
-
-def _require_same(new: Complete, old: Complete, path: Path, out: Path) -> None:
-    """Raise InputError where the sums in a directory are not those of a configuration."""
-    mine, theirs = _of_sums(*new), _of_sums(*old)
+def _require_same(new: Config, old: Config, path: Path, out: Path) -> None:
+    """Raise InputError where a directory holds another run, not this one with other settings."""
+    mine, theirs = _of_run(new), _of_run(old)
     for key in _different(mine, theirs):
         raise InputError(
             f"{out}: holds a run of another configuration: key {key!r} is"
@@ -122,8 +146,15 @@ def _require_same(new: Complete, old: Complete, path: Path, out: Path) -> None:
         )
 
 
+def _of_run(config: Config) -> dict[str, Any]:
+    """Return what makes a run this one: what it is called, and which events it is made of."""
+    found = config.model_dump(mode="json", include={"name", "calibration", "seed"})
+    keys = {"name", "resonance", "format", "files", "simulation"}
+    return found | {"samples": [s.model_dump(mode="json", include=keys) for s in config.samples]}
+
+
 def _of_sums(config: Config, calibration: Calibration) -> dict[str, Any]:
-    """Return everything that may not change in a directory."""
+    """Return everything in a configuration that the sums over the events depend on."""
     values = config.model_dump(mode="json", exclude={"cluster", "bad_files", "duplicates"})
     return values | {"settings": dict(calibration.collect_settings())}
 
