@@ -17,9 +17,16 @@ GEN_MASS = "gen_dimuon_mass"
 GEN_KINEMATICS = ("gen_pt", "gen_eta", "gen_phi")
 
 
+STAGE1 = {"dxy": "d0", "dz": "z0", "dxyErr": "d0_err", "dzErr": "z0_err"}
+"""Quantities of the muons that stage1 has under another name than NanoAOD; both in cm."""
+
+
 def muon_columns(format: str, name: str) -> tuple[str, ...]:
     """Return the columns that hold a quantity of the muons, by its name in NanoAOD."""
-    return (f"Muon_{name}",) if format == "nanoaod" else (f"mu1_{name}", f"mu2_{name}")
+    if format == "nanoaod":
+        return (f"Muon_{name}",)
+    own = STAGE1.get(name, name)
+    return f"mu1_{own}", f"mu2_{own}"
 
 
 def identification_column(level: str) -> str:

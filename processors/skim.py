@@ -117,8 +117,8 @@ def table_of(pairs: Pairs, kept: Kept, path: str) -> pa.Table:
         "luminosityBlock": _in_32_bits("luminosityBlock", pairs.luminosityBlock, path),
         "event": pairs.event,
     }
-    for prefix, muons in (("mu1", pairs.leading), ("mu2", pairs.subleading)):
-        columns |= {f"{prefix}_{name}": values for name, values in _muon(muons).items()}
+    for i, muons in enumerate((pairs.leading, pairs.subleading)):
+        columns |= {names.muon_columns("stage1", n)[i]: v for n, v in _muon(muons).items()}
     columns["dimuon_mass"] = pairs.mass.astype(np.float32)
     if pairs.gen_mass is not None:
         columns[names.GEN_MASS] = pairs.gen_mass

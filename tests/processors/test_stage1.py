@@ -69,12 +69,25 @@ def test_generated_columns(tmp_path: Path) -> None:
     assert np.isnan(found.events["gen_mass"][1])
 
 
+def test_impact_parameters_by_their_names_in_stage1(tmp_path: Path) -> None:
+    columns = writing.stage1_columns([writing.pair()] * 2)
+    wanted = {"dxy": "d0", "dz": "z0", "dxyErr": "d0_err", "dzErr": "z0_err"}
+    for i, name in enumerate(wanted.values()):
+        columns[f"mu1_{name}"] = np.full(2, 1e-3 * (i + 1))
+        columns[f"mu2_{name}"] = np.full(2, -1e-3 * (i + 1))
+    writing.stage1(tmp_path / "a.parquet", columns)
+    settings = Settings(muon=tuple(wanted))
+    found = collect(configured("stage1", ["a.parquet"]), tmp_path, settings=settings).events
+    for i, name in enumerate(wanted):
+        assert np.allclose(np.abs(found[name]), 1e-3 * (i + 1)), name
+
+
 def test_optional_column_of_one_muon_only(tmp_path: Path) -> None:
     columns = writing.stage1_columns([writing.pair()] * 3)
-    columns["mu1_dxy"] = np.ones(3)
+    columns["mu1_d0"] = np.ones(3)
     writing.stage1(tmp_path / "a.parquet", columns)
     config, settings = configured("stage1", ["a.parquet"]), Settings(optional=("dxy",))
     assert "dxy" not in collect(config, tmp_path, settings=settings).events
-    columns["mu2_dxy"] = np.ones(3)
+    columns["mu2_d0"] = np.ones(3)
     writing.stage1(tmp_path / "a.parquet", columns)
     assert collect(config, tmp_path, settings=settings).events["dxy"].tolist() == [1.0] * 3
