@@ -49,7 +49,7 @@ STEP = 250_000
 KEPT = (
     "run", "luminosityBlock", "event", "genWeight", "Muon_pt", "Muon_eta", "Muon_phi",
     "Muon_mass", "Muon_charge", "Muon_ptErr", "Muon_looseId", "Muon_mediumId", "Muon_tightId",
-    "Muon_pfRelIso04_all", "Muon_genPartIdx",
+    "Muon_pfRelIso04_all", "Muon_genPartIdx", "Muon_dxy", "Muon_dxyErr", "Muon_dz", "Muon_dzErr",
 )  # fmt: skip
 """Branches of NanoAOD that are written again, where they are there."""
 
@@ -248,14 +248,17 @@ def _by_row(part: Corrected, table: pa.Table) -> dict[str, AnyArray]:
     n = len(part.chosen)
     swapped = np.zeros(n, dtype=np.bool_)
     swapped[part.chosen] = part.leading >= n  # the second muon of the row leads
-    for quantity in QUANTITIES:
-        names = [f"mu{i}_{quantity}" for i in (1, 2)]
-        if not all(name in columns and name in table.column_names for name in names):
+    for name in [n for n in columns if n.startswith("mu1_")]:
+        both = (name, name.replace("mu1_", "mu2_", 1))
+        if both[1] not in columns:
             continue
-        first, second = (columns[name] for name in names)
+        first, second = (columns[n] for n in both)
         own = (np.where(swapped, second, first), np.where(swapped, first, second))
-        for name, values in zip(names, own, strict=True):
-            columns[name] = np.where(part.chosen, values, _numbers(table, name))
+        corrects = name.removeprefix("mu1_") in QUANTITIES
+        for n, values in zip(both, own, strict=True):
+            columns[n] = values
+            if corrects and n in table.column_names:
+                columns[n] = np.where(part.chosen, values, _numbers(table, n))
     if MASS in table.column_names and "mu1_pt" in columns:
         columns.setdefault(MASS, _mass(columns, table, part.chosen))
     return columns
