@@ -117,7 +117,7 @@ def write_report(directory: Path, context: ReportContext) -> Path:
             appendix=appendix,
             fits=Markup(_json(fits)),
             n_fits=len(fits["name"]),
-            fit_pictures=_fit_pictures(context.reduction, keep),
+            fit_pictures=_pictures(_of_fits(context.reduction), keep),
             closure=_closure_part(context.closure, drawn, keep),
             samples=_samples(context),
             bad_files=list(context.accounting.get("bad_files") or ()),
@@ -157,7 +157,7 @@ def _part(section: Section, place: int, drawn: set[str], keep: Path) -> Part:
         f"section-{place + 1}",
         tuple(p.strip() for p in re.split(r"\n\s*\n", section.text) if p.strip()),
         tuple(table(name, frame, drawn) for name, frame in section.tables.items()),
-        tuple(_picture(name, figure, keep) for name, figure in section.figures.items()),
+        _pictures(section.figures, keep),
     )
 
 
@@ -178,10 +178,18 @@ def _picture(name: str, figure: Any, keep: Path) -> Picture:
     return Picture(name, f"data:image/{kind};base64,{data}")
 
 
-def _fit_pictures(reduction: Reduction, keep: Path) -> list[Picture]:
+def figures(
+    reduction: Reduction, closure: Closure | None, sections: Sequence[Section]
+) -> dict[str, Any]:
+    """Return every figure of the page by its name: of the sections, the fits, the closure."""
+    found = {name: figure for s in sections for name, figure in s.figures.items()}
+    return found | _of_fits(reduction) | _of_closure(closure)
+
+
+def _of_fits(reduction: Reduction) -> dict[str, Any]:
     curves = [c for c in reduction.curves if c.group == "categories"]
     if not curves:
-        return []
+        return {}
     pulls = np.concatenate([_pulls(c) for c in curves])
     probabilities = (
         reduction.fits["chi2_probability"].to_numpy(dtype=float)
@@ -189,10 +197,21 @@ def _fit_pictures(reduction: Reduction, keep: Path) -> list[Picture]:
         else np.array([as_float(p) for p in _probabilities(reduction.fits)])
     )
     label = f"pull of a bin with {plots.FEW_ENTRIES:g} or more expected"
-    return [
-        _picture("fit_pulls", plots.pull_histogram(pulls, label=label), keep),
-        _picture("fit_probabilities", plots.probability_histogram(probabilities), keep),
-    ]
+    return {
+        "fit_pulls": plots.pull_histogram(pulls, label=label),
+        "fit_probabilities": plots.probability_histogram(probabilities),
+    }
+
+
+def _of_closure(closure: Closure | None) -> dict[str, Any]:
+    if closure is None or not len(closure.table):
+        return {}
+    tested = np.isfinite(pd.to_numeric(closure.table["pull"], errors="coerce")).any()
+    return {"closure": plots.closure_figure(closure.table)} if tested else {}
+
+
+def _pictures(figures: Mapping[str, Any], keep: Path) -> tuple[Picture, ...]:
+    return tuple(_picture(name, figure, keep) for name, figure in figures.items())
 
 
 def _pulls(curve: Curve) -> np.ndarray[Any, Any]:
@@ -216,8 +235,7 @@ def _closure_part(closure: Closure | None, drawn: set[str], keep: Path) -> Part:
     sentences = tuple(_sentence(c) for c in closure.checks)
     if not len(closure.table):
         return Part(title, anchor, sentences, (), ())
-    tested = np.isfinite(pd.to_numeric(closure.table["pull"], errors="coerce")).any()
-    pictures = (_picture("closure", plots.closure_figure(closure.table), keep),) if tested else ()
+    pictures = _pictures(_of_closure(closure), keep)
     return Part(title, anchor, sentences, (table("closure", closure.table, drawn),), pictures)
 
 

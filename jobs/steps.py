@@ -118,7 +118,10 @@ def inspect(work: Work, progress: Progress = silent) -> datasets.Inspection:
     """Open each input once; note what they are."""
     progress("inspect", 0, 1)
     inspection = datasets.inspect(work.config, work.calibration, work.directory.path)
+    applied = payloads.used(inspection.corrections)
+    _say_what_is_applied(work.directory.note("inputs").get("payloads", []), applied)
     work.directory.keep("inputs", {
+        "payloads": applied,
         "inputs": [
             {"sample": f.sample, "path": f.path, "size": f.size, "uuid": f.uuid,
              "events": f.n_events}
@@ -129,6 +132,18 @@ def inspect(work: Work, progress: Progress = silent) -> datasets.Inspection:
     })  # fmt: skip
     progress("inspect", 1, 1)
     return inspection
+
+
+def _say_what_is_applied(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
+    """Say which payloads are no longer those of before: the events are read again."""
+    known = {p["path"]: p["sha256"] for p in before}
+    for one in now:
+        if known.get(one["path"], one["sha256"]) != one["sha256"]:
+            log.warning(
+                "%s: another payload than before (%s, now %s), the events that it corrects are"
+                " read again",
+                one["path"], known[one["path"]][:12], one["sha256"][:12],
+            )  # fmt: skip
 
 
 def collect(work: Work, progress: Progress = silent) -> dict[str, Any]:
@@ -255,12 +270,26 @@ def _is_collected(work: Work, walk: Pass) -> bool:
     return digest(kept.values) == digest(wanted) and bool(collection.collected(work, walk))
 
 
+def close_sums(work: Work, reduction: Reduction, walk: Pass) -> Closure:
+    """Return the closure test as far as the sums at hand allow it; nothing is written."""
+    if not _has_closure(work):
+        return _untested("this calibration has no closure test")
+    following = work.calibration.closure_pass(reduction)
+    if following is not None and not _is_collected(work, following):
+        return _untested("other events are needed for this result")
+    return work.calibration.closure(collection.sums(work, following or walk), reduction)
+
+
 def _not_done(work: Work, why: str = "") -> Closure:
     text = why or f"its events have not been collected; run `calib closure {work.directory.path}`"
-    columns = ["bin", "expected", "fitted", "error", "pull", "status"]
     work.directory.unmark("closure")
     (work.directory / "closure.csv").unlink(missing_ok=True)
-    check = Check("closure", float("nan"), float("nan"), False, f"not done: {text}")
+    return _untested(text)
+
+
+def _untested(why: str) -> Closure:
+    columns = ["bin", "expected", "fitted", "error", "pull", "status"]
+    check = Check("closure", float("nan"), float("nan"), False, f"not done: {why}")
     return Closure(pd.DataFrame(columns=columns), (check,))
 
 
@@ -306,17 +335,24 @@ def finish(
 def write_verdict(work: Work, reduced: Reduced, tested: Closure) -> dict[str, Any]:
     """Write every check of the reduction, the payload, the closure and the accounting."""
     document = read_payload(work.directory / "payload.json")
+    decided = decide(work, document, reduced.reduction, tested)
+    write_json(work.directory / "verdict.json", decided)
+    return decided
+
+
+def decide(
+    work: Work, document: Mapping[str, Any], reduction: Reduction, tested: Closure
+) -> dict[str, Any]:
+    """Return the verdict on a reduction, its payload and its closure."""
     accounting = written_accounting(work)
     checks = [
-        *reduced.reduction.checks,
-        *work.calibration.check_payload(document, reduced.reduction),
+        *reduction.checks,
+        *work.calibration.check_payload(document, reduction),
         *tested.checks,
         *accounts.checks(accounting, work.config.allowed_bad),
         *seen.checks(accounting),
     ]
-    decided = verdict(checks)
-    write_json(work.directory / "verdict.json", decided)
-    return decided
+    return verdict(checks)
 
 
 def write_provenance(work: Work) -> dict[str, Any]:
@@ -337,6 +373,7 @@ def write_provenance(work: Work) -> dict[str, Any]:
         "calibration": work.config.calibration,
         "written": provenance.now(),
         "inputs": directory.note("inputs").get("inputs", []),
+        "payloads": directory.note("inputs").get("payloads", []),
         "config_hash": provenance.config_hash(work.config),
         "code_version": provenance.code(type(work.calibration)),
         "git_commit": provenance.commit(),
