@@ -154,6 +154,11 @@ def run(
     """Collect, reduce, test and report; go on where an earlier run stopped.
 
     Example: [bold]calib run z-2018.yaml --out z-2018[/bold]
+
+    In a directory that exists, what is done is not done again: another selection, or a setting
+    that the sums depend on, collects all events again and says why; a setting of the reduction
+    alone touches none. Another name, calibration or seed, or other samples, are another run, and
+    are refused.
     """
     own = console(quiet, verbose, json)
     from jobs import steps

@@ -67,10 +67,12 @@ def collect(
         progress(f"collect {walk.name}", 1, 1)
         return False
 
+    earlier = work.directory.note(f"time/{step}")
     work.directory.unmark(step)
+    if walk.name == "main":  # whatever came after it was made of other sums
+        work.directory.forget_steps()
     work.directory.keep_pass(walk)
     watch = provenance.Stopwatch()
-    earlier = work.directory.note(f"time/{step}")
     ledger = Ledger(work, inspection, walk)
     _say_what_changed(work, inspection)
     try:
@@ -118,17 +120,27 @@ def _say_what_changed(work: Work, inspection: Inspection) -> None:
     """Say which files are no longer those that were read before: their events are read again."""
     name = "files"
     before = work.directory.note(name)
+    changed = {}
     for file in inspection.files:
         old = before.get(file.path)
         if old and old["uuid"] != file.uuid:
-            log.warning(
-                "%s: changed since it was read (%d events in %d bytes then, %d in %d now), its"
-                " events are read again",
-                file.path, old["events"], old["size"], file.n_events, file.size,
-            )  # fmt: skip
+            changed[file.path] = (
+                f"{file.path}: changed since it was read ({old['events']} events in {old['size']}"
+                f" bytes then, {file.n_events} in {file.size} now), its events are read again"
+            )
+            log.warning("%s", changed[file.path])
+    if changed:
+        kept = work.directory.note("changes")
+        work.directory.keep("changes", {**kept, "files": {**kept.get("files", {}), **changed}})
     now = {f.path: {"uuid": f.uuid, "events": f.n_events, "size": f.size} for f in inspection.files}
     if now != before:
         work.directory.keep(name, now)
+
+
+def _changes(work: Work) -> list[str]:
+    """Return the sentences that say why events were read a second time."""
+    found = work.directory.note("changes")
+    return [*found.get("keys", ()), *found.get("files", {}).values()]
 
 
 def sums(work: Work, walk: Pass) -> dict[str, Sums]:
@@ -188,9 +200,14 @@ def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
 
 def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
     common = identity(work, inspection, walk)
+    applied = {
+        name: [(c.sha256, c.calibration, provenance.code(c.kind)) for c in own]
+        for name, own in inspection.corrections.items()
+    }
     folder = work.directory.chunks(walk)
     for chunk in chunks(inspection, work.config.chunk_size):
-        key = digest(common, chunk.sample, chunk.file.uuid, chunk.start, chunk.stop)
+        key = digest(common, chunk.sample, applied.get(chunk.sample, []), chunk.file.uuid,
+                     chunk.start, chunk.stop)  # fmt: skip
         yield Piece(chunk, folder / f"{key}.npz")
 
 
@@ -225,6 +242,7 @@ def _run(
         {s.name: s for s in work.config.samples},
         inspection.selections,
         walk,
+        inspection.corrections,
     )
     client = workers.client()
 
@@ -341,7 +359,7 @@ def _write_accounting(
         own = there.get((file.sample, file.path), [])
         total = Counts.total(_read_counts(p) for p in own)
         files.append((file.sample, file.path, file.n_events, total))
-    found = accounts.account(files, ledger.all_entries(), inspection.notes)
+    found = accounts.account(files, ledger.all_entries(), [*inspection.notes, *_changes(work)])
     if error is None:
         found |= seen.account(work, {
             name: [p.path for p in own] for name, own in _by_sample(pieces).items()

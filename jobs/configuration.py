@@ -10,7 +10,7 @@ from typing import Any
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
-from calib.config import Config, Selection, dump, load, validated
+from calib.config import Config, Sample, Selection, dump, load, validated
 from calib.errors import InputError
 from jobs.directory import RunDirectory, write_text
 
@@ -39,17 +39,24 @@ def complete(path: Path) -> tuple[Config, Calibration]:
 def filled(config: Config, where: str, base: Path) -> tuple[Config, Calibration]:
     """Return a configuration as `complete` does; its files are relative to ``base``."""
     calibration = calibrations.build(config, where)
-    samples = [
-        s.model_copy(update={"files": tuple(_absolute(f, base) for f in s.files)})
-        for s in config.samples
-    ]
+    samples = [s.model_copy(update=_absolute_in(s, base)) for s in config.samples]
     update = {
+        "payloads": tuple(_absolute(p, base) for p in config.payloads),
         "samples": tuple(samples),
         "selection": _selection(config, calibration, base),
         "settings": calibration.settings.model_dump(mode="json"),
     }
     config = config.model_copy(update=update)
     return config, calibrations.build(config, where)
+
+
+def _absolute_in(sample: Sample, base: Path) -> dict[str, Any]:
+    files = tuple(_absolute(f, base) for f in sample.files)
+    own = sample.payloads
+    return {
+        "files": files,
+        "payloads": own if own is None else tuple(_absolute(p, base) for p in own),
+    }
 
 
 def _absolute(address: str, base: Path) -> str:

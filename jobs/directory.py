@@ -196,6 +196,12 @@ class RunDirectory:
         """Forget that a step is done."""
         (self._inside / "steps" / f"{step}.json").unlink(missing_ok=True)
 
+    def forget_steps(self) -> None:
+        """Forget that anything is done, and how long it took; finished chunks are kept."""
+        for folder in ("steps", "time"):
+            for path in (self._inside / folder).glob("*.json"):
+                path.unlink()
+
     def note(self, name: str) -> dict[str, Any]:
         """Return plain values kept under a name, empty where there are none."""
         try:

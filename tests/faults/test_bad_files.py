@@ -198,4 +198,6 @@ def test_a_file_that_changed_since_is_named_and_read_anew(make: Make, tmp_path: 
     toys(mine, 2500, seed=9)
     found = CliRunner().invoke(app, ["collect", str(work.directory.path)])
     assert found.exit_code == 0 and "mine.parquet: changed since it was read (3000" in found.stderr
-    assert steps.written_accounting(work)["samples"]["data"]["totals"]["read"] == 2500
+    accounting = steps.written_accounting(work)
+    assert accounting["samples"]["data"]["totals"]["read"] == 2500
+    assert "mine.parquet: changed since it was read (3000" in accounting["notes"][-1]

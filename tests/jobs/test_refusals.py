@@ -62,16 +62,53 @@ def test_directory_of_another_configuration(write: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     run("collect", write(), "--out", out)
     before = (out / "config.yaml").read_bytes()
+    sample = {"name": "data", "resonance": "z", "format": "stage1", "files": ["events"]}
     for changes, key in (
         ({"seed": 2}, "'seed'"),
-        ({"settings": {"break_event": 3}}, "'settings.break_event'"),
-        ({"selection": {"leading_pt": 30}}, "'selection.leading_pt'"),
+        ({"samples": [sample | {"name": "more"}]}, "'samples.0.name'"),
+        ({"samples": [sample | {"files": ["others"]}]}, "'samples.0.files'"),
     ):
         refused(run("run", write("other.yaml", **changes), "--out", out), key, "other.yaml")
+    renamed = tmp_path / "renamed.yaml"
+    renamed.write_text(write().read_text().replace("name: test", "name: other"))
+    refused(run("run", renamed, "--out", out), "'name' is 'test' there", "renamed.yaml")
     assert (out / "config.yaml").read_bytes() == before
     # where the work is done may differ, and a default may be written out
     same = write("same.yaml", cluster={"kind": "inline", "workers": 7}, settings={"limit": 2.0})
     assert run("run", same, "--out", out).exit_code == 0
+
+
+def test_another_selection_collects_again_and_says_why(write: Any, tmp_path: Path) -> None:
+    out, fresh = tmp_path / "out", tmp_path / "fresh"
+    assert run("run", write(settings={"passes": 3}), "--out", out).exit_code == 0
+    chunks = {p.name for p in out.glob("histograms/main/chunks/*.npz")}
+    assert yaml.safe_load((out / "config.yaml").read_text())["selection"]["leading_pt"] == 26.0
+    other = write("other.yaml", selection={"leading_pt": 35.0}, settings={"passes": 3})
+    found = run("collect", other, "--out", out)
+    why = "key 'selection.leading_pt' was 26.0 and is 35.0 now: all events are collected again"
+    assert found.exit_code == 0 and why in found.stderr
+    assert not chunks & {p.name for p in out.glob("histograms/main/chunks/*.npz")}
+    # nothing is made of the sums of the passes that came after the old ones
+    assert run("status", out).exit_code == 1
+    assert run("run", other, "--out", out).exit_code == 0
+    assert run("run", other, "--out", fresh).exit_code == 0
+    for name in ("fits.csv", "payload.json", "closure.csv", "verdict.json", "config.yaml"):
+        assert (out / name).read_bytes() == (fresh / name).read_bytes()
+    accounting = [json.loads((d / "accounting.json").read_text()) for d in (out, fresh)]
+    assert accounting[0].pop("notes") == [*accounting[1].pop("notes"), why]
+    assert accounting[0] == accounting[1]
+    assert "again" not in run("run", other, "--out", out).stderr
+
+
+def test_killed_between_the_new_selection_and_its_sums(write: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("run", write(), "--out", out).exit_code == 0
+    breaks = {"leading_pt": 35.0}
+    broken = write("broken.yaml", selection=breaks, settings={"break_event": 7000})
+    assert run("run", broken, "--out", out).exit_code == 1
+    assert run("status", out).exit_code == 1
+    refused(run("reduce", out), "not been collected")
+    assert run("run", write("good.yaml", selection=breaks), "--out", out).exit_code == 0
 
 
 def test_a_setting_of_the_reduction_alone_touches_no_events(write: Any, tmp_path: Path) -> None:
