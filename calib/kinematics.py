@@ -57,6 +57,17 @@ def mass(
     return out.reshape(shape)
 
 
+def p_tilde(pt: Array, eta: Array, observable: str) -> Array:
+    """Return p beta sin(theta)^(3/2) of ``d0``, p beta sin(theta)^(5/2) of ``z0``, in GeV.
+
+    With muon mass. Multiple scattering in a cylinder goes with its inverse: a path longer by
+    1/sin(theta), a lever arm too, and for z0 the projection onto the axis.
+    """
+    p = pt * np.cosh(eta)
+    beta = p / np.hypot(p, MUON_MASS)
+    return np.asarray(p * beta * np.cosh(eta) ** -{"d0": 1.5, "z0": 2.5}[observable])
+
+
 def predicted_mass_resolution(mass: Array, relative1: Array, relative2: Array) -> Array:
     """Return sigma_pred = m/2 sqrt((ptErr1/pt1)^2 + (ptErr2/pt2)^2), in GeV.
 

@@ -3,13 +3,13 @@
 J/psi, Upsilon, Z or H -> mu mu with a realistic pair pt, final-state radiation, a resolution that
 depends on eta and pt, a ptErr that is wrong by a known factor, a known scale and an exponential
 background. The momentum scale may depend on eta, pt and charge (A, e, M), with a resolution per
-eta bin: see `momentum_truth`. Written apart from the code that calibrates, so that it can
+eta bin: see `momentum_truth`; d0 and z0 may be there as well. Written apart from the code that calibrates, so that it can
 test it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from calib.constants import RESONANCES
 from calib.errors import InputError
 from calib.kinematics import mass as pair_mass
 from calib.pairs import Muons, Pairs
+from calib.toys_impact import with_impact_parameters
 from calib.toys_truth import Truth, momentum_truth, named_truth
 
 __all__ = ["ToyEvents", "Truth", "biased", "generate", "momentum_truth", "named_truth"]
@@ -110,7 +111,13 @@ def generate(
     columns = {key: np.concatenate([p[key] for p in parts])[:n] for key in parts[0]}
     del parts
     injected = {**asdict(truth), "min_pt": cuts.min_pt, "mass_window": cuts.mass_window}
-    return _as_events(columns, random, injected, simulation, resonance, first_event)
+    if truth.impact_parameter is None:
+        del injected["impact_parameter"]
+    events = _as_events(columns, random, injected, simulation, resonance, first_event)
+    if truth.impact_parameter is None:
+        return events
+    pairs = with_impact_parameters(events.pairs, truth.impact_parameter, seed, simulation)
+    return replace(events, pairs=pairs)
 
 
 @dataclass(frozen=True)

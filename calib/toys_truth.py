@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from calib.arrays import Array, IntArray
 from calib.errors import InputError
+from calib.toys_impact import ImpactTruth, impact_truth
 
 SLOPES = {"jpsi": 2.0, "upsilon": 0.3, "z": 0.03, "h": 0.03}
 """Of the background under each resonance, in 1/GeV."""
@@ -60,6 +61,8 @@ class Truth:
     A, e, M : per eta bin
         Momentum scale, k_true / k = 1 + A - e k + q M / k with the measured k = 1/pt; e in GeV,
         M in 1/GeV. The generated k is smeared first, and then biased.
+    impact_parameter : ImpactTruth, optional
+        Resolution of d0 and z0, which the events then have.
 
     Raises
     ------
@@ -81,6 +84,7 @@ class Truth:
     A: tuple[float, ...] = ()
     e: tuple[float, ...] = ()
     M: tuple[float, ...] = ()
+    impact_parameter: ImpactTruth | None = None
 
     def __post_init__(self) -> None:
         self._check_numbers()
@@ -100,6 +104,8 @@ class Truth:
 
     def _check_numbers(self) -> None:
         for field in fields(self):
+            if field.name == "impact_parameter":
+                continue  # it has checked its own
             values = np.atleast_1d(np.asarray(getattr(self, field.name), dtype=float))
             low, high = LIMITS.get(field.name, (-np.inf, np.inf))
             bad = values[~(np.isfinite(values) & (values >= low) & (values <= high))]
@@ -172,16 +178,18 @@ def named_truth(name: str, resonance: str, simulation: bool) -> Truth | None:
     ----------
     name : str
         ``default``: a momentum scale for J/psi and Upsilon, one resolution per |eta| ring for Z
-        and H; ``momentum_scale`` (or with a hyphen): a momentum scale for all.
+        and H; ``momentum_scale`` (or with a hyphen): a momentum scale for all;
+        ``impact_parameter``: the default, with d0 and z0.
     resonance : str
     simulation : bool
     """
     scaled = momentum_truth(simulation=simulation, resonance=resonance)
     if name.replace("-", "_") == "momentum_scale":
         return scaled
-    if name == "default":
-        return scaled if resonance in ("jpsi", "upsilon") else Truth()
-    return None
+    default = scaled if resonance in ("jpsi", "upsilon") else Truth()
+    if name.replace("-", "_") == "impact_parameter":
+        return replace(default, impact_parameter=impact_truth(simulation=simulation))
+    return default if name == "default" else None
 
 
 def _tuple(values: Array) -> tuple[float, ...]:

@@ -91,7 +91,8 @@ def toys(
             metavar="WHICH",
             help="What is put in. default: a momentum scale (A, e, M, resolution in 48 eta bins)"
             " for jpsi and upsilon, a resolution per |eta| ring for z and h; momentum-scale: the"
-            " same scale for any resonance; or a JSON file with keys as in truth.json.",
+            " same scale for any resonance; impact-parameter: the default, with d0 and z0 of known"
+            " resolution; or a JSON file with keys as in truth.json.",
         ),
     ] = "default",
     format: Annotated[str, typer.Option(help="nanoaod or stage1.")] = "nanoaod",

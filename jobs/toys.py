@@ -24,6 +24,7 @@ from calib.constants import MUON_MASS
 from calib.errors import InputError
 from calib.pairs import Muons, Pairs
 from calib.toys import ToyEvents, Truth, named_truth
+from processors.columns import muon_columns
 
 CLUSTER = 100_000
 """Events in a cluster of the TTree."""
@@ -187,6 +188,7 @@ def _branches(pairs: Pairs, simulation: bool) -> dict[str, ak.Array | AnyArray]:
         "charge": _both(pairs, "charge").astype(np.int32),
         "pfRelIso04_all": np.full(2 * n, 0.02, dtype=np.float32),
         **{name: np.ones(2 * n, dtype=np.bool_) for name in ("looseId", "mediumId", "tightId")},
+        **{name: _both(pairs, name) for name in pairs.leading.extra},
     }
     branches: dict[str, ak.Array | AnyArray] = {
         "run": pairs.run.astype(np.uint32),
@@ -220,7 +222,8 @@ def _branches(pairs: Pairs, simulation: bool) -> dict[str, ak.Array | AnyArray]:
 
 def _both(pairs: Pairs, name: str) -> AnyArray:
     """Return a column of both muons, those of an event beside each other."""
-    columns = [getattr(m, name) for m in (pairs.leading, pairs.subleading)]
+    muons = (pairs.leading, pairs.subleading)
+    columns = [m.extra[name] if name in m.extra else getattr(m, name) for m in muons]
     values = np.stack(columns, axis=1).ravel()
     return values.astype(np.float32) if values.dtype.kind == "f" else values
 
@@ -238,8 +241,9 @@ def write_stage1(path: Path, pairs: Pairs, simulation: bool) -> None:
         "luminosityBlock": pairs.luminosityBlock.astype(np.uint32),
         "event": pairs.event.astype(np.uint64),
     }
-    for prefix, muons in (("mu1", pairs.leading), ("mu2", pairs.subleading)):
-        columns |= {f"{prefix}_{name}": column for name, column in _muon(muons, simulation).items()}
+    for i, muons in enumerate((pairs.leading, pairs.subleading)):
+        own = _muon(muons, simulation)
+        columns |= {muon_columns("stage1", name)[i]: column for name, column in own.items()}
     columns["dimuon_mass"] = pairs.mass.astype(np.float32)
     if simulation:
         assert pairs.gen_mass is not None
@@ -264,6 +268,7 @@ def _muon(muons: Muons, simulation: bool) -> dict[str, AnyArray]:
         "phi": muons.phi.astype(np.float32),
         "ptErr": muons.pt_err.astype(np.float32),
         "charge": muons.charge.astype(np.int32),
+        **{name: column.astype(np.float32) for name, column in muons.extra.items()},
     }
     if simulation:
         assert muons.gen_pt is not None and muons.gen_eta is not None
