@@ -3,8 +3,8 @@
 J/psi, Upsilon, Z or H -> mu mu with a realistic pair pt, final-state radiation, a resolution that
 depends on eta and pt, a ptErr that is wrong by a known factor, a known scale and an exponential
 background. The momentum scale may depend on eta, pt and charge (A, e, M), with a resolution per
-eta bin: see `momentum_truth`; d0 and z0 may be there as well. Written apart from the code that calibrates, so that it can
-test it.
+eta bin: see `momentum_truth`; d0 and z0 may be there as well. Written apart from the code that
+calibrates, so that it can test it.
 """
 
 from __future__ import annotations

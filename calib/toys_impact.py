@@ -82,7 +82,7 @@ class ImpactTruth:
         """Return the resolution of the core of ``d0`` or ``z0``, in um, shape (n,)."""
         at = np.clip(np.digitize(eta, self.eta_edges) - 1, 0, len(self.eta_edges) - 2)
         a, b = (np.asarray(getattr(self, f"{name}_{part}"))[at] for part in ("a", "b"))
-        return np.hypot(a, b / p_tilde(pt, eta, name))
+        return np.asarray(np.hypot(a, b / p_tilde(pt, eta, name)))
 
 
 def impact_truth(n_eta: int = 12, simulation: bool = False) -> ImpactTruth:

@@ -71,8 +71,8 @@ def test_files_have_them(tmp_path: Path, format: str) -> None:
 
 def test_command_and_refusals(tmp_path: Path) -> None:
     def run(truth: object, out: str) -> Any:
-        return CliRunner().invoke(app, ["toys", str(tmp_path / out), "--resonance", "z", "--events",
-                                        "50", "--format", "stage1", "--truth", str(truth)])  # fmt: skip
+        words = ["toys", tmp_path / out, "--resonance", "z", "--events", 50, "--format", "stage1"]
+        return CliRunner().invoke(app, [str(word) for word in (*words, "--truth", truth)])
 
     assert run("impact-parameter", "a").exit_code == 0
     columns = pq.read_schema(tmp_path / "a" / "z_000.parquet").names
