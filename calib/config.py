@@ -54,11 +54,14 @@ class Sample(Strict):
         min_length=1, description="globs, directories or addresses, relative to this file"
     )
     simulation: bool = False
+    payloads: tuple[str, ...] | None = Field(
+        default=None, description="instead of the key 'payloads' of all samples; [] for none"
+    )
 
-    @field_validator("files")
+    @field_validator("files", "payloads")
     @classmethod
-    def _without_secrets(cls, files: tuple[str, ...]) -> tuple[str, ...]:
-        for address in files:
+    def _without_secrets(cls, files: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        for address in files or ():
             refuse_secrets(address)
         return files
 
@@ -146,6 +149,11 @@ class Config(Strict):
     samples: tuple[Sample, ...] = Field(min_length=1)
     selection: Selection = Selection()
     settings: dict[str, Any] = Field(default_factory=dict)
+    payloads: tuple[str, ...] = Field(
+        default=(),
+        description="payload.json files of earlier calibrations, relative to this file; applied"
+        " to the muons, in this order, before the selection",
+    )
     cluster: Cluster = Cluster()
     bad_files: Literal["stop"] | BadFiles = Field(
         default="stop", description="stop, or {skip_up_to: 0.05}: leave out up to 5 % and say so"
@@ -155,6 +163,17 @@ class Config(Strict):
     )
     chunk_size: int = Field(default=500_000, ge=1, description="events per chunk")
     seed: int = Field(default=1, ge=0, lt=2**63)
+
+    @field_validator("payloads")
+    @classmethod
+    def _without_secrets(cls, addresses: tuple[str, ...]) -> tuple[str, ...]:
+        for address in addresses:
+            refuse_secrets(address)
+        return addresses
+
+    def payloads_of(self, sample: Sample) -> tuple[str, ...]:
+        """Return the addresses of the payloads that are applied to the events of a sample."""
+        return self.payloads if sample.payloads is None else sample.payloads
 
     @property
     def allowed_bad(self) -> float:

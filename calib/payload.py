@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,14 +88,33 @@ def read(path: Path) -> dict[str, Any]:
         If it is not a correctionlib payload of schema 2, or larger than 64 MB.
     """
     try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        with path.open("rb") as file:
             raw = file.read(MAX_JSON + 1)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; give a payload.json") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error}); expected a correctionlib payload"
+        ) from None
+    return parsed(raw, str(path))
+
+
+def parsed(raw: bytes, path: str) -> dict[str, Any]:
+    """Return the document in the bytes of a payload file, of this path or address, validated.
+
+    Raises
+    ------
+    InputError
+        As `read`.
+    """
+    try:
+        if path.endswith(".gz"):
+            with gzip.open(io.BytesIO(raw)) as file:
+                raw = file.read(MAX_JSON + 1)
         if len(raw) > MAX_JSON:
             raise InputError(f"{path}: larger than {MAX_JSON} bytes; expected a payload")
         text = raw.decode("utf-8")
         document: dict[str, Any] = json_values(text)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; give a payload.json") from None
     except (OSError, ValueError, EOFError, zlib.error) as error:
         raise InputError(
             f"{path}: not readable JSON ({error}); expected a correctionlib payload"

@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from calib.calibrations.base import Calibration, Needs
 from calib.config import Config, Sample
 from calib.errors import InputError
+from jobs import payloads
 from jobs.inputs.addresses import expand, is_remote
 from jobs.inputs.facts import Facts
 from jobs.inputs.guard import crashing
@@ -22,6 +23,7 @@ from jobs.inputs.parquet import inspect_parquet
 from jobs.inputs.root import TREE, inspect_root
 from jobs.outcome import stamp
 from processors import columns
+from processors.corrected import Correction
 from processors.resolve import near_matches, resolve
 from processors.selection import ResolvedSelection
 from processors.weights import load_certified
@@ -65,13 +67,15 @@ class BadFile:
 class Inspection:
     """All files of a run, the selection of each sample with its defaults, and remarks.
 
-    ``bad`` are left out: there are some only where the configuration allows it.
+    ``bad`` are left out: there are some only where the configuration allows it. ``corrections``
+    are the payloads that are applied to the events of each sample.
     """
 
     files: tuple[InputFile, ...]
     selections: Mapping[str, ResolvedSelection]
     notes: tuple[str, ...]
     bad: tuple[BadFile, ...] = ()
+    corrections: Mapping[str, tuple[Correction, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,6 +103,7 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
     InputError
         If a file is missing, damaged, empty, of another format, named twice, or lacks a column.
     """
+    corrections = payloads.corrections_of(config, base)
     sections = None
     if config.selection.certified is not None:
         sections = load_certified(base / config.selection.certified)
@@ -121,8 +126,13 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
         files += found
         selections[sample.name] = selection
         notes += [*remarks, *_remarks(sample, calibration.needs(sample), facts)]
+        notes += [
+            f"sample {sample.name}: corrected by the {c.calibration} payload {c.address}"
+            f" (sha256 {c.sha256[:12]})"
+            for c in corrections[sample.name]
+        ]
     _require_few(bad, len(files), config.allowed_bad)
-    return Inspection(tuple(files), selections, tuple(notes), tuple(bad))
+    return Inspection(tuple(files), selections, tuple(notes), tuple(bad), corrections)
 
 
 def chunks(inspection: Inspection, chunk_size: int) -> list[Chunk]:

@@ -92,7 +92,7 @@ def commented(calibration: str | None = None, resonance: str = "z") -> str:
         "cluster:",
         *_lines(Cluster(), 1),
         "",
-        *_lines(config, 0, only=("bad_files", "duplicates", "chunk_size", "seed")),
+        *_lines(config, 0, only=("payloads", "bad_files", "duplicates", "chunk_size", "seed")),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 

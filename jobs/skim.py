@@ -78,6 +78,7 @@ def skim(config_path: Path, out: Path, command: str, progress: Progress) -> dict
         If a chunk failed twice; what was done is kept.
     """
     config, calibration = complete(config_path)
+    _refuse_payloads(config, config_path)
     _require_free(out)
     directory = RunDirectory(out)
     with directory.lock(command):
@@ -116,6 +117,16 @@ def _is_there(directory: RunDirectory) -> bool:
 
 
 # before any event ------------------------------------------------------------------------------
+def _refuse_payloads(config: Config, path: Path) -> None:
+    """Raise InputError where events are to be corrected: single precision would not be the same."""
+    if any(config.payloads_of(sample) for sample in config.samples):
+        raise InputError(
+            f"{path}: key 'payloads': a skim keeps events as they were measured, and these would"
+            " be corrected before the cuts; run it without a skim, or write corrected events with"
+            " `calib apply`"
+        )
+
+
 def _require_free(out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file, expected a directory; choose another --out")

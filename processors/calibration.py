@@ -10,6 +10,7 @@ from coffea.processor import ProcessorABC
 from calib.calibrations.base import Calibration
 from calib.config import Sample
 from calib.results import Pass
+from processors.corrected import Corrections
 from processors.fill import fill
 from processors.reader import selected
 from processors.selection import ResolvedSelection, leave_out
@@ -25,6 +26,8 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
     selections : mapping of name to ResolvedSelection
     walk : Pass
         What this walk over the events needs to know beyond the configuration.
+    corrections : mapping of name to sequence of Correction, optional
+        Payloads that are applied to the events of a sample first.
     """
 
     def __init__(
@@ -33,11 +36,13 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
         samples: Mapping[str, Sample],
         selections: Mapping[str, ResolvedSelection],
         walk: Pass,
+        corrections: Mapping[str, Corrections] | None = None,
     ) -> None:
         self.calibration = calibration
         self.samples = dict(samples)
         self.selections = dict(selections)
         self.walk = walk
+        self.corrections = dict(corrections or {})
 
     def process(self, events: Any) -> dict[str, Any]:
         """Return ``{sample: {"sums", "counts", "costs"}}``; all of it adds.
@@ -47,7 +52,10 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
         """
         name = events.metadata["dataset"]
         sample, selection = self.samples[name], self.selections[name]
-        found = selected(events, sample, self.calibration.needs(sample), selection)
+        found = selected(
+            events, sample, self.calibration.needs(sample), selection,
+            self.corrections.get(name, ()),
+        )  # fmt: skip
         pairs, refused = leave_out(found.pairs, self.calibration.rejects(found.pairs, sample))
         columns = self.calibration.collect(pairs, sample, self.walk)
         counts = {

@@ -17,7 +17,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from calib.arrays import AnyArray, Array, BoolArray, IntArray
+from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
 from calib.calibrations.base import Needs
 from calib.config import Sample
 from calib.errors import InputError
@@ -25,6 +25,7 @@ from calib.pairs import Muons, Pairs
 from processors import columns as names
 from processors import pairing
 from processors.baskets import Baskets, open_baskets
+from processors.corrected import Corrections, corrected_events, corrects_muons
 from processors.events import (
     Events,
     Selected,
@@ -76,10 +77,12 @@ def select_nanoaod(
     needs: Needs,
     selection: ResolvedSelection,
     along: tuple[str, ...] = (),
+    corrections: Corrections = (),
 ) -> Selected:
     """Return the selected pairs of a chunk of NanoAOD; ``events.metadata`` says where it is.
 
-    Columns ``along`` go with the muons (``extra``) and decide nothing, even ptErr.
+    Columns ``along`` go with the muons (``extra``) and decide nothing, even ptErr. Payloads that
+    correct muons are applied before the kinematics decide.
 
     Raises
     ------
@@ -98,8 +101,12 @@ def select_nanoaod(
             with _costs(costs, "identification", branches):
                 muons = muons.left(_by_identification(muons), rejected)
         with _costs(costs, "kinematics", branches):
+            measured = _events(muons, sample, needs)
+            if corrects_muons(corrections):
+                identity = _identity(muons.branches, where)
+                measured = corrected_events(measured, corrections, sample.simulation, identity)
             pairs, refused = pairing.select(
-                _events(muons, sample, needs), replace(selection, certified=None, triggers=())
+                measured, replace(selection, certified=None, triggers=())
             )
         with _costs(costs, COLUMNS, branches):
             pairs = _completed(pairs, muons, sample, needs, along, where)
@@ -245,6 +252,15 @@ def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
     )
 
 
+def _identity(branches: Baskets, where: Mapping[str, Any]) -> dict[str, UIntArray]:
+    """Return run, luminosityBlock and event of the events that are left."""
+    branches.load(name for name in names.IDENTITY if name in branches.names)
+    found = identity_of(branches, where)
+    if "event" not in branches.names:
+        found["event"] = branches.at.astype(np.uint64)
+    return found
+
+
 def _completed(
     pairs: Pairs,
     muons: _MuonColumns,
@@ -277,9 +293,7 @@ def _completed(
         )
 
     leading, subleading = complete(pairs.leading), complete(pairs.subleading)
-    identity = identity_of(branches, where)
-    if "event" not in have:
-        identity["event"] = branches.at.astype(np.uint64)
+    identity = _identity(branches, where)
     return replace(
         pairs,
         leading=leading,

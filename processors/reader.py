@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from calib.calibrations.base import Needs
 from calib.config import Sample
+from processors.corrected import Corrections, corrected_pairs
 from processors.events import Events, Selected
 from processors.levels import select_nanoaod
 from processors.nanoaod import read_nanoaod
@@ -33,10 +35,18 @@ def read(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
     return readers[sample.format](events, sample, needs, selection)
 
 
-def selected(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Selected:
+def selected(
+    events: Any,
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    corrections: Corrections = (),
+) -> Selected:
     """Return the selected pairs of one chunk of events; the arguments are those of `read`.
 
-    Of ``events`` only ``metadata`` is used.
+    Of ``events`` only ``metadata`` is used. ``corrections`` are payloads that are applied, in
+    this order.
     """
     choose = {"nanoaod": select_nanoaod, "stage1": select_stage1}
-    return choose[sample.format](events, sample, needs, selection)
+    found = choose[sample.format](events, sample, needs, selection, corrections=corrections)
+    return replace(found, pairs=corrected_pairs(found.pairs, corrections))

@@ -25,6 +25,7 @@ from calib.config import Sample
 from calib.errors import InputError
 from calib.histograms import narrow
 from processors import columns as names
+from processors.corrected import Corrections, corrected_events, corrected_rows
 from processors.events import (
     Events,
     Selected,
@@ -141,15 +142,21 @@ def read_stage1(events: Any, sample: Sample, needs: Needs, selection: ResolvedSe
 
 
 def select_stage1(
-    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
+    events: Any,
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    corrections: Corrections = (),
 ) -> Selected:
     """Return the selected pairs of a chunk of stage1, without making events of its rows."""
     with _table(events, names.read(sample, needs, selection)) as table:
 
         def events_of(rows: IntArray) -> Events:
-            return _events(table.take(rows), sample, needs, selection)
+            found = _events(table.take(rows), sample, needs, selection)
+            return corrected_events(found, corrections, sample.simulation)
 
         rows = _rows(table, sample, needs, selection)
+        rows = corrected_rows(rows, corrections, sample.simulation)
         pairs, rejected = select_rows(rows, selection, events_of)
         return Selected(pairs, len(rows), rejected)
 

@@ -10,6 +10,7 @@ A calibration is one file or folder in ``calib/calibrations/`` with a class name
     closure_pass, closure       events that took no part, against the result
     publish, sections           payload and report
     apply, apply_muons          events of an analysis, with the payload alone
+    apply_muons, apply_pairs    events of a later calibration, which reads the payload
     export                      the payload in the layout of others
 
 No method knows about files, Dask or the command line.
@@ -20,14 +21,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel
 
 from calib.arrays import AnyArray, BoolArray
 from calib.config import Sample, Selection, Strict
 from calib.errors import InputError
-from calib.histograms import Fill, Sums
+from calib.histograms import Fill, Layout, Sums
 from calib.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 
@@ -117,6 +118,10 @@ class Calibration(ABC):
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return columns to be filled, or sums ready to be added, by name."""
 
+    def layout(self, sample: Sample) -> Mapping[str, Layout]:
+        """Return what the histograms among the sums of a sample are, for people, by name."""
+        return {}
+
     # reduction, once ---------------------------------------------------------------------------
     @abstractmethod
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
@@ -183,6 +188,37 @@ class Calibration(ABC):
         None, the default, where a correction is one of pairs: then `apply` has them.
         """
         return None
+
+    @classmethod
+    def apply_pairs(cls, document: Mapping[str, Any], pairs: Pairs) -> Pairs | None:
+        """Return selected pairs with what is corrected of a pair as a whole (ptErr).
+
+        pt stays: the pair was chosen by it. None, the default: nothing that a later calibration
+        reads. Pairs without ptErr are given back as they are.
+        """
+        return None
+
+    @classmethod
+    def corrects(cls) -> Literal["muons", "pairs", "nothing"]:
+        """Return what a later calibration finds corrected by its payload."""
+        for name in ("muons", "pairs"):
+            own, default = (getattr(c, f"apply_{name}").__func__ for c in (cls, Calibration))
+            if own is not default:
+                return name
+        return "nothing"
+
+    @classmethod
+    def quality(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+        """Return what a payload says of each pair beyond `apply`: its resolution, its status."""
+        return {}
+
+    @classmethod
+    def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
+        """Return the values in a payload, one row each: ``name, value, error, status``.
+
+        The status is in words. Two payloads are compared value by value, by these names.
+        """
+        return numbers(document, cls.payload_names[0])
 
     @classmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:

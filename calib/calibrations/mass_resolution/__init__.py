@@ -247,6 +247,19 @@ class Calibration(Base):
         }
 
     @classmethod
+    def apply_pairs(cls, document: Mapping[str, Any], pairs: Pairs) -> Pairs:
+        """Return pairs with ptErr of both muons times the factor, as the prediction is with it."""
+        first, second = pairs.leading, pairs.subleading
+        if first.pt_err is None or second.pt_err is None:
+            return pairs
+        factor, _, _ = payloads.evaluate(document, first.pt, first.eta, second.eta)
+        return replace(
+            pairs,
+            leading=replace(first, pt_err=first.pt_err * factor),
+            subleading=replace(second, pt_err=second.pt_err * factor),
+        )
+
+    @classmethod
     def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
         """Return the true factor of each category of simulated pairs."""
         return truth(pairs, settings_module.Settings(), collecting.Selected())
