@@ -12,6 +12,7 @@ from typing import Any
 from coffea.processor.executor import WorkItem
 
 from calib.errors import CalibError, InputError
+from jobs.memory import keep_freed
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ def describe(item: WorkItem) -> str:
 
 def attempt(function: Callable[[WorkItem], Any], item: WorkItem) -> Outcome:
     """Return what became of a chunk."""
+    keep_freed()
     start = time.process_time()
     try:
         _require_unchanged(item)

@@ -107,7 +107,11 @@ def _pairs(rows: Rows, kept: IntArray, mass: Array) -> Pairs:
         return lead, sub
 
     def taken(column: AnyArray) -> AnyArray:
-        return column if all_of_them else column[kept]
+        if all_of_them:
+            return column
+        found = np.empty(len(kept), column.dtype)
+        _take(np.ascontiguousarray(column), kept, found)
+        return found
 
     names = {
         "pt": rows.pt, "eta": rows.eta, "phi": rows.phi, "pt_err": rows.pt_err, **rows.gen
@@ -175,6 +179,13 @@ def _judge(  # type: ignore[no-untyped-def]
         mass[i] = m
         inside = (m >= cuts.low) & (m < cuts.high)
         state[i] = np.uint8(passed) + np.uint8(passed & inside)
+
+
+@numba.njit(cache=True, nogil=True)
+def _take(column, kept, out):  # type: ignore[no-untyped-def]
+    """Half the time of an index with an array, which looks at each for its bounds."""
+    for j in range(len(kept)):
+        out[j] = column[kept[j]]
 
 
 @numba.njit(cache=True, nogil=True)
