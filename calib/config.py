@@ -7,41 +7,23 @@ configuration file.
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator
 
+from calib.cluster import Cluster, Security
 from calib.documents import MAX_YAML, yaml_values
 from calib.errors import InputError
+from calib.schema import SECRET, Strict, refuse_secrets
+from calib.sites import with_site
 
-SECRET = re.compile(
-    r"^[a-z0-9+.-]+://[^/@]*:[^/@]*@"
-    r"|[?&](authz|access_token|token|password|passwd|secret|key|sig|signature|"
-    r"x-amz-[a-z-]*(signature|credential|token))=",
-    re.IGNORECASE,
-)
-
-
-def refuse_secrets(address: str) -> None:
-    """Raise ValueError for an address with a password or a token in it.
-
-    Addresses are written into config.yaml, provenance.json, logs and the report.
-    """
-    if SECRET.search(address):
-        raise ValueError(
-            "an address with a password or a token in it, which every file of the run would show;"
-            " give it in the environment (BEARER_TOKEN, AWS_..., FSSPEC_...)"
-        )
-
-
-class Strict(BaseModel):
-    """A part of the configuration: frozen, refuses unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+__all__ = [
+    "SECRET", "BadFiles", "Cluster", "Config", "Fallback", "Sample", "Security", "Selection",
+    "Strict", "configuration", "dump", "load", "refuse_secrets", "validated",
+]  # fmt: skip
 
 
 class Sample(Strict):
@@ -107,38 +89,6 @@ class BadFiles(Strict):
     """Leave out what cannot be read, up to a share, and say so."""
 
     skip_up_to: float = Field(gt=0, lt=1, description="largest share of the events")
-
-
-class Security(Strict):
-    """Files for TLS. What is None comes from Dask's own configuration or environment."""
-
-    ca: str | None = Field(default=None, description="file of the certificate authority")
-    cert: str | None = Field(default=None, description="file of our certificate")
-    key: str | None = Field(default=None, description="file of our private key")
-
-
-class Cluster(Strict):
-    """Where the work is done."""
-
-    kind: Literal["local", "inline", "address", "gateway", "slurm", "kubernetes"] = "local"
-    workers: int = Field(default=2, ge=1)
-    address: str | None = Field(default=None, description="kind address: of a Dask scheduler")
-    security: Security | None = Field(
-        default=None, description="kind address: {ca: FILE, cert: FILE, key: FILE} for tls://"
-    )
-    memory_limit: str = Field(default="auto", description="per worker, as Dask writes it")
-    chunk_timeout: float = Field(
-        default=1800.0, gt=0, description="seconds; a worker that takes longer is started again"
-    )
-    host: str = Field(
-        default="127.0.0.1", description="kind local: address to listen on, dashboard included"
-    )
-
-    @field_validator("address")
-    @classmethod
-    def _without_secrets(cls, address: str | None) -> str | None:
-        refuse_secrets(address or "")
-        return address
 
 
 class Config(Strict):
@@ -214,9 +164,14 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"key {key!r} is missing; add it"
     found = first.get("input")
-    if first["type"] == "value_error" and "token in it" in first["msg"]:
+    if first["type"] == "value_error" and ("token in it" in first["msg"] or _is_large(found)):
         return f"key {key!r}: {_lower(first['msg'].removeprefix('Value error, '))}"
     return f"key {key!r}: found {_short(found)}, {_lower(first['msg'])}; correct it"
+
+
+def _is_large(value: Any) -> bool:
+    """Return whether a value is a whole part, of which the message says what is wrong."""
+    return isinstance(value, Mapping)
 
 
 def _short(value: Any) -> str:
@@ -272,17 +227,20 @@ def load(path: Path) -> Config:
     except ValueError as error:
         text = " ".join(str(error).split())
         raise InputError(f"{path}: not valid YAML ({text}); correct it") from None
-    return configuration(values, str(path))
+    return configuration(values, str(path), path.resolve().parent)
 
 
-def configuration(values: Any, where: str) -> Config:
+def configuration(values: Any, where: str, base: Path | None = None) -> Config:
     """Return the configuration in plain values; ``where`` names the place in a refusal.
+
+    Names of files in ``cluster`` are relative to ``base``, else to the working directory.
 
     Raises
     ------
     InputError
         If they do not fit the schema.
     """
+    values = with_site(values, base or Path.cwd(), where)
     config: Config = validated(Config, values, where)
     names = [s.name for s in config.samples]
     for name in names:
