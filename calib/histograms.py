@@ -54,6 +54,20 @@ class Fill:
     means: Mapping[str, Array] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Layout:
+    """What the rows and the bins of a histogram among the sums are, for people.
+
+    ``rows`` are the axes of the flat category, each with its labels, the last one fastest;
+    ``edges`` those of the observable.
+    """
+
+    rows: Mapping[str, tuple[str, ...]]
+    edges: Array
+    observable: str = "mass"
+    unit: str = "GeV"
+
+
 def add(parts: Iterable[Sums]) -> Sums:
     """Return the sum of some sums, in the order given; missing names count as zero.
 

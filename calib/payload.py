@@ -6,11 +6,12 @@ import gzip
 import io
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from calib.arrays import AnyArray, Array
 from calib.calibrations import of_payload
@@ -34,6 +35,8 @@ class Payload:
         phi: tuple[Array, Array],
         charge: tuple[AnyArray, AnyArray],
         pt_err: tuple[Array, Array] | None = None,
+        simulation: bool = False,
+        event: tuple[AnyArray, AnyArray, AnyArray] | None = None,
     ) -> Mapping[str, AnyArray]:
         """Return new columns of each pair, by name.
 
@@ -42,27 +45,75 @@ class Payload:
         pt, eta, phi, charge, pt_err : pairs of arrays, each of shape (n,)
             Of the leading and the other muon; GeV. ``pt_err`` where the payload multiplies a
             predicted resolution.
+        simulation : bool
+            Simulated muons, which a momentum scale corrects for their own scale and smears.
+        event : three arrays, each of shape (n,)
+            run, luminosityBlock and event number; the smearing of a simulated event belongs to
+            it, and is the same wherever it is made.
 
         Returns
         -------
         mapping of name to array, shape (n,)
-            What the calibration adds (``dimuon_mass_resolution`` in GeV, its status ...); or
-            ``mu1_pt, mu2_pt`` in GeV, where it corrects the muons.
+            ``mu1_pt, mu2_pt`` in GeV, where it corrects the muons, and ``mu1_ptErr, mu2_ptErr``;
+            ``dimuon_mass_resolution`` in GeV, and where it comes from; ``..._status`` as in
+            `calib.results.Status`: 0 ok, 1 merged, 2 held, above 2 unusable.
+
+        Raises
+        ------
+        InputError
+            If the arrays do not fit together, or something is missing that the payload needs.
         """
-        muons = [
-            Muons(
-                pt=np.asarray(pt[i], dtype=np.float64),
-                eta=np.asarray(eta[i], dtype=np.float64),
-                phi=np.asarray(phi[i], dtype=np.float64),
-                charge=np.asarray(charge[i], dtype=np.int64),
-                pt_err=None if pt_err is None else np.asarray(pt_err[i], dtype=np.float64),
+        parts = {"pt": pt, "eta": eta, "phi": phi, "charge": charge, "pt_err": pt_err}
+        pairs = _pairs(parts, event, simulation, self.path)
+        kind = of_payload(self.document)
+        return {**kind.quality(self.document, pairs), **kind.apply(self.document, pairs)}
+
+    @property
+    def calibration(self) -> str:
+        """Name of the calibration that it comes from."""
+        return of_payload(self.document).name
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the values in it, one row each: ``name, value, error, status``."""
+        return of_payload(self.document).values(self.document)
+
+
+def _pairs(
+    parts: Mapping[str, tuple[AnyArray, AnyArray] | None],
+    event: tuple[AnyArray, AnyArray, AnyArray] | None,
+    simulation: bool,
+    where: str,
+) -> Pairs:
+    columns: dict[str, Any] = {name: both for name, both in parts.items() if both is not None}
+    if event is not None:
+        columns["event"] = event
+    elif simulation:
+        raise InputError(
+            f"{where}: simulated muons are smeared by the numbers of their event; give"
+            " event=(run, luminosityBlock, event)"
+        )
+    lengths = {name: [np.shape(x) for x in both] for name, both in columns.items()}
+    n = lengths["pt"][0]
+    for name, found in lengths.items():
+        if len(n) != 1 or found != [n] * (3 if name == "event" else 2):
+            raise InputError(
+                f"{where}: {name} has arrays of shapes {', '.join(map(str, found))}, expected"
+                f" {'three' if name == 'event' else 'two'} of {n[:1]} like pt; one entry a pair"
             )
-            for i in (0, 1)
-        ]
-        n = len(muons[0].pt)
-        zero = np.zeros(n, dtype=np.uint64)
-        pairs = Pairs(muons[0], muons[1], np.ones(n), zero, zero, zero)
-        return of_payload(self.document).apply(self.document, pairs)
+    first, second = (_muons(columns, i) for i in (0, 1))
+    zero = np.zeros(n, dtype=np.uint64)
+    run, block, number = (np.asarray(x, dtype=np.uint64) for x in event or (zero, zero, zero))
+    pairs = Pairs(first, second, np.ones(n), run, block, number)
+    return replace(pairs, gen_mass=np.full(n, np.nan)) if simulation else pairs
+
+
+def _muons(columns: Mapping[str, Any], i: int) -> Muons:
+    own: dict[str, Any] = {
+        name: np.asarray(both[i], dtype=np.int64 if name == "charge" else np.float64)
+        for name, both in columns.items()
+        if name != "event"
+    }
+    return Muons(**own)
 
 
 def load_payload(path: str | Path) -> Payload:

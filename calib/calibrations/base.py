@@ -12,6 +12,7 @@ A calibration is one file or folder in ``calib/calibrations/`` with a class name
     apply, apply_muons          events of an analysis, with the payload alone
     apply_muons, apply_pairs    events of a later calibration, which reads the payload
     export                      the payload in the layout of others
+    layout, quality, values     a person who looks at sums and payloads
 
 No method knows about files, Dask or the command line.
 """
@@ -23,6 +24,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
+import pandas as pd
 from pydantic import BaseModel
 
 from calib.arrays import AnyArray, BoolArray
@@ -31,6 +33,7 @@ from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums
 from calib.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
+from calib.values import numbers
 
 Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""

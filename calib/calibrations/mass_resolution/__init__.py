@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel
 
 from calib.arrays import AnyArray, BoolArray
@@ -21,7 +22,7 @@ from calib.calibrations.base import Edits, Needs
 from calib.categories import Categories
 from calib.config import Sample, Selection
 from calib.errors import InputError
-from calib.histograms import Fill, Sums, add
+from calib.histograms import Fill, Layout, Sums, add
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Pairs
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
@@ -168,6 +169,17 @@ class Calibration(Base):
             found |= collecting.kernel_embedded(pairs, *made)
         return found
 
+    def layout(self, sample: Sample) -> Mapping[str, Layout]:
+        """Return what the histograms of a target are: halves of the events by category."""
+        if sample not in self._targets():
+            return {}
+        rows = {"half": ("0", "1"), "category": self.categories.names}
+        edges = collecting.PREDICTED_EDGES
+        return {
+            "mass": Layout(rows, self.settings.mass_edges),
+            "predicted": Layout(rows, edges, "predicted mass resolution"),
+        }
+
     # reduction -------------------------------------------------------------------------------
     def _total(self, sums: Mapping[str, Sums], samples: Sequence[Sample]) -> Sums | None:
         parts = [sums[s.name] for s in samples if s.name in sums]
@@ -263,3 +275,8 @@ class Calibration(Base):
     def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
         """Return the true factor of each category of simulated pairs."""
         return truth(pairs, settings_module.Settings(), collecting.Selected())
+
+    @classmethod
+    def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
+        """Return the factor of each category in a payload, a category named by its bins."""
+        return payloads.values(document)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
 from typing import Any
 
 import correctionlib
 import numpy as np
+import pandas as pd
 
 from calib.arrays import Array, BoolArray, IntArray
+from calib.errors import InputError
 from calib.results import Check, Reduction, Status
+from calib.values import table
 
 from .settings import Settings
 
@@ -91,6 +95,29 @@ def evaluate(
         else:  # a payload of others: the factor alone
             out.append(np.where(known, 0.0, np.nan))
     return out[0], out[1], out[2]
+
+
+def values(payload: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the factor of each cell: ``name`` (``30-45 0-0.9 0.9-1.8``), value, error, status.
+
+    Raises
+    ------
+    InputError
+        If the factors do not stand in bins of pt, |eta| and |eta|.
+    """
+    node = next(c["data"] for c in payload["corrections"] if c["name"] == NAME)
+    try:
+        edges = [np.asarray(axis, dtype=float) for axis in node["edges"]]
+        middles = [0.5 * (axis[1:] + axis[:-1]) for axis in edges]
+        pt, first, second = (x.ravel() for x in np.meshgrid(*middles, indexing="ij"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"payload: {NAME} is not laid out as expected ({error!r}); take a payload.json that"
+            " `calib run` has written"
+        ) from None
+    bins = [[f"{low:g}-{high:g}" for low, high in pairwise(axis)] for axis in edges]
+    names = [" ".join(labels) for labels in product(*bins)]
+    return table(names, *evaluate(payload, pt, first, second))
 
 
 def _differs(a: Array, b: Array) -> BoolArray:

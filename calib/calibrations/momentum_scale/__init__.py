@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 from pydantic import BaseModel
 
 from calib.arrays import AnyArray, BoolArray
@@ -19,7 +20,7 @@ from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
 from calib.config import Sample, Selection
 from calib.errors import InputError
-from calib.histograms import Fill, Sums, add
+from calib.histograms import Fill, Layout, Sums, add
 from calib.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 
@@ -157,6 +158,16 @@ class Calibration(Base):
         steps = collecting.steps_of(walk.values, "data", self.settings.n_eta)
         return collecting.embedded_copies(pairs, g, a2, c2, steps, self.settings, self.seed)
 
+    def layout(self, sample: Sample) -> Mapping[str, Layout]:
+        """Return what the histograms are: halves of the data by category, and the reference."""
+        g = grid(self.settings, sample.resonance)
+        names, halves = tuple(g.names()), {"half": ("0", "1")}
+        found = {"mass": Layout({**halves, "category": names}, g.mass_edges)}
+        for made in ("reference", "own_reference"):
+            found[f"{made}/mass"] = Layout({"category": names}, g.mass_edges)
+            found[f"{made}/template"] = Layout({"category": names}, g.gen_edges, "generated mass")
+        return found
+
     # reduction ---------------------------------------------------------------------------------
     def _sources(self, sums: Mapping[str, Sums], kind: str) -> list[Source]:
         """Return the categories of each resonance that takes part."""
@@ -274,6 +285,20 @@ class Calibration(Base):
         from .apply import apply_muons
 
         return apply_muons(document, muons, run, luminosityBlock, event, simulated)
+
+    @classmethod
+    def quality(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+        """Return resolution and status of both muons and of the mass."""
+        from .apply import quality
+
+        return quality(document, pairs)
+
+    @classmethod
+    def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
+        """Return A, e, M, a2, c2 of each eta bin in a payload."""
+        from .read import values
+
+        return values(document)
 
     @classmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:

@@ -11,10 +11,14 @@ import numpy as np
 
 from calib.arrays import AnyArray, Array, UIntArray
 from calib.errors import InputError
+from calib.kinematics import mass as pair_mass
+from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Muons, Pairs
 from calib.random import keys, mix, normal_pair
+from calib.results import Status
 
 from . import read
+from .payload import NAME
 
 SEED = 20
 """Of the smearing; fixed, so that the same event is smeared the same way everywhere."""
@@ -85,6 +89,34 @@ def apply_muons(
     new = np.where(known, moved, muons.pt)
     err = muons.pt_err if muons.pt_err is None else muons.pt_err * np.where(known, moved / pt, 1.0)
     return replace(muons, pt=new, pt_err=err)
+
+
+def quality(document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+    """Return the resolution of the data and the status, of both muons and of their mass.
+
+    ``mu1_resolution, mu2_resolution`` are sigma_k/k at the corrected pt, which simulated muons
+    have as well once they are smeared; ``dimuon_mass_resolution`` is in GeV, angles neglected;
+    a status is that of the eta bin (`calib.results.Status`), of the pair the worse one. Muons
+    outside the eta range, or in a bin without a value, have no resolution (NaN).
+    """
+    known = read.by_name(document)
+    width, edges = read.width(known[f"{NAME}_resolution"]), read.parameters(document)["edges"]
+    codes = np.append(read.status(document), Status.OUT_OF_RANGE.code)
+    moved = apply(document, pairs)
+    found: dict[str, AnyArray] = {}
+    for number, muons in ((1, pairs.leading), (2, pairs.subleading)):
+        status = codes[read.bins_of(edges, muons.eta)]
+        resolution = width(moved[f"mu{number}_pt"], muons.eta)
+        found[f"mu{number}_resolution"] = np.where(status <= Status.HELD.code, resolution, np.nan)
+        found[f"mu{number}_status"] = status.astype(np.int32)
+    pt = [moved[f"mu{number}_pt"] for number in (1, 2)]
+    first, second = pairs.leading, pairs.subleading
+    mass = pair_mass(pt[0], first.eta, first.phi, pt[1], second.eta, second.phi)
+    found["dimuon_mass_resolution"] = predicted_mass_resolution(
+        mass, found["mu1_resolution"], found["mu2_resolution"]
+    )
+    found["dimuon_mass_resolution_status"] = np.maximum(found["mu1_status"], found["mu2_status"])
+    return found
 
 
 def muon_keys(events: UIntArray, eta: Array, phi: Array) -> UIntArray:

@@ -9,14 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numba
 import numpy as np
+import pandas as pd
 
 from calib.arrays import AnyArray, Array, IntArray
 from calib.errors import InputError
+from calib.results import Status
 from calib.scale.model import KINDS, corrected
+from calib.values import table
 
 from .payload import CORRECTED, NAME, SIMULATION, SMEARING, UNCERTAINTY, WIDTH
 
@@ -179,6 +183,25 @@ def status(document: Mapping[str, Any], name: str = NAME) -> IntArray:
     """Return the code of each eta bin, shape (n,)."""
     node = by_name(document)[f"{name}_status"]["data"]
     return np.asarray(node["content"], dtype=np.int64)
+
+
+def values(document: Mapping[str, Any]) -> pd.DataFrame:
+    """Return every parameter: ``name`` (``A -2.4 -2.3``, by its eta bin), value, error, status.
+
+    Those of simulated muons come behind, as ``simulation A -2.4 -2.3``. A bin without a usable
+    value has NaN.
+    """
+    parts = []
+    for name, whose in ((NAME, ""), (SIMULATION, "simulation ")):
+        if f"{name}_parameters" not in by_name(document):
+            continue
+        found, codes = parameters(document, name), status(document, name)
+        bins = [f"{low:g} {high:g}" for low, high in pairwise(found["edges"])]
+        for kind in KINDS:
+            usable = codes <= Status.HELD.code
+            value, error = (np.where(usable, found[k], np.nan) for k in (kind, f"{kind}_err"))
+            parts.append(table([f"{whose}{kind} {b}" for b in bins], value, error, codes))
+    return pd.concat(parts, ignore_index=True)
 
 
 def covariances(document: Mapping[str, Any], name: str = NAME) -> Array:

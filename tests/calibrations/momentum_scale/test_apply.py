@@ -143,9 +143,9 @@ def test_from_arrays(path, document, pairs):
         pt=(a.pt, b.pt), eta=(a.eta, b.eta), phi=(a.phi, b.phi), charge=(a.charge, b.charge)
     )
     expected = applying.apply(document, pairs)
-    assert set(found) == {"mu1_pt", "mu2_pt"}
-    for name, values in found.items():
-        np.testing.assert_array_equal(values, expected[name])
+    assert {"mu1_pt", "mu2_pt"} == {n for n in found if n.endswith("_pt")}
+    for name in ("mu1_pt", "mu2_pt"):
+        np.testing.assert_array_equal(found[name], expected[name])
 
 
 @pytest.mark.parametrize("simulation", [False, True])
@@ -232,3 +232,45 @@ def test_true_parameters_bring_muons_to_the_generated_pt(simulation):
     chi2 = [float((np.bincount(cell, x) ** 2 / entries).sum()) for x in (pull, before)]
     assert chi2[0] < 2 * n + 5 * np.sqrt(4 * n)
     assert chi2[1] > 4 * chi2[0]
+
+
+def test_from_python_it_says_resolution_and_status(document, pairs, tmp_path):
+    path = tmp_path / "payload.json"
+    payloads.write(path, document)
+    both = (pairs.leading, pairs.subleading)
+    columns = {n: tuple(getattr(m, n) for m in both) for n in ("pt", "eta", "phi", "charge")}
+    found = calib.load_payload(path)(**columns)
+    cset = correctionlib.CorrectionSet.from_string(json.dumps(document))
+    for number, muons in ((1, both[0]), (2, both[1])):
+        status = cset[f"{payload.NAME}_status"].evaluate(muons.eta)
+        np.testing.assert_array_equal(found[f"mu{number}_status"], status)
+        width = cset[f"{payload.NAME}_resolution"].evaluate(found[f"mu{number}_pt"], muons.eta)
+        usable = status <= 2
+        assert 0.5 < usable.mean() < 1  # muons without a value are among them
+        mine = found[f"mu{number}_resolution"]
+        np.testing.assert_allclose(mine[usable], width[usable], rtol=1e-12)
+        assert np.isnan(mine[~usable]).all()
+    known = (found["mu1_status"] <= 2) & (found["mu2_status"] <= 2)
+    expected = 0.5 * np.hypot(found["mu1_resolution"], found["mu2_resolution"])
+    corrected = mass(found["mu1_pt"], both[0].eta, both[0].phi,
+                     found["mu2_pt"], both[1].eta, both[1].phi)  # fmt: skip
+    np.testing.assert_allclose(
+        found["dimuon_mass_resolution"][known], (corrected * expected)[known], rtol=1e-12
+    )
+    assert (found["dimuon_mass_resolution_status"][~known] > 2).all()
+
+
+def test_from_python_simulation_is_smeared_by_its_event(document, pairs, tmp_path):
+    path = tmp_path / "payload.json"
+    payloads.write(path, document)
+    both = (pairs.leading, pairs.subleading)
+    columns = {n: tuple(getattr(m, n) for m in both) for n in ("pt", "eta", "phi", "charge")}
+    read = calib.load_payload(path)
+    event = (pairs.run, pairs.luminosityBlock, pairs.event)
+    found = read(**columns, simulation=True, event=event)
+    expected = applying.apply(document, simulated(pairs))
+    np.testing.assert_array_equal(found["mu1_pt"], expected["mu1_pt"])
+    with pytest.raises(InputError, match="give event="):
+        read(**columns, simulation=True)
+    with pytest.raises(InputError, match=r"phi has arrays of shapes \(3,\), \(40000,\)"):
+        read(**{**columns, "phi": (np.zeros(3), columns["phi"][1])})
