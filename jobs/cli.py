@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from jobs.commands import catalog
 from jobs.console import (
     NOT_PASSED,
     PASSED,
@@ -399,6 +400,9 @@ def demo(
     with own.working():
         shown = demonstrate(out, events, workers, own.progress)
     _end(own, shown.conclude(own))
+
+
+app.add_typer(catalog.app, name="catalog")
 
 
 def _work(config: Path, out: Path | None) -> Any:
