@@ -1,0 +1,1 @@
+"""Groups of commands, one file each; `jobs.cli` adds them."""
