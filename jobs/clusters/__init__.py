@@ -1,0 +1,109 @@
+"""Where the work is done: one context manager for every kind of cluster.
+
+Each kind has its file; what they have in common: nothing is left running that was started here,
+nobody waits for ever, and workers elsewhere are checked before the first event.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from calib.cluster import BATCH, Cluster
+from jobs.clusters.settings import ONE_THREAD, SETTINGS
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from distributed import Client
+
+    from calib.calibrations.base import Calibration
+
+__all__ = ["ONE_THREAD", "SETTINGS", "Workers", "client", "opened"]
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def client(cluster: Cluster, calibration: Calibration | None = None) -> Iterator[Client | None]:
+    """Yield a Dask client, or None where the work is done in this process.
+
+    Workers elsewhere have been checked, and have the code of this package and of the calibration.
+
+    Raises
+    ------
+    InputError
+        If the configuration names a cluster that is not there, or refuses us, or whose workers
+        have other versions.
+    CalibError
+        If no worker comes within ``cluster.wait``.
+    """
+    if cluster.kind == "inline":
+        yield None
+        return
+    with opened(cluster) as found:
+        if cluster.kind != "local":
+            from jobs.clusters.environment import equip
+
+            equip(found, cluster, calibration)
+        yield found
+
+
+def opened(cluster: Cluster) -> AbstractContextManager[Client]:
+    """Return the context manager of a kind, which yields a client with at least one worker."""
+    if cluster.kind == "local":
+        from jobs.clusters.local import at_local
+
+        return at_local(cluster)
+    if cluster.kind == "address":
+        from jobs.clusters.address import at_address
+
+        return at_address(cluster)
+    if cluster.kind == "gateway":
+        from jobs.clusters.gateway import at_gateway
+
+        return at_gateway(cluster)
+    if cluster.kind in BATCH:
+        from jobs.clusters.jobqueue import at_batch_system
+
+        return at_batch_system(cluster)
+    from jobs.clusters.kubernetes import at_kubernetes
+
+    return at_kubernetes(cluster)
+
+
+class Workers:
+    """A cluster that starts when it is first asked for, and ends with the block."""
+
+    def __init__(self, cluster: Cluster, calibration: Calibration | None = None) -> None:
+        self.cluster, self.calibration = cluster, calibration
+        self._stack = ExitStack()
+        self._started = False
+        self._client: Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._stack.__exit__(kind, error, trace)
+        except (TimeoutError, OSError) as late:
+            if error is not None:
+                raise
+            # the work is done: a busy machine that is slow to end its workers takes nothing away
+            log.warning("the workers did not end in time (%s), and were left", late or "no answer")
+
+    def client(self) -> Client | None:
+        """Return the client of the cluster (None: the work is done in this process)."""
+        if not self._started:
+            self._client = self._stack.enter_context(client(self.cluster, self.calibration))
+            self._started = True
+        return self._client
