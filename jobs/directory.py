@@ -116,6 +116,13 @@ class RunDirectory:
         """Whether this is the directory of a run."""
         return (self.path / "config.yaml").is_file()
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether all files of a run are there, made by one that went to its end."""
+        names = ("fits.csv", "payload.json", "verdict.json", "provenance.json", "report.html")
+        there = all((self.path / name).is_file() for name in names)
+        return there and bool(self.marker("report").get("whole"))
+
     def require(self) -> None:
         """Raise InputError where this is not the directory of a run."""
         if not self.path.is_dir():

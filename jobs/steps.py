@@ -90,9 +90,7 @@ def _iterate(work: Work, walk_over: Callable[[Pass], None], progress: Progress) 
 
 def is_finished(work: Work) -> bool:
     """Return whether all files of a run are there."""
-    names = ("fits.csv", "payload.json", "verdict.json", "provenance.json", "report.html")
-    there = all((work.directory / name).is_file() for name in names)
-    return there and bool(work.directory.marker("report").get("whole"))
+    return work.directory.is_finished
 
 
 def is_current(work: Work) -> bool:
