@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from calib.buckets import kept
 from calib.calibrations.base import Needs
 from calib.config import Sample
 from processors.corrected import Corrections, corrected_pairs
 from processors.events import Events, Selected
 from processors.levels import select_nanoaod
 from processors.nanoaod import read_nanoaod
-from processors.selection import ResolvedSelection
+from processors.selection import ResolvedSelection, leave_out
 from processors.stage1 import read_stage1, select_stage1
 
 
@@ -45,8 +46,13 @@ def selected(
     """Return the selected pairs of one chunk of events; the arguments are those of `read`.
 
     Of ``events`` only ``metadata`` is used. ``corrections`` are payloads that are applied, in
-    this order.
+    this order. What a prescale leaves out is ``prescaled`` in the accounting.
     """
     choose = {"nanoaod": select_nanoaod, "stage1": select_stage1}
     found = choose[sample.format](events, sample, needs, selection, corrections=corrections)
-    return replace(found, pairs=corrected_pairs(found.pairs, corrections))
+    pairs, left_out = found.pairs, {}
+    if selection.prescale > 1:
+        used = kept(pairs.run, pairs.luminosityBlock, pairs.event, selection.prescale)
+        pairs, left_out = leave_out(pairs, {"prescaled": ~used})
+    pairs = corrected_pairs(pairs, corrections)
+    return replace(found, pairs=pairs, rejected={**found.rejected, **left_out})

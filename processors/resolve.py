@@ -68,6 +68,7 @@ def resolve(
         opposite_charge=values["opposite_charge"],
         mass_window=None if window is None else (float(window[0]), float(window[1])),
         certified=None if sample.simulation else sections,
+        prescale=1.0 if sample.simulation else float(values["prescale"]),
     )
     if resolved.certified is not None:
         _require_sections(sample, have)

@@ -22,6 +22,7 @@ from calib.pairs import Pairs
 from processors.weights import Sections
 
 REASONS = (
+    "other_run",
     "not_certified",
     "trigger",
     "fewer_than_two_muons",
@@ -46,7 +47,7 @@ MAX_ABS_ETA = 10.0
 """Beyond this a pseudorapidity is not that of a muon in the detector."""
 
 (
-    NOT_CERTIFIED, TRIGGER, FEWER_THAN_TWO_MUONS, BAD_PT, BAD_ETA, BAD_PHI, BAD_CHARGE,
+    OTHER_RUN, NOT_CERTIFIED, TRIGGER, FEWER_THAN_TWO_MUONS, BAD_PT, BAD_ETA, BAD_PHI, BAD_CHARGE,
     IDENTIFICATION, ISOLATION, ETA, PT, BAD_PT_ERR, SAME_SIGN, LEADING_PT, BAD_WEIGHT, MASS_WINDOW,
 ) = range(len(REASONS))  # fmt: skip
 
@@ -57,7 +58,8 @@ class ResolvedSelection:
 
     ``identification`` is a level (``medium``) or None; ``isolation`` the largest allowed value or
     None; ``leading_pt, subleading_pt`` lower edges in GeV, ``abs_eta`` an upper edge;
-    ``mass_window`` is [low, high) in GeV. None always means: not required.
+    ``mass_window`` is [low, high) in GeV. None always means: not required. Of the selected events
+    one in ``prescale`` is used.
     """
 
     triggers: tuple[str, ...] = ()
@@ -69,6 +71,7 @@ class ResolvedSelection:
     opposite_charge: bool = True
     mass_window: tuple[float, float] | None = None
     certified: Sections | None = None
+    prescale: float = 1.0
 
 
 @dataclass(frozen=True)
