@@ -11,6 +11,7 @@ A calibration is one file or folder in ``calib/calibrations/`` with a class name
     publish, sections           payload and report
     apply, apply_muons          events of an analysis, with the payload alone
     apply_muons, apply_pairs    events of a later calibration, which reads the payload
+    effects                     what its constants do, to see whether they move
     export                      the payload in the layout of others
     layout, quality, values     a person who looks at sums and payloads
 
@@ -25,12 +26,15 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import pandas as pd
+import numpy as np
+import pandas as pd
 from pydantic import BaseModel
 
 from calib.arrays import AnyArray, BoolArray
 from calib.config import Sample, Selection, Strict
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums
+from calib.moves import Effects
 from calib.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 from calib.values import numbers
@@ -222,6 +226,44 @@ class Calibration(ABC):
         The status is in words. Two payloads are compared value by value, by these names.
         """
         return numbers(document, cls.payload_names[0])
+
+    @classmethod
+    def effects(
+        cls,
+        tables: Mapping[str, pd.DataFrame],
+        arrays: Mapping[str, Mapping[str, AnyArray]],
+        like: Mapping[str, pd.DataFrame] | None = None,
+    ) -> Effects:
+        """Return what the constants of a run do, quantity by quantity: see `calib.moves`.
+
+        By default its parameters as they are, from ``covariance``.
+
+        Parameters
+        ----------
+        tables, arrays : mappings
+            Those of the `Reduction`, or read back from the files of a run.
+        like : mapping, optional
+            Tables of a run that it is compared with.
+
+        Raises
+        ------
+        InputError
+            If there is no ``covariance``.
+        """
+        if "covariance" not in arrays:
+            raise InputError(
+                f"calibration {cls.name}: it gives no 'covariance' in the arrays of its reduction,"
+                " so nobody knows whether it moves; add it, or an `effects` of its own"
+            )
+        found = arrays["covariance"]
+        values = np.asarray(found["values"], dtype=np.float64)
+        covariance = np.asarray(found["covariance"], dtype=np.float64)
+        names = tuple(str(name) for name in found["names"])
+        return Effects(names, values, covariance, np.isfinite(values))
+
+    def growing(self) -> Mapping[str, Any]:
+        """Return settings, dotted, with which its sums stay valid while files are added."""
+        return {}
 
     @classmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:

@@ -24,6 +24,7 @@ from calib.config import Sample, Selection
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums, add
 from calib.kinematics import predicted_mass_resolution
+from calib.moves import Effects
 from calib.pairs import Pairs
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 
@@ -270,6 +271,22 @@ class Calibration(Base):
             leading=replace(first, pt_err=first.pt_err * factor),
             subleading=replace(second, pt_err=second.pt_err * factor),
         )
+
+    @classmethod
+    def effects(
+        cls,
+        tables: Mapping[str, pd.DataFrame],
+        arrays: Mapping[str, Mapping[str, AnyArray]],
+        like: Mapping[str, pd.DataFrame] | None = None,
+    ) -> Effects:
+        """Return ln(factor) of each category."""
+        from .effects import effects
+
+        return effects(tables)
+
+    def growing(self) -> Mapping[str, Any]:
+        """Return a number of copies that does not depend on how many events there are."""
+        return {"copies": collecting.MOST_COPIES} if self.settings.copies == "auto" else {}
 
     @classmethod
     def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:

@@ -21,6 +21,7 @@ from calib.calibrations.base import Edits, Needs
 from calib.config import Sample, Selection
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums, add
+from calib.moves import Effects
 from calib.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 
@@ -299,6 +300,18 @@ class Calibration(Base):
         from .read import values
 
         return values(document)
+
+    @classmethod
+    def effects(
+        cls,
+        tables: Mapping[str, pd.DataFrame],
+        arrays: Mapping[str, Mapping[str, AnyArray]],
+        like: Mapping[str, pd.DataFrame] | None = None,
+    ) -> Effects:
+        """Return the relative change of k in each eta bin, by charge."""
+        from .effects import effects
+
+        return effects(tables, arrays, like)
 
     @classmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
