@@ -39,9 +39,9 @@ def complete(path: Path) -> tuple[Config, Calibration]:
 def filled(config: Config, where: str, base: Path) -> tuple[Config, Calibration]:
     """Return a configuration as `complete` does; its files are relative to ``base``."""
     calibration = calibrations.build(config, where)
-    samples = [s.model_copy(update=_absolute_in(s, base)) for s in config.samples]
+    samples = [s.model_copy(update=absolute_in(s, base)) for s in config.samples]
     update = {
-        "payloads": tuple(_absolute(p, base) for p in config.payloads),
+        "payloads": tuple(absolute(p, base) for p in config.payloads),
         "samples": tuple(samples),
         "selection": _selection(config, calibration, base),
         "settings": calibration.settings.model_dump(mode="json"),
@@ -50,16 +50,18 @@ def filled(config: Config, where: str, base: Path) -> tuple[Config, Calibration]
     return config, calibrations.build(config, where)
 
 
-def _absolute_in(sample: Sample, base: Path) -> dict[str, Any]:
-    files = tuple(_absolute(f, base) for f in sample.files)
+def absolute_in(sample: Sample, base: Path) -> dict[str, Any]:
+    """Return the keys of a sample that hold local paths, absolute."""
+    files = tuple(absolute(f, base) for f in sample.files)
     own = sample.payloads
     return {
         "files": files,
-        "payloads": own if own is None else tuple(_absolute(p, base) for p in own),
+        "payloads": own if own is None else tuple(absolute(p, base) for p in own),
     }
 
 
-def _absolute(address: str, base: Path) -> str:
+def absolute(address: str, base: Path) -> str:
+    """Return a local path as an absolute one, an address as it is."""
     return address if "://" in address else str(base / Path(address).expanduser())
 
 
@@ -72,7 +74,7 @@ def _selection(config: Config, calibration: Calibration, base: Path) -> Selectio
         if value is None and len(own) == len(defaults) and all(o == own[0] for o in own):
             values[key] = own[0]
     if values["certified"] is not None:
-        values["certified"] = _absolute(values["certified"], base)
+        values["certified"] = absolute(values["certified"], base)
     found: Selection = validated(Selection, values, "selection")
     return found
 

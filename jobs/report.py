@@ -99,13 +99,13 @@ def write_report(directory: Path, context: ReportContext) -> Path:
     main = [p for p, s in zip(parts, context.sections, strict=True) if s.place == "main"]
     appendix = [p for p, s in zip(parts, context.sections, strict=True) if s.place != "main"]
     checks = list(context.verdict.get("checks") or ())
-    script = _template_text("report.js")
+    script = template_text("report.js")
     page = (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             config=context.config,
-            style=Markup(_template_text("report.css")),
+            style=Markup(template_text("report.css")),
             script=Markup(script),
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             passed=bool(context.verdict.get("passed")),
@@ -130,7 +130,8 @@ def write_report(directory: Path, context: ReportContext) -> Path:
     return path
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Return the templates of the pages, everything in them escaped."""
     folder = str(files("jobs") / "templates")
     environment = Environment(
         loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
@@ -140,7 +141,8 @@ def _environment() -> Environment:
     return environment
 
 
-def _template_text(name: str) -> str:
+def template_text(name: str) -> str:
+    """Return the text of a file beside the templates."""
     return (files("jobs") / "templates" / name).read_text(encoding="utf-8")
 
 
