@@ -25,7 +25,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-import pandas as pd
 import numpy as np
 import pandas as pd
 from pydantic import BaseModel

@@ -62,9 +62,7 @@ def names(parameters: pd.DataFrame) -> tuple[str, ...]:
     )
 
 
-def _mean_k(
-    first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame], n: int
-) -> Array:
+def _mean_k(first: Mapping[str, pd.DataFrame], second: Mapping[str, pd.DataFrame], n: int) -> Array:
     """Return the mean k of each eta bin, from the second run where the first has none."""
     found = np.full(n, np.nan)
     for tables in (first, second):
