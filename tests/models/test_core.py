@@ -76,7 +76,7 @@ def test_weights_scale_and_errors_grow() -> None:
         np.histogram(x, EDGES)[0].astype(float)]))  # fmt: skip
     assert abs(found.value("width") - plain.value("width")) < 3 * found.error("width")
     ratio = found.error("width") / plain.error("width")
-    assert ratio == pytest.approx(np.sqrt(np.mean(w**2)) / np.mean(w), rel=0.05)
+    assert ratio == pytest.approx(np.sqrt(np.mean(w**2)) / np.mean(w), rel=0.12)
 
 
 def test_too_little() -> None:
