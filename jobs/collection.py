@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,6 +29,9 @@ from jobs.datasets import Chunk, Inspection, chunks
 from jobs.directory import write_json
 from jobs.ledger import Ledger
 from processors.seen import taken_out
+
+if TYPE_CHECKING:
+    from coffea.processor.executor import WorkItem
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +191,7 @@ def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
     """Return the digest of everything but the events that the sums of a pass depend on."""
     kinds = [(s.name, s.resonance, s.format, s.simulation) for s in work.config.samples]
     return digest(
-        provenance.code(type(work.calibration)),
+        provenance.code_of_events(type(work.calibration)),
         work.config.calibration,
         work.calibration.collect_settings(),
         work.config.seed,
@@ -201,7 +204,7 @@ def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
 def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
     common = identity(work, inspection, walk)
     applied = {
-        name: [(c.sha256, c.calibration, provenance.code(c.kind)) for c in own]
+        name: [(c.sha256, c.calibration, provenance.code_of_corrections(c.kind)) for c in own]
         for name, own in inspection.corrections.items()
     }
     folder = work.directory.chunks(walk)
@@ -222,8 +225,6 @@ def _run(
     watch: provenance.Stopwatch,
     ledger: Ledger,
 ) -> None:
-    from coffea.processor.executor import WorkItem
-
     from jobs.executor import ChunkExecutor
     from processors import stage1
     from processors.calibration import CalibrationProcessor
@@ -246,16 +247,7 @@ def _run(
     )
     client = workers.client()
 
-    by_item: dict[WorkItem, Piece] = {}
-    for piece in todo:
-        chunk = piece.chunk
-        by_item[
-            WorkItem(
-                chunk.sample, chunk.file.path, chunk.file.treename or "",
-                chunk.start, chunk.stop, uuid_bytes(chunk.file.uuid),
-                usermeta={"stamp": chunk.file.stamp},
-            )
-        ] = piece  # fmt: skip
+    by_item = {work_item(piece.chunk): piece for piece in todo}
 
     def store(item: WorkItem, result: Any, cpu_s: float) -> None:
         nonlocal done
@@ -275,6 +267,17 @@ def _run(
     )  # fmt: skip
     # not coffea's Runner: it makes arrays of every branch of a file before any is read
     executor(list(by_item), partial(stage1.work, processor=processor), None)
+
+
+def work_item(chunk: Chunk) -> WorkItem:
+    """Return a chunk as coffea names it."""
+    from coffea.processor.executor import WorkItem
+
+    return WorkItem(
+        chunk.sample, chunk.file.path, chunk.file.treename or "",
+        chunk.start, chunk.stop, uuid_bytes(chunk.file.uuid),
+        usermeta={"stamp": chunk.file.stamp},
+    )  # fmt: skip
 
 
 def _is_done(work: Work, walk: Pass, piece: Piece) -> bool:
