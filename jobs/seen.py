@@ -1,15 +1,15 @@
 """Events that are there twice, and samples without a peak: from what each chunk has seen.
 
 The keys (64 bits of run, luminosityBlock and event) of the selected events of a chunk are kept
-sorted beside its sums, eight bytes an event. Doubles are counted range by range of the keys, so
-that memory stays bounded however many events there are; two different events share a key with a
+beside its sums, eight bytes an event. Doubles are counted a few groups of keys at a time, so that
+memory stays bounded however many events there are; two different events share a key with a
 chance of 3e-4 in 100 M.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ import numpy as np
 from calib import histograms
 from calib.arrays import AnyArray, UIntArray
 from calib.config import Config
+from calib.doubles import count_doubles, n_keys
 from calib.results import Check, Pass
 from calib.spectrum import contrast
 from jobs.configuration import Work
 from jobs.directory import whole
 from processors.seen import Seen
 
-AT_ONCE = 8_000_000
-"""Keys that are compared at a time: 64 MB, and as much again to sort them."""
+AT_ONCE = 200_000
+"""Keys that are compared at a time: their table fits in the cache."""
 
 LEAST = 500
 """Selected events below which nothing is said about a peak."""
@@ -60,13 +61,13 @@ def _keys_path(chunk: Path) -> Path:
 def has_keys(chunk: Path) -> bool:
     """Return whether the keys of a chunk are there, and whole."""
     try:
-        return _open(chunk).dtype == np.uint64
+        return n_keys(_open(chunk)) >= 0
     except (OSError, ValueError):
         return False
 
 
 def write_keys(chunk: Path, keys: UIntArray) -> None:
-    """Keep the sorted keys of a chunk beside its sums."""
+    """Keep the grouped keys of a chunk beside its sums."""
     with whole(_keys_path(chunk)) as temporary, temporary.open("wb") as file:
         # np.save hands the array to C, which does not notice a disk that is full
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(keys))
@@ -76,34 +77,6 @@ def write_keys(chunk: Path, keys: UIntArray) -> None:
 def _open(chunk: Path) -> UIntArray:
     found: UIntArray = np.load(_keys_path(chunk), mmap_mode="r", allow_pickle=False)
     return found
-
-
-def count_doubles(chunks: Sequence[UIntArray], at_once: int = AT_ONCE) -> int:
-    """Return how many events are there again: n copies of one are n - 1.
-
-    Parameters
-    ----------
-    chunks : sequence of sorted uint64 arrays
-    at_once : int
-        Keys in memory at a time, about.
-    """
-    return sum(_doubles(part) for part in _ranges(chunks, at_once))
-
-
-def _doubles(keys: UIntArray) -> int:
-    keys.sort()
-    return int(np.count_nonzero(keys[1:] == keys[:-1]))
-
-
-def _ranges(chunks: Sequence[UIntArray], at_once: int) -> Iterator[UIntArray]:
-    """Yield all keys of one range after the other; the keys are even, so the ranges are."""
-    total = sum(len(c) for c in chunks)
-    n = max(1, math.ceil(total / at_once))
-    bounds = np.array([(i << 64) // n for i in range(1, n)], dtype=np.uint64)
-    cuts = [[0, *np.searchsorted(c, bounds).tolist(), len(c)] for c in chunks]
-    for i in range(n):
-        parts = [np.asarray(c[k[i] : k[i + 1]]) for c, k in zip(chunks, cuts, strict=True)]
-        yield np.concatenate(parts) if parts else np.empty(0, np.uint64)
 
 
 # accounting ---------------------------------------------------------------------------------------
@@ -129,8 +102,8 @@ def _duplicates(work: Work, chunks: Mapping[str, Sequence[Path]]) -> list[dict[s
         names = [s.name for s in own if s.resonance == resonance]
         keys = [_open(path) for name in names for path in chunks.get(name, ())]
         found.append({
-            "samples": names, "selected": sum(len(k) for k in keys),
-            "duplicates": count_doubles(keys),
+            "samples": names, "selected": sum(n_keys(k) for k in keys),
+            "duplicates": count_doubles(keys, AT_ONCE),
         })  # fmt: skip
     return found
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from calib.arrays import AnyArray, UIntArray
 from calib.config import Sample
+from calib.doubles import grouped
 from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
 from calib.random import keys
@@ -37,11 +36,11 @@ class Seen:
         return getattr(self.calibration, name)
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
-        """Return what the calibration collects, keys (n,) and spectrum."""
+        """Return what the calibration collects, keys (grouped) and spectrum."""
         found = dict(self.calibration.collect(pairs, sample, walk))
         found[SPECTRUM] = spectrum(pairs.mass, sample.resonance)
         if self.want_keys and not sample.simulation:
-            found[KEYS] = np.sort(keys(0, pairs.run, pairs.luminosityBlock, pairs.event))
+            found[KEYS] = grouped(keys(0, pairs.run, pairs.luminosityBlock, pairs.event))
         return found
 
 
