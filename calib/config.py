@@ -9,10 +9,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator
 
 from calib.cluster import Cluster, Security
 from calib.documents import MAX_YAML, yaml_values
@@ -21,9 +21,32 @@ from calib.schema import SECRET, Strict, refuse_secrets
 from calib.sites import with_site
 
 __all__ = [
-    "SECRET", "BadFiles", "Cluster", "Config", "Fallback", "Sample", "Security", "Selection",
-    "Strict", "configuration", "dump", "load", "refuse_secrets", "validated",
+    "SECRET", "BadFiles", "Cluster", "Config", "Fallback", "Query", "Sample", "Security",
+    "Selection", "Strict", "configuration", "dump", "load", "refuse_secrets", "validated",
 ]  # fmt: skip
+
+
+class Query(Strict):
+    """Files and runs as a catalogue has them: what it gives now is the input."""
+
+    catalog: str = Field(
+        min_length=1, description="path, relative to this file, or postgresql://USER@HOST/NAME"
+    )
+    query: str = Field(min_length=1, description="such as run >= 315252 and quality == 'good'")
+
+    @field_validator("catalog")
+    @classmethod
+    def _without_secrets(cls, address: str) -> str:
+        refuse_secrets(address)
+        return address
+
+
+def _kind_of_files(value: Any) -> str:
+    return "a query" if isinstance(value, Mapping | Query) else "a list"
+
+
+Addresses = Annotated[tuple[str, ...], Field(min_length=1), Tag("a list")]
+Files = Annotated[Addresses | Annotated[Query, Tag("a query")], Discriminator(_kind_of_files)]
 
 
 class Sample(Strict):
@@ -32,8 +55,8 @@ class Sample(Strict):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)
     resonance: Literal["jpsi", "upsilon", "z", "h"]
     format: Literal["nanoaod", "stage1"]
-    files: tuple[str, ...] = Field(
-        min_length=1, description="globs, directories or addresses, relative to this file"
+    files: Files = Field(
+        description="globs, directories or addresses, relative to this file; or {catalog, query}"
     )
     simulation: bool = False
     payloads: tuple[str, ...] | None = Field(
@@ -42,8 +65,8 @@ class Sample(Strict):
 
     @field_validator("files", "payloads")
     @classmethod
-    def _without_secrets(cls, files: tuple[str, ...] | None) -> tuple[str, ...] | None:
-        for address in files or ():
+    def _without_secrets(cls, files: Any) -> Any:
+        for address in files if isinstance(files, tuple) else ():
             refuse_secrets(address)
         return files
 
@@ -151,7 +174,7 @@ def validated(model: type[BaseModel], values: Any, where: str) -> Any:
         raise InputError(f"{where}: {_sentence(model, error)}") from None
 
 
-_TAGS = ("literal['stop']", "BadFiles")
+_TAGS = ("literal['stop']", "BadFiles", "a list", "a query")
 """What pydantic adds to the place of a key that may be of several kinds."""
 
 
@@ -218,10 +241,21 @@ def load(path: Path) -> Config:
     InputError
         If the file cannot be read, is not YAML, or does not fit the schema.
     """
+    return configuration(plain_values(path), str(path), path.resolve().parent)
+
+
+def plain_values(path: Path) -> Any:
+    """Return what is in the YAML file of a configuration, whatever it is.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, or is not YAML.
+    """
     try:
         if path.stat().st_size > MAX_YAML:
             raise InputError(f"{path}: more than {MAX_YAML} bytes; expected a configuration")
-        values = yaml_values(path.read_text(encoding="utf-8"))
+        return yaml_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"{path}: there is no such file; `calib init` writes a configuration"
@@ -231,7 +265,6 @@ def load(path: Path) -> Config:
     except ValueError as error:
         text = " ".join(str(error).split())
         raise InputError(f"{path}: not valid YAML ({text}); correct it") from None
-    return configuration(values, str(path), path.resolve().parent)
 
 
 def configuration(values: Any, where: str, base: Path | None = None) -> Config:
@@ -244,6 +277,11 @@ def configuration(values: Any, where: str, base: Path | None = None) -> Config:
     InputError
         If they do not fit the schema.
     """
+    if isinstance(values, Mapping) and "chain" in values:
+        raise InputError(
+            f"{where}: key 'chain': a chain of calibrations, expected a single one; `calib run`,"
+            " reduce, report and status take chains, other commands one of its steps (DIR/STEP)"
+        )
     values = with_site(values, base or Path.cwd(), where)
     config: Config = validated(Config, values, where)
     names = [s.name for s in config.samples]

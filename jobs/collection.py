@@ -26,12 +26,13 @@ from jobs.accounting import Counts
 from jobs.clusters import Workers
 from jobs.configuration import Work
 from jobs.datasets import Chunk, Inspection, chunks
-from jobs.directory import write_json
+from jobs.directory import write_bytes, write_json
 from jobs.ledger import Ledger
-from processors.seen import taken_out
 
 if TYPE_CHECKING:
     from coffea.processor.executor import WorkItem
+
+    from jobs.parcel import Parcel
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +211,7 @@ def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
     folder = work.directory.chunks(walk)
     for chunk in chunks(inspection, work.config.chunk_size):
         key = digest(common, chunk.sample, applied.get(chunk.sample, []), chunk.file.uuid,
-                     chunk.start, chunk.stop)  # fmt: skip
+                     chunk.start, chunk.stop, chunk.file.runs)  # fmt: skip
         yield Piece(chunk, folder / f"{key}.npz")
 
 
@@ -225,8 +226,8 @@ def _run(
     watch: provenance.Stopwatch,
     ledger: Ledger,
 ) -> None:
+    from jobs import parcel
     from jobs.executor import ChunkExecutor
-    from processors import stage1
     from processors.calibration import CalibrationProcessor
 
     todo = [p for p in pieces if not (_is_done(work, walk, p) or ledger.has(p.chunk))]
@@ -266,7 +267,7 @@ def _run(
         set_aside=None if work.config.bad_files == "stop" else set_aside,
     )  # fmt: skip
     # not coffea's Runner: it makes arrays of every branch of a file before any is read
-    executor(list(by_item), partial(stage1.work, processor=processor), None)
+    executor(list(by_item), partial(parcel.work, processor=processor), None)
 
 
 def work_item(chunk: Chunk) -> WorkItem:
@@ -276,7 +277,7 @@ def work_item(chunk: Chunk) -> WorkItem:
     return WorkItem(
         chunk.sample, chunk.file.path, chunk.file.treename or "",
         chunk.start, chunk.stop, uuid_bytes(chunk.file.uuid),
-        usermeta={"stamp": chunk.file.stamp},
+        usermeta={"stamp": chunk.file.stamp, "runs": chunk.file.runs},
     )  # fmt: skip
 
 
@@ -294,8 +295,8 @@ def uuid_bytes(text: str) -> bytes:
         return uuid.UUID(digest(text)).bytes
 
 
-def _write_chunk(piece: Piece, result: Any) -> None:
-    counts = Counts.of(result["counts"])
+def _write_chunk(piece: Piece, parcel: Parcel) -> None:
+    counts = parcel.counts
     asked = piece.chunk.stop - piece.chunk.start
     if counts.read != asked or not counts.adds_up:
         raise CalibError(
@@ -304,19 +305,9 @@ def _write_chunk(piece: Piece, result: Any) -> None:
             f" {sum(counts.rejected.values())} rejected, which does not add up; nothing of it is"
             " kept, please report this"
         )
-    keys, spectrum = taken_out(result["sums"])
-    if keys is not None:
-        seen.write_keys(piece.path, keys)
-    flat: Sums = {
-        "events/read": np.asarray(counts.read),
-        "events/selected": np.asarray(counts.selected),
-        **{f"events/rejected/{k}": np.asarray(n) for k, n in counts.rejected.items()},
-        **{f"sums/{k}": np.asarray(v) for k, v in result["sums"].items()},
-    }
-    if spectrum is not None:
-        flat["events/spectrum"] = spectrum
-    flat |= levels.as_sums(result["costs"])
-    histograms.write(piece.path, flat, quick=True)
+    if parcel.keys is not None:
+        seen.write_keys(piece.path, parcel.keys)
+    write_bytes(piece.path, parcel.sums)
 
 
 # totals ----------------------------------------------------------------------------------------

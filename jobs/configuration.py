@@ -10,7 +10,7 @@ from typing import Any
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
-from calib.config import Config, Sample, Selection, dump, load, validated
+from calib.config import Config, Query, Sample, Selection, dump, load, validated
 from calib.errors import InputError
 from jobs.directory import RunDirectory, write_text
 
@@ -52,7 +52,11 @@ def filled(config: Config, where: str, base: Path) -> tuple[Config, Calibration]
 
 def absolute_in(sample: Sample, base: Path) -> dict[str, Any]:
     """Return the keys of a sample that hold local paths, absolute."""
-    files = tuple(absolute(f, base) for f in sample.files)
+    files: Any = sample.files
+    if isinstance(files, Query):
+        files = files.model_copy(update={"catalog": absolute(files.catalog, base)})
+    else:
+        files = tuple(absolute(f, base) for f in files)
     own = sample.payloads
     return {
         "files": files,

@@ -11,11 +11,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from calib.calibrations.base import Calibration, Needs
-from calib.config import Config, Sample
+from calib.config import Config, Query, Sample
 from calib.errors import InputError
 from jobs import payloads
+from jobs.catalog.answers import Wanted, answer
 from jobs.inputs.addresses import expand, is_remote
 from jobs.inputs.facts import Facts
 from jobs.inputs.guard import crashing
@@ -39,7 +41,8 @@ class InputFile:
 
     ``uuid`` is that of a ROOT file, and of parquet a digest of its content; ``boundaries`` are
     the first entries of its row groups or clusters, and its end; ``stamp`` is size and time of
-    change of a local file.
+    change of a local file; ``runs`` are those that are used, None for all; ``checksum`` is what
+    a catalogue knows.
     """
 
     sample: str
@@ -52,6 +55,8 @@ class InputFile:
     boundaries: tuple[int, ...]
     columns: tuple[str, ...]
     stamp: tuple[int, int] | None = None
+    runs: tuple[int, ...] | None = None
+    checksum: str | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,8 @@ class Inspection:
     """All files of a run, the selection of each sample with its defaults, and remarks.
 
     ``bad`` are left out: there are some only where the configuration allows it. ``corrections``
-    are the payloads that are applied to the events of each sample.
+    are the payloads that are applied to the events of each sample; ``queries`` what the samples
+    asked of a catalogue, and what it gave.
     """
 
     files: tuple[InputFile, ...]
@@ -76,6 +82,7 @@ class Inspection:
     notes: tuple[str, ...]
     bad: tuple[BadFile, ...] = ()
     corrections: Mapping[str, tuple[Correction, ...]] = field(default_factory=dict)
+    queries: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -112,10 +119,14 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
     notes: list[str] = []
     bad: list[BadFile] = []
     places: dict[object, InputFile] = {}
+    queries: list[Mapping[str, Any]] = []
     for sample in config.samples:
-        facts, broken = _facts(sample, config, calibration.needs(sample), base)
+        wanted, asked = _wanted(sample, base)
+        queries += asked
+        facts, broken = _facts(sample, config, calibration.needs(sample), wanted)
         bad += broken
-        found = [_input_file(sample, path, fact) for path, fact in facts]
+        by_path = {file.path: file for file in wanted}
+        found = [_input_file(sample, by_path[path], fact) for path, fact in facts]
         for file in found:
             _refuse_twice(file, places)
         have = {path: frozenset(fact.columns) for path, fact in facts}
@@ -132,7 +143,9 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
             for c in corrections[sample.name]
         ]
     _require_few(bad, len(files), config.allowed_bad)
-    return Inspection(tuple(files), selections, tuple(notes), tuple(bad), corrections)
+    return Inspection(
+        tuple(files), selections, tuple(notes), tuple(bad), corrections, tuple(queries)
+    )
 
 
 def chunks(inspection: Inspection, chunk_size: int) -> list[Chunk]:
@@ -164,8 +177,16 @@ def _cuts(file: InputFile, chunk_size: int) -> Iterator[tuple[int, int]]:
         yield start, edges[-1]
 
 
+def _wanted(sample: Sample, base: Path) -> tuple[list[Wanted], list[Mapping[str, Any]]]:
+    """Return the files of a sample, and what was asked of a catalogue."""
+    if isinstance(sample.files, Query):
+        given = answer(sample)
+        return list(given.files), [given.asked]
+    return [Wanted(path) for path in expand(sample, base)], []
+
+
 def _facts(
-    sample: Sample, config: Config, needs: Needs, base: Path
+    sample: Sample, config: Config, needs: Needs, files: Sequence[Wanted]
 ) -> tuple[list[tuple[str, Facts]], list[BadFile]]:
     """Return what each file of a sample says of itself, and the files that cannot be used."""
     look = inspect_root if sample.format == "nanoaod" else inspect_parquet
@@ -175,7 +196,8 @@ def _facts(
     required = list(columns.required(sample, needs, open_selection))
     found: list[tuple[str, Facts]] = []
     bad: list[BadFile] = []
-    paths = expand(sample, base)
+    paths = [file.path for file in files]
+    known = {file.path: file.uuid for file in files}
     deadly = {}
     if sample.format == "stage1":
         local = [path for path in paths if not is_remote(path)]
@@ -187,7 +209,13 @@ def _facts(
                     f"{path}: damaged so that its reader crashes ({deadly[path]}); copy it again or"
                     " leave it out"
                 )
-            found.append((path, look(path, wanted)))
+            fact = look(path, wanted)
+            if known[path] not in (None, fact.uuid):
+                raise InputError(
+                    f"{path}: changed since it was added to the catalogue of sample"
+                    f" {sample.name!r}; `calib catalog add --update` enters it again"
+                )
+            found.append((path, fact))
         except InputError as error:
             if config.bad_files == "stop":
                 raise
@@ -228,7 +256,8 @@ def _require_few(bad: Sequence[BadFile], n_good: int, allowed: float) -> None:
         )
 
 
-def _input_file(sample: Sample, path: str, facts: Facts) -> InputFile:
+def _input_file(sample: Sample, wanted: Wanted, facts: Facts) -> InputFile:
+    path = wanted.path
     return InputFile(
         sample=sample.name,
         path=path,
@@ -240,6 +269,8 @@ def _input_file(sample: Sample, path: str, facts: Facts) -> InputFile:
         boundaries=facts.boundaries,
         columns=tuple(facts.columns),
         stamp=None if is_remote(path) else stamp(path),
+        runs=wanted.runs,
+        checksum=wanted.checksum,
     )
 
 

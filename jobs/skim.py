@@ -187,7 +187,8 @@ def _parts(
         for name, k in kept.items()
     }  # fmt: skip
     for chunk in datasets.chunks(inspection, config.chunk_size):
-        key = digest(common[chunk.sample], chunk.sample, chunk.file.uuid, chunk.start, chunk.stop)
+        key = digest(common[chunk.sample], chunk.sample, chunk.file.uuid, chunk.start, chunk.stop,
+                     chunk.file.runs)  # fmt: skip
         yield Part(chunk, _folder(directory) / f"{key}.parquet")
 
 
@@ -217,7 +218,7 @@ def _run(
             WorkItem(
                 chunk.sample, chunk.file.path, chunk.file.treename or "",
                 chunk.start, chunk.stop, uuid_bytes(chunk.file.uuid),
-                usermeta={"stamp": chunk.file.stamp},
+                usermeta={"stamp": chunk.file.stamp, "runs": chunk.file.runs},
             )
         ] = part  # fmt: skip
     with Workers(config.cluster) as workers:

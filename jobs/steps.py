@@ -117,19 +117,45 @@ def inspect(work: Work, progress: Progress = silent) -> datasets.Inspection:
     progress("inspect", 0, 1)
     inspection = datasets.inspect(work.config, work.calibration, work.directory.path)
     applied = payloads.used(inspection.corrections)
-    _say_what_is_applied(work.directory.note("inputs").get("payloads", []), applied)
+    before = work.directory.note("inputs")
+    _say_what_is_applied(before.get("payloads", []), applied)
+    _say_what_is_given(before, inspection)
     work.directory.keep("inputs", {
         "payloads": applied,
         "inputs": [
             {"sample": f.sample, "path": f.path, "size": f.size, "uuid": f.uuid,
-             "events": f.n_events}
+             "events": f.n_events, **_of_catalogue(f)}
             for f in inspection.files
         ],
+        "queries": [dict(asked) for asked in inspection.queries],
         "notes": list(inspection.notes),
         "bad": [{"sample": b.sample, "path": b.path, "error": b.error} for b in inspection.bad],
     })  # fmt: skip
     progress("inspect", 1, 1)
     return inspection
+
+
+def _of_catalogue(file: datasets.InputFile) -> dict[str, Any]:
+    """Return what a catalogue adds to an input: runs where not all are used, checksum."""
+    found = {"sha256": file.checksum, "runs": file.runs and list(file.runs)}
+    return {key: value for key, value in found.items() if value}
+
+
+def _say_what_is_given(before: Mapping[str, Any], inspection: datasets.Inspection) -> None:
+    """Say which queries give other files than before: new ones are read, others left out."""
+    digests = {q["sample"]: q["digest"] for q in before.get("queries", [])}
+    for query in inspection.queries:
+        name = query["sample"]
+        if digests.get(name, query["digest"]) == query["digest"]:
+            continue
+        old = {i["path"]: i.get("runs") for i in before["inputs"] if i["sample"] == name}
+        now = {f.path: f.runs and list(f.runs) for f in inspection.files if f.sample == name}
+        log.warning(
+            "sample %s: its query gives other files than before: %d new, %d no longer, %d with"
+            " other runs; these are read or left out, nothing else is read again",
+            name, len(now.keys() - old.keys()), len(old.keys() - now.keys()),
+            sum(old[path] != now[path] for path in now.keys() & old.keys()),
+        )  # fmt: skip
 
 
 def _say_what_is_applied(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
@@ -371,6 +397,7 @@ def write_provenance(work: Work) -> dict[str, Any]:
         "calibration": work.config.calibration,
         "written": provenance.now(),
         "inputs": directory.note("inputs").get("inputs", []),
+        "queries": directory.note("inputs").get("queries", []),
         "payloads": directory.note("inputs").get("payloads", []),
         "config_hash": provenance.config_hash(work.config),
         "code_version": provenance.code(type(work.calibration)),
@@ -387,16 +414,18 @@ def write_provenance(work: Work) -> dict[str, Any]:
 # what is written ---------------------------------------------------------------------------------
 def written_verdict(work: Work) -> dict[str, Any]:
     """Return the verdict in the directory."""
-    return checked(_json(work.directory / "verdict.json"), Verdict, work.directory / "verdict.json")
+    path = work.directory / "verdict.json"
+    return checked(written_json(path), Verdict, path)
 
 
 def written_accounting(work: Work) -> dict[str, Any]:
     """Return the accounting in the directory."""
     path = work.directory / "accounting.json"
-    return checked(_json(path), Accounting, path)
+    return checked(written_json(path), Accounting, path)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def written_json(path: Path) -> dict[str, Any]:
+    """Return the values in a JSON file of ours."""
     try:
         found = json_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

@@ -41,13 +41,14 @@ from processors.selection import (
     IDENTIFICATION,
     ISOLATION,
     NOT_CERTIFIED,
+    OTHER_RUN,
     REASONS,
     SELECTED,
     TRIGGER,
     ResolvedSelection,
     counted,
 )
-from processors.weights import is_certified
+from processors.weights import is_certified, is_other_run
 
 LEVELS = ("trigger", "identification", "kinematics", "mass", "calibration")
 """In the order in which they are decided; the last one holds the reasons of the calibration."""
@@ -60,7 +61,7 @@ AT = "at"
 """A column of positions that goes along with the muons through the choice of the pair."""
 
 _LEVEL = {
-    **dict.fromkeys(("not_certified", "trigger", "fewer_than_two_muons"), "trigger"),
+    **dict.fromkeys(("other_run", "not_certified", "trigger", "fewer_than_two_muons"), "trigger"),
     **dict.fromkeys(("identification", "isolation"), "identification"),
     "mass_window": "mass",
 }
@@ -106,7 +107,7 @@ def select_nanoaod(
                 identity = _identity(muons.branches, where)
                 measured = corrected_events(measured, corrections, sample.simulation, identity)
             pairs, refused = pairing.select(
-                measured, replace(selection, certified=None, triggers=())
+                measured, replace(selection, runs=None, certified=None, triggers=())
             )
         with _costs(costs, COLUMNS, branches):
             pairs = _completed(pairs, muons, sample, needs, along, where)
@@ -199,6 +200,8 @@ def _by_event(muons: _MuonColumns, selection: ResolvedSelection) -> IntArray:
     if selection.certified is not None:
         run, section = branches.flat("run"), branches.flat("luminosityBlock")
         reason[~is_certified(run, section, selection.certified)] = NOT_CERTIFIED
+    if selection.runs is not None:
+        reason[is_other_run(branches.flat("run"), selection.runs)] = OTHER_RUN
     return reason
 
 

@@ -12,6 +12,7 @@ from processors.events import Events
 from processors.rows import Rows, find
 from processors.selection import (
     NOT_CERTIFIED,
+    OTHER_RUN,
     SELECTED,
     TRIGGER,
     ResolvedSelection,
@@ -20,7 +21,7 @@ from processors.selection import (
     leave_out,
     outside_window,
 )
-from processors.weights import is_certified
+from processors.weights import is_certified, is_other_run
 
 
 def select(events: Events, selection: ResolvedSelection) -> tuple[Pairs, dict[str, int]]:
@@ -56,6 +57,8 @@ def excluded(events: Events, selection: ResolvedSelection) -> IntArray:
     if selection.certified is not None:
         good = is_certified(events.run, events.luminosityBlock, selection.certified)
         reason[~good] = NOT_CERTIFIED
+    if selection.runs is not None:
+        reason[is_other_run(events.run, selection.runs)] = OTHER_RUN
     return reason
 
 

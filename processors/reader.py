@@ -12,7 +12,7 @@ from processors.corrected import Corrections, corrected_pairs
 from processors.events import Events, Selected
 from processors.levels import select_nanoaod
 from processors.nanoaod import read_nanoaod
-from processors.selection import ResolvedSelection, leave_out
+from processors.selection import ResolvedSelection, leave_out, of_chunk
 from processors.stage1 import read_stage1, select_stage1
 
 
@@ -48,6 +48,7 @@ def selected(
     Of ``events`` only ``metadata`` is used. ``corrections`` are payloads that are applied, in
     this order. What a prescale leaves out is ``prescaled`` in the accounting.
     """
+    selection = of_chunk(selection, events.metadata)
     choose = {"nanoaod": select_nanoaod, "stage1": select_stage1}
     found = choose[sample.format](events, sample, needs, selection, corrections=corrections)
     pairs, left_out = found.pairs, {}

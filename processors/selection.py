@@ -11,8 +11,8 @@ for such a muon whose pt is above the cut. Muons that could not have been used d
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -59,7 +59,7 @@ class ResolvedSelection:
     ``identification`` is a level (``medium``) or None; ``isolation`` the largest allowed value or
     None; ``leading_pt, subleading_pt`` lower edges in GeV, ``abs_eta`` an upper edge;
     ``mass_window`` is [low, high) in GeV. None always means: not required. Of the selected events
-    one in ``prescale`` is used.
+    one in ``prescale`` is used. ``runs`` are those of one file: see `of_chunk`.
     """
 
     triggers: tuple[str, ...] = ()
@@ -72,6 +72,7 @@ class ResolvedSelection:
     mass_window: tuple[float, float] | None = None
     certified: Sections | None = None
     prescale: float = 1.0
+    runs: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,11 @@ class Choice:
     leading: IntArray
     subleading: IntArray
     reason: IntArray
+
+
+def of_chunk(selection: ResolvedSelection, metadata: Mapping[str, Any]) -> ResolvedSelection:
+    """Return the selection of a chunk, which may be of a file with runs that nobody asked for."""
+    return replace(selection, runs=metadata.get("runs"))
 
 
 def choose_pairs(

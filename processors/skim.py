@@ -26,7 +26,7 @@ from processors import columns as names
 from processors import pairing
 from processors.events import Selected
 from processors.levels import AT, select_nanoaod
-from processors.selection import ResolvedSelection
+from processors.selection import ResolvedSelection, of_chunk
 from processors.stage1 import chunk_of, open_parquet, read_rows, read_stage1
 
 OPTIONS: dict[str, Any] = {"compression": "lz4", "use_dictionary": False}
@@ -76,11 +76,12 @@ def work(item: WorkItem, processor: SkimProcessor) -> dict[str, Any]:
 
 
 def _selected(events: Any, kept: Kept) -> Selected:
+    selection = of_chunk(kept.selection, events.metadata)
     if kept.sample.format == "nanoaod":
-        return select_nanoaod(events, kept.sample, kept.needs, kept.selection, kept.along)
-    chunk = read_stage1(events, kept.sample, kept.needs, kept.selection)
+        return select_nanoaod(events, kept.sample, kept.needs, selection, kept.along)
+    chunk = read_stage1(events, kept.sample, kept.needs, selection)
     at = {AT: np.arange(len(chunk.muons.pt))}
-    pairs, rejected = pairing.select(replace(chunk, extra={**chunk.extra, **at}), kept.selection)
+    pairs, rejected = pairing.select(replace(chunk, extra={**chunk.extra, **at}), selection)
     found = {name: _both(events.metadata, name) for name in kept.along}
 
     def along(muon: Muons) -> Muons:

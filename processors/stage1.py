@@ -40,7 +40,7 @@ from processors.events import (
 from processors.pairing import select_rows
 from processors.rows import Both, Rows
 from processors.selection import ResolvedSelection
-from processors.weights import is_certified
+from processors.weights import is_certified, is_other_run
 
 
 @dataclass(frozen=True)
@@ -171,6 +171,8 @@ def _rows(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelecti
     gen, gen_mass = _generated(table, sample)
     level = selection.identification
     conditions = [has_fired(table, selection)]
+    if selection.runs is not None:
+        conditions.append(~is_other_run(identity["run"], selection.runs))
     if selection.certified is not None:
         run, block = identity["run"], identity["luminosityBlock"]
         conditions.append(is_certified(run, block, selection.certified))

@@ -15,6 +15,11 @@ Sections = tuple[tuple[int, int, int], ...]
 """Certified sections as (run, first, last), sorted, without overlap."""
 
 
+def is_other_run(run: AnyArray, runs: tuple[int, ...]) -> BoolArray:
+    """Return whether each event is of none of these runs, shape (n,)."""
+    return np.asarray(~np.isin(run, np.array(runs, dtype=np.uint64)), dtype=np.bool_)
+
+
 def load_certified(path: Path) -> Sections:
     """Return the certified sections of a JSON file, ``{"run": [[first, last], ...]}``.
 

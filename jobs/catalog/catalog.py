@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
@@ -19,9 +19,11 @@ from jobs.catalog import luminosities, tables
 from jobs.catalog.language import Condition, condition
 from jobs.catalog.looking import Seen, look_at, look_at_all
 from jobs.catalog.luminosities import batches
-from jobs.collection import Progress
 from jobs.database import reading, writing
 from jobs.inputs.addresses import expand, is_remote
+
+if TYPE_CHECKING:
+    from jobs.collection import Progress
 
 PRESENT = "present"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
@@ -15,9 +15,11 @@ from jobs.catalog import tables
 from jobs.catalog.catalog import PRESENT, Catalog, chosen_from
 from jobs.catalog.language import condition
 from jobs.catalog.looking import Seen, content_of, look_at, look_at_all
-from jobs.collection import Progress
 from jobs.database import reading, writing
 from jobs.inputs.addresses import is_remote
+
+if TYPE_CHECKING:
+    from jobs.collection import Progress
 
 CHANGED, VANISHED, UNREADABLE = "changed", "vanished", "unreadable"
 

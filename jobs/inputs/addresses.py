@@ -18,7 +18,7 @@ def expand(sample: Sample, base: Path) -> list[str]:
     Parameters
     ----------
     sample : Sample
-        ``files`` are globs (``**`` goes through folders), directories (all files of the
+        Its ``files``, which are no query: globs (``**`` goes through folders), directories (all files of the
         format below) or addresses (``root://``, ``https://`` ...), relative to ``base``.
     base : Path
         Folder of the configuration.
@@ -28,6 +28,7 @@ def expand(sample: Sample, base: Path) -> list[str]:
     InputError
         If an entry matches nothing.
     """
+    assert isinstance(sample.files, tuple)
     return [path for entry in sample.files for path in _expand_one(entry, sample, base)]
 
 
