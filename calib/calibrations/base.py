@@ -31,6 +31,7 @@ from pydantic import BaseModel
 
 from calib.arrays import AnyArray, BoolArray
 from calib.config import Sample, Selection, Strict
+from calib.constants import RESONANCES
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums
 from calib.moves import Effects
@@ -63,6 +64,8 @@ class Calibration(ABC):
     Settings: ClassVar[type[BaseModel]] = Strict
     payload_names: ClassVar[tuple[str, ...]]
     """Names of the corrections in its payload; the first one identifies it."""
+    resonances: ClassVar[tuple[str, ...]] = tuple(RESONANCES)
+    """Resonances that it is measured on."""
     layouts: ClassVar[tuple[str, ...]] = ()
     """Layouts of others that `export` knows."""
     reduction_only: ClassVar[tuple[str, ...]] = ()
@@ -80,6 +83,29 @@ class Calibration(ABC):
         self.samples = tuple(samples)
         self.seed = seed
         self.user_selection = user_selection or Selection()
+        self.check()
+
+    def check(self) -> None:
+        """Refuse samples and settings that do not fit together.
+
+        Raises
+        ------
+        InputError
+            If a sample is of a resonance that it is not measured on; more in those that have more
+            to refuse.
+        """
+        for sample in self.samples:
+            if sample.resonance not in self.resonances:
+                raise InputError(
+                    f"sample {sample.name}: key 'resonance': found {sample.resonance!r}, but"
+                    f" {self.name} is measured on {', '.join(self.resonances)}; take another sample"
+                )
+
+    @property
+    def targets(self) -> tuple[Sample, ...]:
+        """The samples to be calibrated: the data, or the simulation where it is alone."""
+        data = tuple(s for s in self.samples if not s.simulation)
+        return data or self.samples
 
     # before any event ------------------------------------------------------------------------
     @abstractmethod
@@ -220,9 +246,9 @@ class Calibration(ABC):
 
     @classmethod
     def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
-        """Return the values in a payload, one row each: ``name, value, error, status``.
+        """Return the values in a payload, one row each: ``name, kind, value, error, status``.
 
-        The status is in words. Two payloads are compared value by value, by these names.
+        The status is in words; values of one kind (``factor``, ``A``) can be drawn together. Two payloads are compared value by value, by these names.
         """
         return numbers(document, cls.payload_names[0])
 

@@ -20,7 +20,7 @@ from calib.arrays import AnyArray, BoolArray
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
 from calib.categories import Categories
-from calib.config import Sample, Selection
+from calib.config import Sample
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums, add
 from calib.kinematics import predicted_mass_resolution
@@ -43,26 +43,16 @@ class Calibration(Base):
     name: ClassVar[str] = "mass_resolution"
     Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
+    resonances: ClassVar[tuple[str, ...]] = ("z", "h")
     reduction_only: ClassVar[tuple[str, ...]] = (
         "line_shape", "gates", "fit.background", "closure.min_events", "closure.coverage",
         "closure.tolerance", "closure.probability",
     )  # fmt: skip
     settings: settings_module.Settings
 
-    def __init__(
-        self,
-        settings: BaseModel,
-        samples: Sequence[Sample],
-        seed: int,
-        user_selection: Selection | None = None,
-    ) -> None:
-        super().__init__(settings, samples, seed, user_selection)
-        for sample in self.samples:
-            if sample.resonance not in ("z", "h"):
-                raise InputError(
-                    f"sample {sample.name}: key 'resonance': found {sample.resonance!r}, but"
-                    " mass_resolution is measured on 'z' (or 'h'); take another sample"
-                )
+    def check(self) -> None:
+        """Refuse other resonances than Z or H, several at once, and templates that nobody has."""
+        super().check()
         if len({s.resonance for s in self.samples}) > 1:
             raise InputError(
                 "key 'samples': mass_resolution takes one resonance at a time; split the samples"
@@ -74,13 +64,8 @@ class Calibration(Base):
             )
 
     # samples and models ----------------------------------------------------------------------
-    def _targets(self) -> tuple[Sample, ...]:
-        """Return the samples to be calibrated: the data, or the simulation where it is alone."""
-        data = tuple(s for s in self.samples if not s.simulation)
-        return data or self.samples
-
     def _simulated(self) -> tuple[Sample, ...]:
-        return tuple(s for s in self.samples if s not in self._targets())
+        return tuple(s for s in self.samples if s not in self.targets)
 
     def model(self) -> str:
         """Return the model of the mass that the factors are made with."""
@@ -128,7 +113,7 @@ class Calibration(Base):
 
     def sized(self, walk: Pass, n_events: Mapping[str, int]) -> Pass:
         """Return a pass with the number of embedded copies."""
-        targets = self._targets()
+        targets = self.targets
         # the rows of stage1 are pairs; how many there are in other files is not known
         if self.settings.copies != "auto" or any(s.format != "stage1" for s in targets):
             return walk
@@ -147,7 +132,7 @@ class Calibration(Base):
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return mass and prediction of a target's pairs, and templates."""
-        is_target = sample in self._targets()
+        is_target = sample in self.targets
         if walk.name == closing.NAME:
             found = closing.observed(pairs, self.settings, walk) if is_target else {}
             wanted = "embedded" if is_target else "simulation"
@@ -172,7 +157,7 @@ class Calibration(Base):
 
     def layout(self, sample: Sample) -> Mapping[str, Layout]:
         """Return what the histograms of a target are: halves of the events by category."""
-        if sample not in self._targets():
+        if sample not in self.targets:
             return {}
         rows = {"half": ("0", "1"), "category": self.categories.names}
         edges = collecting.PREDICTED_EDGES
@@ -188,13 +173,13 @@ class Calibration(Base):
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit every category, judge it, and fall back on merged ones."""
-        target = self._total(sums, self._targets())
+        target = self._total(sums, self.targets)
         assert target is not None
         start = Input(
             target,
             self._total(sums, self._simulated()),
-            "+".join(s.name for s in self._targets()),
-            self._targets()[0].resonance,
+            "+".join(s.name for s in self.targets),
+            self.targets[0].resonance,
             self.categories,
             self.settings,
             self.seed,
@@ -207,15 +192,13 @@ class Calibration(Base):
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
         """Compare fitted with predicted resolution, half by half."""
-        target = self._total(sums, self._targets())
+        target = self._total(sums, self.targets)
         assert target is not None
         made = {
             "embedded": target,
             "simulation": self._total(sums, self._simulated()),
         }.get(str(reduction.state["closure_model"]))
-        return closing.evaluate(
-            target, made, reduction, self.settings, self._targets()[0].resonance
-        )
+        return closing.evaluate(target, made, reduction, self.settings, self.targets[0].resonance)
 
     # out -------------------------------------------------------------------------------------
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:

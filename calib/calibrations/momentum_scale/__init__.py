@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from calib.arrays import AnyArray, BoolArray
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
-from calib.config import Sample, Selection
+from calib.config import Sample
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums, add
 from calib.moves import Effects
@@ -32,8 +32,6 @@ from .grid import LOOSE, WIDE, grid
 from .passes import CLOSURE, pass_number, values_of
 from .peaks import Source
 
-RESONANCES = ("jpsi", "upsilon", "z")
-
 
 class Calibration(Base):
     """See the module."""
@@ -41,24 +39,14 @@ class Calibration(Base):
     name: ClassVar[str] = "momentum_scale"
     Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = ("momentum_scale",)
+    resonances: ClassVar[tuple[str, ...]] = ("jpsi", "upsilon", "z")
     reduction_only: ClassVar[tuple[str, ...]] = ("gates", "method", "max_passes", "convergence")
     layouts: ClassVar[tuple[str, ...]] = ("additive_multiplicative",)
     settings: settings_module.Settings
 
-    def __init__(
-        self,
-        settings: BaseModel,
-        samples: Sequence[Sample],
-        seed: int,
-        user_selection: Selection | None = None,
-    ) -> None:
-        super().__init__(settings, samples, seed, user_selection)
-        for sample in self.samples:
-            if sample.resonance not in RESONANCES:
-                raise InputError(
-                    f"sample {sample.name}: key 'resonance': found {sample.resonance!r}, but"
-                    f" momentum_scale is measured on {', '.join(RESONANCES)}; take another sample"
-                )
+    def check(self) -> None:
+        """Refuse unknown resonances, none to calibrate with, and cuts on uncorrected pt."""
+        super().check()
         used = [r for r in self._resonances() if r not in self.settings.held_out]
         if not used:
             raise InputError(
@@ -79,14 +67,9 @@ class Calibration(Base):
                     )
 
     # samples -----------------------------------------------------------------------------------
-    def _targets(self) -> tuple[Sample, ...]:
-        """Return the samples to be calibrated: the data, or the simulation where it is alone."""
-        data = tuple(s for s in self.samples if not s.simulation)
-        return data or self.samples
-
     def _resonances(self) -> list[str]:
         """Return the resonances of the samples to be calibrated, in a fixed order."""
-        return [r for r in RESONANCES if any(s.resonance == r for s in self._targets())]
+        return [r for r in self.resonances if any(s.resonance == r for s in self.targets)]
 
     def _simulated(self, resonance: str) -> tuple[Sample, ...]:
         return tuple(s for s in self.samples if s.simulation and s.resonance == resonance)
@@ -94,7 +77,7 @@ class Calibration(Base):
     def _has_second(self) -> bool:
         """Return whether the simulation is calibrated beside the data."""
         used = [r for r in self._resonances() if r not in self.settings.held_out]
-        beside = self._targets()[0].simulation is False
+        beside = self.targets[0].simulation is False
         return beside and self.settings.calibrate_simulation and any(map(self._simulated, used))
 
     # before any event --------------------------------------------------------------------------
@@ -125,7 +108,7 @@ class Calibration(Base):
             return {}
         found: dict[str, AnyArray] = {}
         unit = collecting.has_unit_weights(pairs.weight)
-        target = sample in self._targets()
+        target = sample in self.targets
         if target:
             steps = collecting.steps_of(walk.values, "data", self.settings.n_eta)
             found |= collecting.observed(pairs, g, steps)
@@ -177,9 +160,9 @@ class Calibration(Base):
             if r in self.settings.held_out:
                 continue
             g, simulated = grid(self.settings, r), self._simulated(r)
-            alone = self._targets()[0].simulation
+            alone = self.targets[0].simulation
             if kind == "data":
-                own = [s for s in self._targets() if s.resonance == r]
+                own = [s for s in self.targets if s.resonance == r]
                 made, prefix = simulated or own, "reference"
                 # its own events: the statistics of the template are not those of another sample
                 copies = 0 if alone else (self.settings.copies if simulated else 1)
@@ -232,7 +215,7 @@ class Calibration(Base):
 
         looks = {}
         for r in self._resonances():
-            own = [s for s in self._targets() if s.resonance == r]
+            own = [s for s in self.targets if s.resonance == r]
             made = self._simulated(r) or own
             looks[r] = (
                 "+".join(s.name for s in own),
