@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.commands import catalog
+from jobs.commands import catalog, store
 from jobs.console import (
     NOT_PASSED,
     PASSED,
@@ -403,6 +403,8 @@ def demo(
 
 
 app.add_typer(catalog.app, name="catalog")
+app.command(cls=Command)(store.publish)
+app.add_typer(store.app, name="store")
 
 
 def _work(config: Path, out: Path | None) -> Any:
