@@ -173,6 +173,30 @@ class RunDirectory:
             finally:
                 os.ftruncate(file.fileno(), 0)
 
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Hold the directory as it is: many may read it, nobody writes meanwhile.
+
+        Raises
+        ------
+        InputError
+            If another process writes.
+        """
+        try:
+            file = (self._inside / "lock").open("r", encoding="utf-8")
+        except OSError:  # put away, or not ours to write: nobody will
+            yield
+            return
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(
+                    f"{self.path}: in use by {file.read().strip() or 'another process'};"
+                    " wait until it ends, or stop it"
+                ) from None
+            yield
+
     def _sweep(self) -> None:
         """Remove what a run that was killed has left unfinished."""
         for path in self.path.rglob(".*.part"):

@@ -211,9 +211,8 @@ class Store:
         validity = Validity(since, until)
         if force and not why.strip():
             raise InputError("option --why is missing: --force needs a reason, which stays")
-        runs.finished(directory, calibration)
-        with RunDirectory(directory).lock("calib publish"):
-            run = runs.finished(directory, calibration)  # nobody else is at it now
+        with RunDirectory(directory).reading():
+            run = runs.finished(directory, calibration)  # as it stays meanwhile
             changes.require_publishable(run, force)
             with self.content.staging(directory) as staged:
                 runs.require_payload_of(run, staged.document)
