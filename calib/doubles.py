@@ -24,15 +24,15 @@ def _group(keys, out):  # type: ignore[no-untyped-def]
     for key in keys:
         edges[np.int64(key >> first)] += np.uint64(1)
     at = np.empty(GROUPS, dtype=np.int64)
-    where = GROUPS
+    where = np.int64(GROUPS)
     for i in range(GROUPS):
         at[i] = where
         where += np.int64(edges[i])
         edges[i] = where - GROUPS
     for key in keys:
-        i = np.int64(key >> first)
-        out[at[i]] = key
-        at[i] += 1
+        group = np.int64(key >> first)
+        out[at[group]] = key
+        at[group] += 1
 
 
 def grouped(keys: UIntArray) -> UIntArray:

@@ -6,10 +6,10 @@ import errno
 import math
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 
@@ -99,16 +99,8 @@ def _narrowed(values: AnyArray) -> AnyArray:
     return values.astype(np.min_scalar_type(values.max()), copy=False)
 
 
-def write(path: Path, sums: Sums, *, quick: bool = False) -> None:
+def write(path: Path, sums: Sums) -> None:
     """Write the sums as an .npz: whole or not at all, no code in the file.
-
-    Parameters
-    ----------
-    path : Path
-    sums : mapping of name to array
-    quick : bool
-        For what is read once: compressed, and not much, only where it is large and mostly zeros.
-        Strong compression takes longer than the events themselves.
 
     Raises
     ------
@@ -118,10 +110,7 @@ def write(path: Path, sums: Sums, *, quick: bool = False) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
-            if quick:
-                _write_quickly(file, sums)
-            else:
-                np.savez_compressed(file, **sums)  # type: ignore[arg-type]
+            np.savez_compressed(file, **sums)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError as error:
         raise no_space(path, error) or error from None
@@ -129,15 +118,65 @@ def write(path: Path, sums: Sums, *, quick: bool = False) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def _write_quickly(file: BinaryIO, sums: Sums) -> None:
-    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+def packed(sums: Sums) -> bytes:
+    """Return the content of a file for `read`, of sums that are read once.
+
+    Compression takes longer than the events themselves. An array that is mostly zeros is kept as
+    the places and values of the others.
+    """
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for name, values in sums.items():
-            wide = values.size >= _LARGE and values.dtype.itemsize > 2
-            sparse = wide and np.count_nonzero(values) < values.size // 2
-            as_it_is = zipfile.ZipInfo(f"{name}.npy")  # not compressed
-            entry = as_it_is.filename if sparse else as_it_is
-            with archive.open(entry, "w", force_zip64=True) as stream:
-                np.lib.format.write_array(stream, values, allow_pickle=False)
+            for member, array in _members(name, np.asarray(values)):
+                with archive.open(zipfile.ZipInfo(f"{member}.npy"), "w", force_zip64=True) as out:
+                    np.lib.format.write_array(out, array, allow_pickle=False)
+    return file.getvalue()
+
+
+_WHERE, _VALUES, _SHAPE = "@where", "@values", "@shape"
+
+
+def _members(name: str, values: AnyArray) -> Iterator[tuple[str, AnyArray]]:
+    if values.size >= _LARGE and values.size < 2**32:
+        where = np.flatnonzero(values).astype(np.uint32)
+        if len(where) * (4 + values.itemsize) < values.nbytes // 2:
+            yield name + _WHERE, where
+            yield name + _VALUES, values.ravel()[where]
+            yield name + _SHAPE, np.array(values.shape, dtype=np.int64)
+            return
+    yield name, values
+
+
+def _unpacked(arrays: Sums) -> Sums:
+    """Return the arrays, those that are kept by places as they were.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit together, or take more than `MAX_BYTES`.
+    """
+    found, room = {}, MAX_BYTES - sum(v.nbytes for v in arrays.values())
+    for member, values in arrays.items():
+        name, mark, what = member.partition("@")
+        if not mark:
+            found[name] = values
+        elif mark + what == _WHERE:
+            shape = arrays[name + _SHAPE]
+            filled = arrays[name + _VALUES]
+            if shape.dtype.kind not in "iu" or not 0 < shape.size <= MAX_AXES or shape.min() < 0:
+                raise ValueError(f"{name}: shape {shape.tolist()}")
+            size = math.prod(shape.tolist())
+            room -= size * filled.itemsize
+            if room < 0:
+                raise ValueError(f"{name}: shape {shape.tolist()}, more than {MAX_BYTES} bytes")
+            if values.dtype.kind not in "iu" or len(values) != len(filled) or filled.ndim != 1:
+                raise ValueError(f"{name}: {len(filled)} values at {len(values)} places")
+            if len(values) and not 0 <= int(values.min()) <= int(values.max()) < size:
+                raise ValueError(f"{name}: places beyond its {size}")
+            dense = np.zeros(size, dtype=filled.dtype)
+            dense[values] = filled
+            found[name] = dense.reshape(shape)
+    return found
 
 
 def no_space(path: Path, error: OSError) -> CalibError | None:
@@ -169,11 +208,11 @@ def read(path: Path, only: str = "") -> Sums:
             members = file.infolist()
             _require_plain(members)
             wanted = {m.filename.removesuffix(".npy"): m for m in members}
-            return {
+            return _unpacked({
                 name: _array(file, member)
                 for name, member in wanted.items()
                 if name.startswith(only)
-            }
+            })  # fmt: skip
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(

@@ -13,8 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from calib import histograms
 from calib.errors import CalibError, InputError
 from calib.histograms import Sums
@@ -353,7 +351,10 @@ def _write_accounting(
         own = there.get((file.sample, file.path), [])
         total = Counts.total(_read_counts(p) for p in own)
         files.append((file.sample, file.path, file.n_events, total))
-    found = accounts.account(files, ledger.all_entries(), [*inspection.notes, *_changes(work)])
+    found = accounts.account(
+        files, ledger.all_entries(), [*inspection.notes, *_changes(work)],
+        {(f.sample, f.path): f.checksums for f in inspection.files},
+    )  # fmt: skip
     if error is None:
         found |= seen.account(work, {
             name: [p.path for p in own] for name, own in _by_sample(pieces).items()

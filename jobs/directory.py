@@ -53,6 +53,12 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all."""
+    with whole(path) as temporary:
+        temporary.write_bytes(content)
+
+
 def write_json(path: Path, values: Any) -> None:
     """Write JSON; numbers that are not finite are an error, since JSON has none."""
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")

@@ -20,12 +20,16 @@ REJECTED = "events/rejected/"
 
 def write_account(path: Path, counts: Counts, costs: Mapping[str, Mapping[str, float]]) -> None:
     """Write where the events of a chunk went, and what that cost."""
-    histograms.write(path, {
+    histograms.write(path, counts_as_sums(counts) | as_sums(costs))
+
+
+def counts_as_sums(counts: Counts) -> Sums:
+    """Return where the events of a chunk went as it stands in its file."""
+    return {
         "events/read": np.asarray(counts.read),
         "events/selected": np.asarray(counts.selected),
         **{f"{REJECTED}{reason}": np.asarray(n) for reason, n in counts.rejected.items()},
-        **as_sums(costs),
-    })  # fmt: skip
+    }
 
 
 def read_counts(path: Path) -> Counts:

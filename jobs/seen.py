@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from calib.doubles import count_doubles, n_keys
 from calib.results import Check, Pass
 from calib.spectrum import contrast
 from jobs.configuration import Work
-from jobs.directory import whole
+from jobs.directory import write_bytes
 from processors.seen import Seen
 
 AT_ONCE = 200_000
@@ -66,12 +67,16 @@ def has_keys(chunk: Path) -> bool:
         return False
 
 
-def write_keys(chunk: Path, keys: UIntArray) -> None:
-    """Keep the grouped keys of a chunk beside its sums."""
-    with whole(_keys_path(chunk)) as temporary, temporary.open("wb") as file:
-        # np.save hands the array to C, which does not notice a disk that is full
-        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(keys))
-        file.write(keys.tobytes())
+def packed(keys: UIntArray) -> bytes:
+    """Return the file of the grouped keys of a chunk."""
+    file = BytesIO()
+    np.lib.format.write_array(file, keys, allow_pickle=False)
+    return file.getvalue()
+
+
+def write_keys(chunk: Path, content: bytes) -> None:
+    """Keep the keys of a chunk beside its sums."""
+    write_bytes(_keys_path(chunk), content)
 
 
 def _open(chunk: Path) -> UIntArray:

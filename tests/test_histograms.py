@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from calib import histograms
+from calib.errors import InputError
 
 
 @pytest.fixture
@@ -26,7 +27,10 @@ def sums() -> histograms.Sums:
 
 @pytest.mark.parametrize("quick", [True, False])
 def test_what_is_written_is_read(tmp_path: Path, sums: histograms.Sums, quick: bool) -> None:
-    histograms.write(tmp_path / "a.npz", histograms.narrow(sums), quick=quick)
+    if quick:
+        (tmp_path / "a.npz").write_bytes(histograms.packed(histograms.narrow(sums)))
+    else:
+        histograms.write(tmp_path / "a.npz", histograms.narrow(sums))
     found = histograms.read(tmp_path / "a.npz")
     assert found.keys() == sums.keys()
     assert all(np.array_equal(found[name], values) for name, values in sums.items())
@@ -38,3 +42,33 @@ def test_narrow_counts_do_not_overflow(sums: histograms.Sums) -> None:
     assert all(np.array_equal(total[n], 300 * sums[n]) for n in ("mass/counts", "many/counts"))
     assert total["mass/counts"].dtype == np.int64
     assert total["mass/counts"].max() > 300
+
+
+def test_few_filled_bins_take_few_bytes(tmp_path: Path) -> None:
+    sums = {"mass/counts": np.zeros((23_000, 100), dtype=np.uint8)}
+    sums["mass/counts"][::100, 7] = 3
+    content = histograms.packed(sums)
+    assert len(content) < 3_000
+    (tmp_path / "a.npz").write_bytes(content)
+    [found] = histograms.read(tmp_path / "a.npz").values()
+    assert np.array_equal(found, sums["mass/counts"]) and found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("member", "values"),
+    [
+        ("@shape", np.array([1 << 40])),  # more than memory holds
+        ("@shape", np.array([-3, -5])),
+        ("@shape", np.array([2])),
+        ("@where", np.array([1, 2], dtype=np.uint32)),
+        ("@where", np.array([0.5])),
+    ],
+)
+def test_places_that_do_not_fit_are_refused(
+    tmp_path: Path, member: str, values: np.ndarray
+) -> None:
+    parts = {"@where": np.array([5], np.uint32), "@values": np.ones(1), "@shape": np.array([9])}
+    parts[member] = values
+    np.savez(tmp_path / "a.npz", **{f"x{name}": array for name, array in parts.items()})
+    with pytest.raises(InputError, match="not a readable histogram file"):
+        histograms.read(tmp_path / "a.npz")
