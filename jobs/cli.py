@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -161,8 +161,15 @@ def run(
     that the sums depend on, collects all events again and says why; a setting of the reduction
     alone touches none. Another name, calibration or seed, or other samples, are another run, and
     are refused.
+
+    With the key [bold]chain[/bold], several calibrations run in order, each on the events that
+    those before it have corrected.
     """
     own = console(quiet, verbose, json)
+    if _is_chain(config):
+        from jobs.chain import commands as chain
+
+        _end(own, chain.run(own, config, out, earlier, _command()))
     from jobs import steps
     from jobs.configuration import adopt
     from jobs.summary import conclude
@@ -250,8 +257,14 @@ def reduce(
     """Fit the sums again and rebuild everything after them, without touching events.
 
     Example: [bold]calib reduce z-2018 --category 30-45_EE --set fit.range=[82,98][/bold]
+
+    In the directory of a chain a category is [bold]STEP/NAME[/bold].
     """
     own = console(quiet, verbose, json)
+    if _is_chain(directory):
+        from jobs.chain import commands as chain
+
+        _end(own, chain.reduce(own, directory, category, set_ or (), reset, _command()))
     from jobs import steps
     from jobs.configuration import resume
     from jobs.edits import edited
@@ -296,6 +309,10 @@ def report(
     Example: [bold]calib report z-2018 --earlier z-2017/payload.json[/bold]
     """
     own = console(quiet, verbose, json)
+    if _is_chain(directory):
+        from jobs.chain import commands as chain
+
+        _end(own, chain.report(own, directory, _command()))
     from jobs import steps
     from jobs.configuration import resume
     from jobs.summary import conclude
@@ -370,11 +387,16 @@ def status(
     Example: [bold]calib status z-2018[/bold]
     """
     own = console(quiet, verbose, json)
-    from jobs.status import lines, state
+    if _is_chain(directory):
+        from jobs.chain.commands import show_status
 
-    found = state(directory)
-    for line in lines(found):
-        own.say(line)
+        found = show_status(own, directory)
+    else:
+        from jobs.status import lines, state
+
+        found = state(directory)
+        for line in lines(found):
+            own.say(line)
     own.result(found)
     raise typer.Exit(found["exit_code"])
 
@@ -407,6 +429,12 @@ app.command(cls=Command)(store.publish)
 app.add_typer(store.app, name="store")
 
 
+def _is_chain(path: Path) -> bool:
+    from jobs.chain.configuration import is_chain
+
+    return is_chain(path)
+
+
 def _work(config: Path, out: Path | None) -> Any:
     from calib.errors import InputError
     from jobs.configuration import prepare, resume
@@ -426,7 +454,7 @@ def _command() -> str:
     return shlex.join(["calib", *sys.argv[1:]])[:200]
 
 
-def _end(own: Console, decided: dict[str, Any]) -> None:
+def _end(own: Console, decided: dict[str, Any]) -> NoReturn:
     own.result(decided)
     raise typer.Exit(PASSED if decided["passed"] else NOT_PASSED)
 

@@ -1,0 +1,1 @@
+"""Chains of calibrations: one directory, in it a run for each step."""
