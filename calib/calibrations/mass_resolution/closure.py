@@ -14,9 +14,9 @@ from typing import Any
 import numba
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
 from calib.arrays import AnyArray, Array, IntArray
+from calib.closing import coverage, worst_pull
 from calib.config import Sample
 from calib.embedding import Generated
 from calib.histograms import Fill, Sums
@@ -329,44 +329,16 @@ def _row(
 
 
 def _checks(table: pd.DataFrame, settings: Settings) -> list[Check]:
-    pulls = table["pull"].to_numpy(dtype=float)
-    tested = np.isfinite(pulls)
-    least = settings.closure.probability
-    if not tested.any():
-        return [
-            Check(
-                "closure",
-                0.0,
-                least,
-                False,
-                "no closure bin has enough events in a half to be tested",
-            )
-        ]
-    worst = int(np.nanargmax(np.abs(pulls)))
-    n = int(tested.sum())
-    probability = 1 - (1 - 2 * norm.sf(abs(pulls[worst]))) ** n
-    at = table.iloc[worst]
+    worst = worst_pull(table, settings.closure.probability)
     bins = (table["kind"] == "resolution").to_numpy()
-    events = table["n_events"].to_numpy(dtype=float)
-    coverage = float(events[bins & tested].sum() / max(events[bins].sum(), 1.0))
-    return [
-        Check(
-            "closure_coverage",
-            coverage,
-            settings.closure.coverage,
-            coverage >= settings.closure.coverage,
-            f"share of the events in the {int((bins & tested).sum())} bins of resolution, of"
-            f" {int(bins.sum())} in both halves, with at least {settings.closure.min_events}",
-        ),
-        Check(
-            "closure",
-            float(probability),
-            least,
-            bool(probability >= least),
-            f"probability of the worst of {n} pulls: {pulls[worst]:+.2f} in {at['kind']}"
-            f" {at['bin']}, half {at['half']}",
-        ),
-    ]
+    tested = np.isfinite(table["pull"].to_numpy(dtype=float))
+    if not tested.any():
+        return [worst]
+    text = (
+        f"share of the events in the {int((bins & tested).sum())} bins of resolution, of"
+        f" {int(bins.sum())} in both halves, with at least {settings.closure.min_events}"
+    )
+    return [coverage(table, bins, settings.closure.coverage, text), worst]
 
 
 def _observed(sums: Mapping[str, AnyArray], n_bins: int, n_categories: int) -> Observed:

@@ -14,10 +14,9 @@ from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 
 from calib.arrays import Array
-from calib.plots import BLUE, GREY, ORANGE, RED, drawn, empty_figure, in_style, moves
+from calib.plots import BLUE, GREY, RED, empty_figure, in_style, moves
+from calib.trends import COLOURS, against_eta, finished, series
 
-GREEN = "#2f9e63"
-COLOURS = (BLUE, ORANGE, GREEN, RED)
 PARAMETERS = {
     "A": (r"$A$ [10$^{-3}$]", 1e3),
     "e": (r"$e$ [MeV]", 1e3),
@@ -40,15 +39,6 @@ AXES = {
 VARIABLES = {"eta": r"$\eta$", "phi": r"$\phi$", "pt": r"$p_T$ [GeV]"}
 
 
-def finished(figure: Figure) -> Figure:
-    """Draw with no minor ticks: there are many panels, and each tick costs a text layout."""
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            if axis.get_scale() == "linear":
-                axis.set_minor_locator(NullLocator())
-    return drawn(figure)
-
-
 def resonance_title(name: str) -> str:
     """Return the symbol of a resonance."""
     return RESONANCES.get(name, name)
@@ -63,42 +53,7 @@ def parameters(tables: Mapping[str, pd.DataFrame]) -> Figure:
     tables : mapping of a label to a DataFrame
         With ``eta_low, eta_high`` and each parameter with its ``_err``; NaN is not drawn.
     """
-    with in_style():
-        figure = empty_figure(11.0, 8.6)
-        panels = figure.subplots(3, 2, sharex=True)
-        places = dict(zip(("A", "a", "e", "c", "M"), panels.flat, strict=False))
-        for name, axes in places.items():
-            label, unit = PARAMETERS[name]
-            for i, (title, table) in enumerate(tables.items()):
-                _series(axes, table, name, unit, i, title)
-            axes.set_ylabel(label)
-            if name in ("A", "e", "M"):
-                axes.axhline(0.0, color="black", linewidth=0.8, zorder=0)
-        last = panels[2, 1]
-        last.axis("off")
-        handles, labels = places["A"].get_legend_handles_labels()
-        last.legend(handles, labels, loc="center", fontsize=11)
-        for axes in (places["M"], places["c"]):
-            axes.set_xlabel(r"$\eta$")
-            axes.tick_params(labelbottom=True)
-        return finished(figure)
-
-
-def _series(axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, title: str) -> None:
-    low, high = (table[c].to_numpy(dtype=float) for c in ("eta_low", "eta_high"))
-    value, error = (unit * table[c].to_numpy(dtype=float) for c in (name, f"{name}_err"))
-    known = np.isfinite(value) & np.isfinite(error)
-    colour = COLOURS[i % len(COLOURS)]
-    if i == 0:
-        bottom, top = (np.append(x, x[-1:]) for x in (value - error, value + error))
-        axes.fill_between(
-            np.append(low, high[-1:]), bottom, top, step="post", color=colour, alpha=0.18, lw=0
-        )
-    x = 0.5 * (low + high) + (0.0, 0.22, -0.22, 0.4)[i % 4] * (high - low)
-    axes.errorbar(
-        x[known], value[known], error[known], fmt="os^D"[i % 4], color=colour, markersize=3.5,
-        elinewidth=1.0, label=title, markerfacecolor=colour if i == 0 else "white",
-    )  # fmt: skip
+    return against_eta(tables, PARAMETERS, signed=("A", "e", "M"))
 
 
 def strips(rows: Mapping[str, Array], edges: Array, label: str) -> Figure:
@@ -428,7 +383,7 @@ def moved(old: pd.DataFrame, new: pd.DataFrame, legend: tuple[str, str]) -> Figu
         for (upper, lower), name in zip(panels.T, ("A", "e", "M"), strict=True):
             label, unit = PARAMETERS[name]
             for i, (table, title) in enumerate(((new, legend[1]), (old, legend[0]))):
-                _series(upper, table, name, unit, i, title)
+                series(upper, table, name, unit, i, title)
             pull = moves(*(t[c].to_numpy(dtype=float) for t in (old, new)
                            for c in (name, f"{name}_err")))  # fmt: skip
             shown = np.isfinite(pull)

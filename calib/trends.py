@@ -1,0 +1,85 @@
+"""Figures of parameters that each bin of eta has, whatever they are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from math import ceil
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from calib.plots import BLUE, ORANGE, RED, drawn, empty_figure, in_style
+
+GREEN = "#2f9e63"
+COLOURS = (BLUE, ORANGE, GREEN, RED)
+
+
+def finished(figure: Figure) -> Figure:
+    """Draw with no minor ticks: there are many panels, and each tick costs a text layout."""
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if axis.get_scale() == "linear":
+                axis.set_minor_locator(NullLocator())
+    return drawn(figure)
+
+
+def against_eta(
+    tables: Mapping[str, pd.DataFrame],
+    quantities: Mapping[str, tuple[str, float]],
+    *,
+    signed: Collection[str] = (),
+) -> Figure:
+    """Return one panel for each quantity; the first table is drawn as a band as well.
+
+    Parameters
+    ----------
+    tables : mapping of a label to a DataFrame
+        With ``eta_low, eta_high`` and each quantity with its ``_err``; NaN is not drawn.
+    quantities : mapping of a column to (label of the axis, factor)
+        From top to bottom, the left column first.
+    signed : names of quantities with a line at zero
+    """
+    rows = ceil(len(quantities) / 2)
+    spare = 2 * rows > len(quantities)
+    with in_style():
+        figure = empty_figure(11.0, 2.75 * rows + 0.35)
+        panels = figure.subplots(rows, 2, sharex=True, squeeze=False)
+        # the spare panel is the last of the second column
+        places = list(panels[:, 0]) + list(panels[:, 1])
+        for axes, (name, (label, unit)) in zip(places, quantities.items(), strict=False):
+            for i, (title, table) in enumerate(tables.items()):
+                series(axes, table, name, unit, i, title)
+            axes.set_ylabel(label)
+            if name in signed:
+                axes.axhline(0.0, color="black", linewidth=0.8, zorder=0)
+        handles, labels = places[0].get_legend_handles_labels()
+        if spare:
+            places[-1].axis("off")
+            places[-1].legend(handles, labels, loc="center", fontsize=11)
+        elif len(tables) > 1:
+            figure.legend(handles, labels, loc="outside upper center", ncols=len(tables))
+        for axes in (places[rows - 1], places[len(quantities) - 1]):
+            axes.set_xlabel(r"$\eta$")
+            axes.tick_params(labelbottom=True)
+        return finished(figure)
+
+
+def series(axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, title: str) -> None:
+    """Draw a quantity against eta, as the i-th of several."""
+    low, high = (table[c].to_numpy(dtype=float) for c in ("eta_low", "eta_high"))
+    value, error = (unit * table[c].to_numpy(dtype=float) for c in (name, f"{name}_err"))
+    known = np.isfinite(value) & np.isfinite(error)
+    colour = COLOURS[i % len(COLOURS)]
+    if i == 0:
+        bottom, top = (np.append(x, x[-1:]) for x in (value - error, value + error))
+        axes.fill_between(
+            np.append(low, high[-1:]), bottom, top, step="post", color=colour, alpha=0.18, lw=0
+        )
+    x = 0.5 * (low + high) + (0.0, 0.22, -0.22, 0.4)[i % 4] * (high - low)
+    axes.errorbar(
+        x[known], value[known], error[known], fmt="os^D"[i % 4], color=colour, markersize=3.5,
+        elinewidth=1.0, label=title, markerfacecolor=colour if i == 0 else "white",
+    )  # fmt: skip
