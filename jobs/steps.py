@@ -58,7 +58,7 @@ def run(work: Work, progress: Progress = silent, earlier: Path | None = None) ->
     """Do what is not done yet, to the report; return the verdict."""
     compare_with(work, earlier)
     inspection = inspect(work, progress)
-    with Workers(work.config.cluster) as workers:
+    with Workers(work.config.cluster, work.calibration) as workers:
 
         def walk_over(walk: Pass) -> None:
             collection.collect(work, inspection, walk, workers, progress)
@@ -173,7 +173,7 @@ def _say_what_is_applied(before: list[dict[str, Any]], now: list[dict[str, Any]]
 def collect(work: Work, progress: Progress = silent) -> dict[str, Any]:
     """Walk over the events for the first time; return the accounting."""
     inspection = inspect(work, progress)
-    with Workers(work.config.cluster) as workers:
+    with Workers(work.config.cluster, work.calibration) as workers:
         collection.collect(work, inspection, Pass(), workers, progress)
     return written_accounting(work)
 
@@ -196,7 +196,7 @@ def closure(work: Work, progress: Progress = silent) -> dict[str, Any]:
     reduced = _from_sums(work, progress)
     inspection = None
 
-    with Workers(work.config.cluster) as workers:
+    with Workers(work.config.cluster, work.calibration) as workers:
 
         def walk_over(walk: Pass) -> None:
             nonlocal inspection

@@ -7,10 +7,10 @@ nobody waits for ever, and workers elsewhere are checked before the first event.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from calib.cluster import BATCH, Cluster
 from jobs.clusters.settings import ONE_THREAD, SETTINGS
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 __all__ = ["ONE_THREAD", "SETTINGS", "Workers", "client", "opened"]
 
 log = logging.getLogger(__name__)
+
+Function = Callable[[Any], Any]
 
 
 @contextmanager
@@ -107,3 +109,11 @@ class Workers:
             self._client = self._stack.enter_context(client(self.cluster, self.calibration))
             self._started = True
         return self._client
+
+    def checked(self, function: Function) -> Function:
+        """Return a function of chunks that runs only where code and packages are those of here."""
+        if self.cluster.kind in ("inline", "local"):
+            return function
+        from jobs.clusters.environment import Checked
+
+        return Checked.of(function, self.cluster)

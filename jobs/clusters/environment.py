@@ -1,16 +1,221 @@
-"""What runs on workers elsewhere is what runs here: versions, code, and how it gets there."""
+"""What runs on workers elsewhere is what runs here: the versions, and our own code.
+
+Asked of all workers and of the scheduler (which reads the tasks) before the first event; and by
+each chunk again, since workers come later too.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 from calib.cluster import Cluster
+from calib.errors import CalibError, InputError
+from jobs import fingerprint
 
 if TYPE_CHECKING:
     from distributed import Client
 
     from calib.calibrations.base import Calibration
 
+log = logging.getLogger(__name__)
 
-def equip(found: Client, cluster: Cluster, calibration: Calibration | None = None) -> None:
-    """Check the workers."""
+CODE = "jobs.fingerprint"
+"""Stands for this package among the versions."""
+
+DASK = ("dask", "distributed", "cloudpickle", "msgpack", "tornado", "toolz")
+"""What the two ends must have in common to understand each other."""
+
+PACKAGES = ("coffea", "awkward", "uproot", "numpy", "numba", "pyarrow")
+"""What the sums are made with."""
+
+Versions = dict[str, str | None]
+
+
+@dataclass(frozen=True)
+class Found:
+    """The versions here, of the scheduler and of each worker."""
+
+    here: Versions
+    scheduler: Versions
+    workers: Mapping[str, Versions]
+
+    @property
+    def places(self) -> dict[str, Versions]:
+        """Versions by place: ``scheduler``, and the addresses of the workers."""
+        return {"scheduler": self.scheduler, **self.workers}
+
+
+def equip(found: Client, cluster: Cluster, calibration: Calibration | None = None) -> Found:
+    """Check versions and code of all workers, send them what they lack, and check again.
+
+    Raises
+    ------
+    InputError
+        If versions differ, or the code does and must not be sent; says which, there and here.
+    CalibError
+        If the code that was sent did not arrive.
+    """
+    from jobs.clusters.shipping import extras, send
+
+    require_python(ask(found, ()))
+    asked = ask(found, (*PACKAGES, CODE))
+    require_same(asked, cluster)
+    lacking = where_code_differs(asked)
+    require_may_send(lacking, asked, cluster)
+    more = extras(calibration)
+    if lacking or more:
+        send(found, bool(lacking), more)
+    if lacking:
+        asked = ask(found, (*PACKAGES, CODE))
+        left = where_code_differs(asked)
+        if left:
+            raise CalibError(
+                f"this package was sent to the workers, but {_named(left)} still have"
+                f" {_code(asked.places[left[0]])} (here {_code(asked.here)}); start the cluster"
+                " again, or install the package there"
+            )
+        log.info("this package was sent to the scheduler and %d workers", len(asked.workers))
+    return asked
+
+
+def ask(found: Client, packages: tuple[str, ...]) -> Found:
+    """Return what is installed here and there."""
+    answer = found.get_versions(packages=list(packages))
+    workers = {k: _flat(v) for k, v in answer["workers"].items() if isinstance(v, Mapping)}
+    return Found(_flat(answer["client"]), _flat(answer["scheduler"]), workers)
+
+
+def _flat(answer: Mapping[str, Any]) -> Versions:
+    found = dict(answer["packages"])
+    return found | {"python": ".".join(str(found["python"]).split(".")[:2])}
+
+
+# versions ----------------------------------------------------------------------------------------
+def differences(here: Versions, there: Versions, names: tuple[str, ...]) -> list[str]:
+    """Return what differs, in words: ``numpy 2.3.0 (here 2.4.6)``."""
+    return [
+        f"{name} {there.get(name) or 'missing'} (here {here.get(name)})"
+        for name in names
+        if here.get(name) != there.get(name)
+    ]
+
+
+def require_python(found: Found) -> None:
+    """Raise InputError where another Python runs: nothing that is sent can be read there."""
+    for place, versions in found.places.items():
+        other = differences(found.here, versions, ("python",))
+        if other:
+            raise InputError(
+                f"key 'cluster': {_place(place)} has {other[0]}; use an environment of the same"
+                " Python on both sides (constraints.txt has the versions)"
+            )
+
+
+def require_same(found: Found, cluster: Cluster) -> None:
+    """Raise InputError where packages are missing or other ones; only a warning if so asked."""
+    by_difference: dict[tuple[str, ...], list[str]] = {}
+    for place, versions in found.places.items():
+        other = tuple(differences(found.here, versions, DASK + PACKAGES))
+        if other:
+            by_difference.setdefault(other, []).append(place)
+    if not by_difference:
+        return
+    text = "; ".join(f"{_named(who)}: {', '.join(d)}" for d, who in by_difference.items())
+    missing = any(" missing (" in words for other in by_difference for words in other)
+    if cluster.versions == "warn" and not missing:
+        log.warning("other versions on the cluster: %s", text)
+        return
+    hint = "" if missing else ", or set cluster.versions: warn"
+    raise InputError(
+        f"key 'cluster': other versions on the cluster: {text}; install the same there"
+        f" (constraints.txt){hint}"
+    )
+
+
+# our code ----------------------------------------------------------------------------------------
+def where_code_differs(found: Found) -> list[str]:
+    """Return the places whose code of this package is another, or missing."""
+    here = _code(found.here)
+    return [place for place, versions in found.places.items() if _code(versions) != here]
+
+
+def require_may_send(lacking: list[str], found: Found, cluster: Cluster) -> None:
+    """Raise InputError where our code would have to be sent and must not.
+
+    What was sent for an earlier run is replaced; what is installed is not, unless asked for.
+    """
+    installed = [p for p in lacking if (found.places[p].get(CODE) or " sent").endswith(" sent")]
+    installed = [p for p in lacking if p not in installed]
+    refused = lacking if cluster.ship == "never" else installed
+    if not refused or cluster.ship == "always":
+        return
+    raise InputError(
+        f"key 'cluster.ship': {_named(refused)} have another dimucal, code"
+        f" {_code(found.places[refused[0]])} (here {_code(found.here)}); install the same there,"
+        " or set cluster.ship: always to send this one"
+    )
+
+
+def _code(versions: Versions) -> str:
+    return (versions.get(CODE) or "missing").removesuffix(" sent")
+
+
+def _named(places: list[str]) -> str:
+    workers = [p for p in places if p != "scheduler"]
+    named = ["the scheduler"] if "scheduler" in places else []
+    if workers:
+        named.append(f"{len(workers)} worker{'s' * (len(workers) > 1)} ({workers[0]})")
+    return " and ".join(named)
+
+
+def _place(place: str) -> str:
+    return "the scheduler" if place == "scheduler" else f"worker {place}"
+
+
+# by each chunk -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Checked:
+    """A function that refuses to run where the code or the packages are not those of here.
+
+    Workers come and go: those that were not there at the beginning are checked by this.
+    """
+
+    function: Callable[[Any], Any]
+    expected: tuple[tuple[str, str | None], ...]
+
+    @classmethod
+    def of(cls, function: Callable[[Any], Any], cluster: Cluster) -> Checked:
+        """Return the function with what it expects of a worker of this cluster."""
+        names = (CODE,) if cluster.versions == "warn" else (*PACKAGES, CODE)
+        here = {**versions_here(), CODE: _code(versions_here())}
+        return cls(function, tuple((name, here[name]) for name in names))
+
+    def __call__(self, item: Any) -> Any:
+        """Return what the function returns.
+
+        Raises
+        ------
+        InputError
+            If this process has other versions.
+        """
+        there = {**versions_here(), CODE: _code(versions_here())}
+        expected = dict(self.expected)
+        other = differences(expected, there, tuple(expected))
+        if other:
+            raise InputError(
+                f"key 'cluster': a worker that came later has other versions: {', '.join(other)};"
+                " install the same there, and run the same command again to go on"
+            )
+        return self.function(item)
+
+
+@cache
+def versions_here() -> Versions:
+    """Return the versions of this process."""
+    from distributed.versions import get_package_info
+
+    return {**get_package_info(PACKAGES), CODE: fingerprint.__version__}

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from calib.cluster import Cluster
 from calib.errors import CalibError
@@ -37,3 +42,47 @@ def require_worker(found: Client, cluster: Cluster, what: str, remedy: str) -> N
             time.sleep(POLL_S)
     finally:
         task.release()
+
+
+def in_time(seconds: float, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    """Return what a function returns, if that is within some seconds.
+
+    It runs in a thread, which is left to itself where it is late: for libraries that wait for
+    minutes, or for ever.
+
+    Raises
+    ------
+    TimeoutError
+        If it is not.
+    """
+    answer: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            answer.set_result(function(*arguments, **more))
+        except BaseException as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return answer.result(timeout=seconds)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Keep Ctrl-C and SIGTERM until the block has ended: it is short, and must not be cut in two.
+
+    Only the main thread hears them; elsewhere nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {n: signal.signal(n, lambda number, frame: heard.append(number)) for n in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if heard:
+            signal.raise_signal(heard[0])
