@@ -138,7 +138,9 @@ class Config(Strict):
     duplicates: Literal["check", "ignore"] = Field(
         default="check", description="of events by (run, luminosityBlock, event), in data"
     )
-    chunk_size: int = Field(default=500_000, ge=1, description="events per chunk")
+    chunk_size: int | Literal["auto"] = Field(
+        default="auto", description="events per chunk; auto: from the files and the cores"
+    )
     seed: int = Field(default=1, ge=0, lt=2**63)
 
     @field_validator("payloads")
@@ -151,6 +153,13 @@ class Config(Strict):
     def payloads_of(self, sample: Sample) -> tuple[str, ...]:
         """Return the addresses of the payloads that are applied to the events of a sample."""
         return self.payloads if sample.payloads is None else sample.payloads
+
+    @field_validator("chunk_size", mode="before")
+    @classmethod
+    def _events_or_auto(cls, value: Any) -> Any:
+        if value != "auto" and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise ValueError("expected auto, or a number of events of at least 1")
+        return value
 
     @property
     def allowed_bad(self) -> float:
@@ -193,7 +202,8 @@ def _sentence(model: type[BaseModel], error: ValidationError) -> str:
     found = first.get("input")
     if first["type"] == "value_error" and ("token in it" in first["msg"] or _is_large(found)):
         return f"key {key!r}: {_lower(first['msg'].removeprefix('Value error, '))}"
-    return f"key {key!r}: found {_short(found)}, {_lower(first['msg'])}; correct it"
+    text = _lower(first["msg"].removeprefix("Value error, "))
+    return f"key {key!r}: found {_short(found)}, {text}; correct it"
 
 
 def _is_large(value: Any) -> bool:

@@ -23,7 +23,7 @@ from jobs import levels, provenance, seen
 from jobs.accounting import Counts
 from jobs.clusters import Workers
 from jobs.configuration import Work
-from jobs.datasets import Chunk, Inspection, chunks
+from jobs.datasets import Chunk, Inspection, chunks, settled_size
 from jobs.directory import write_bytes, write_json
 from jobs.ledger import Ledger
 
@@ -207,7 +207,7 @@ def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
         for name, own in inspection.corrections.items()
     }
     folder = work.directory.chunks(walk)
-    for chunk in chunks(inspection, work.config.chunk_size):
+    for chunk in chunks(inspection, settled_size(work.directory, work.config, inspection)):
         key = digest(common, chunk.sample, applied.get(chunk.sample, []), chunk.file.uuid,
                      chunk.start, chunk.stop, chunk.file.runs)  # fmt: skip
         yield Piece(chunk, folder / f"{key}.npz")
@@ -265,7 +265,8 @@ def _run(
         set_aside=None if work.config.bad_files == "stop" else set_aside,
     )  # fmt: skip
     # not coffea's Runner: it makes arrays of every branch of a file before any is read
-    executor(list(by_item), partial(parcel.work, processor=processor), None)
+    function = workers.checked(partial(parcel.work, processor=processor))
+    executor(list(by_item), function, None)
 
 
 def work_item(chunk: Chunk) -> WorkItem:

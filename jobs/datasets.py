@@ -18,7 +18,9 @@ from calib.config import Config, Query, Sample
 from calib.errors import InputError
 from jobs import payloads
 from jobs.catalog.answers import Wanted, answer
+from jobs.directory import RunDirectory
 from jobs.inputs.addresses import expand, is_remote
+from jobs.inputs.checksums import NONE
 from jobs.inputs.facts import Facts
 from jobs.inputs.guard import crashing
 from jobs.inputs.parquet import inspect_parquet
@@ -42,7 +44,7 @@ class InputFile:
     ``uuid`` is that of a ROOT file, and of parquet a digest of its content; ``boundaries`` are
     the first entries of its row groups or clusters, and its end; ``stamp`` is size and time of
     change of a local file; ``runs`` are those that are used, None for all; ``checksum`` is what
-    a catalogue knows.
+    a catalogue knows; ``checksums`` says what protects the content (`jobs.inputs.checksums`).
     """
 
     sample: str
@@ -57,6 +59,7 @@ class InputFile:
     stamp: tuple[int, int] | None = None
     runs: tuple[int, ...] | None = None
     checksum: str | None = None
+    checksums: str = ""
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,50 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
     return Inspection(
         tuple(files), selections, tuple(notes), tuple(bad), corrections, tuple(queries)
     )
+
+
+SMALLEST, LARGEST = 50_000, 500_000
+"""Events of a chunk: fewer take less than handing them out, more a GB of a worker's memory."""
+
+PER_CORE = 6
+"""Chunks for each core, at least: the last one to end leaves the others idle."""
+
+MOST_CHUNKS = 20_000
+"""Chunks of a run, about: their sums are added one after the other."""
+
+MOST_BYTES = 2 * 1024**3
+"""Of the files, for a chunk."""
+
+
+def chunk_size(config: Config, inspection: Inspection) -> int:
+    """Return the events of a chunk: as configured, or from the files and the cores."""
+    if config.chunk_size != "auto":
+        return config.chunk_size
+    events = sum(file.n_events for file in inspection.files)
+    size = sum(file.size for file in inspection.files)
+    asked = events // (PER_CORE * _cores(config)) + 1
+    most = max(LARGEST, min(events // MOST_CHUNKS, 4 * LARGEST))
+    fitting = int(MOST_BYTES * events / size) if size else most
+    return max(min(asked, most, max(fitting, 1)), min(SMALLEST, fitting), 1)
+
+
+def settled_size(directory: RunDirectory, config: Config, inspection: Inspection) -> int:
+    """Return the events of a chunk; what was chosen once stays, so that a run goes on elsewhere."""
+    if config.chunk_size != "auto":
+        return config.chunk_size
+    kept = directory.note("chunk_size").get("events")
+    if isinstance(kept, int) and kept > 0:
+        return kept
+    found = chunk_size(config, inspection)
+    directory.keep("chunk_size", {"events": found})
+    return found
+
+
+def _cores(config: Config) -> int:
+    cluster = config.cluster
+    if cluster.kind == "inline":
+        return 1
+    return cluster.adaptive.maximum if cluster.adaptive else cluster.workers
 
 
 def chunks(inspection: Inspection, chunk_size: int) -> list[Chunk]:
@@ -271,6 +318,7 @@ def _input_file(sample: Sample, wanted: Wanted, facts: Facts) -> InputFile:
         stamp=None if is_remote(path) else stamp(path),
         runs=wanted.runs,
         checksum=wanted.checksum,
+        checksums=facts.checksums,
     )
 
 
@@ -395,4 +443,10 @@ def _remarks(sample: Sample, needs: Needs, facts: Sequence[tuple[str, Facts]]) -
         column = columns.muon_columns(sample.format, optional)[0]
         if column not in have:
             notes.append(f"{name}: no {column}, the calibration does without")
+    open_to_damage = [path for path, fact in facts if fact.checksums == NONE]
+    if open_to_damage:
+        notes.append(
+            f"{name}: {len(open_to_damage)} of {len(facts)} files have no checksums, so damage to"
+            f" their content may be taken for data; the first: {open_to_damage[0]}"
+        )
     return notes

@@ -186,7 +186,8 @@ def _parts(
                      k.sample.simulation)
         for name, k in kept.items()
     }  # fmt: skip
-    for chunk in datasets.chunks(inspection, config.chunk_size):
+    size = datasets.settled_size(directory, config, inspection)
+    for chunk in datasets.chunks(inspection, size):
         key = digest(common[chunk.sample], chunk.sample, chunk.file.uuid, chunk.start, chunk.stop,
                      chunk.file.runs)  # fmt: skip
         yield Part(chunk, _folder(directory) / f"{key}.parquet")
@@ -241,7 +242,8 @@ def _run(
             status=False, store=store, client=client, limit_s=config.cluster.chunk_timeout,
             set_aside=None if config.bad_files == "stop" else set_aside,
         )  # fmt: skip
-        executor(list(by_item), partial(work, processor=SkimProcessor(kept)), None)
+        function = workers.checked(partial(work, processor=SkimProcessor(kept)))
+        executor(list(by_item), function, None)
     return bad
 
 
@@ -388,7 +390,10 @@ def _write_accounting(
         {"sample": b.sample, "path": b.path, "events": None, "error": b.error}
         for b in inspection.bad
     ]
-    found = accounts.account(files, [*unopened, *bad], inspection.notes)
+    found = accounts.account(
+        files, [*unopened, *bad], inspection.notes,
+        {(f.sample, f.path): f.checksums for f in inspection.files},
+    )  # fmt: skip
     write_json(directory.path / "accounting.json", found)
     return found
 

@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from calib.config import Config
+from calib.config import Cluster, Config
 from calib.errors import InputError
-from jobs.datasets import InputFile, Inspection, chunks, inspect
+from jobs.datasets import InputFile, Inspection, chunk_size, chunks, inspect, settled_size
+from jobs.directory import RunDirectory
 from tests.processors import writing
 from tests.processors.peak import Peak, Settings, collect, configured
 
@@ -427,3 +428,32 @@ def test_chunks_without_boundaries() -> None:
 def test_sentences_name_no_internal_thing(tmp_path: Path) -> None:
     text = sentence(configured("stage1", ["none.parquet"]), tmp_path)
     assert not re.search(r"Error|Traceback|<", text)
+
+
+# chunks -----------------------------------------------------------------------------------------
+def sized(events: int, size: int, **cluster: Any) -> int:
+    file = InputFile("data", "a", "stage1", events, size, "u", None, (0, events), ())
+    config = configured("stage1", ["a"]).model_copy(update={"cluster": Cluster(**cluster)})
+    return chunk_size(config, Inspection((file,), {}, ()))
+
+
+def test_chunks_are_as_large_as_files_and_cores_allow() -> None:
+    local = {"kind": "local", "workers": 2}
+    assert sized(1000, 60_000, **local) == 50_000  # no less: handing out takes longer
+    assert sized(3_000_000, 180_000_000, **local) == 250_001  # six for each core
+    assert sized(100_000_000, 4_000_000_000, **local) == 500_000  # a worker's memory
+    assert sized(100_000_000_000, 4_000_000_000_000, **local) == 2_000_000  # the client's time
+    assert sized(10_000_000, 60_000_000_000, kind="inline") == 357_913  # 6 kB an event
+    assert sized(3_000_000, 180_000_000, kind="inline") == 500_000
+
+
+def test_the_size_of_chunks_stays(tmp_path: Path) -> None:
+    file = InputFile("data", "a", "stage1", 3_000_000, 1, "u", None, (0, 3_000_000), ())
+    inspection, directory = Inspection((file,), {}, ()), RunDirectory(tmp_path / "run")
+    one = configured("stage1", ["a"]).model_copy(update={"cluster": Cluster(kind="inline")})
+    many = one.model_copy(update={"cluster": Cluster(kind="local", workers=8)})
+    assert settled_size(directory, one, inspection) == 500_000
+    assert settled_size(directory, many, inspection) == 500_000
+    assert chunk_size(many, inspection) == 62_501
+    given = one.model_copy(update={"chunk_size": 7})
+    assert settled_size(directory, given, inspection) == 7
