@@ -10,14 +10,14 @@ import numpy as np
 from calib.arrays import AnyArray, Array
 from calib.calibrations.base import Edits
 from calib.categories import Categories
-from calib.errors import InputError
+from calib.edits import require_known
 from calib.gates import Limits
 from calib.histograms import Sums
 from calib.results import Reduction
 
 from . import tables
 from .collect import unit_of
-from .edits import edited_settings
+from .edits import EDITABLE, edited_settings
 from .fallbacks import (
     FitSet,
     Published,
@@ -107,12 +107,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
     edits: an edit changes its own category and nothing else.
     """
     categories, settings = start.categories, start.settings
-    for name in edits:
-        if name not in categories.names:
-            raise InputError(
-                f"category {name!r} does not exist; the names are {categories.names[0]}"
-                f" ... {categories.names[-1]}"
-            )
+    require_known(edits, categories.names, EDITABLE)
     own = {name: edited_settings(settings, name, changes) for name, changes in edits.items()}
     limits = limits_of(settings)
     main, published = _with_edits(start, model, (0, 1), limits, own)

@@ -19,13 +19,14 @@ from calib.arrays import AnyArray, BoolArray
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
 from calib.config import Sample
+from calib.edits import left_out, require_known
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums, add
 from calib.moves import Effects
 from calib.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 
-from . import axes, edits
+from . import axes
 from . import collect as collecting
 from . import settings as settings_module
 from .grid import LOOSE, WIDE, grid
@@ -178,14 +179,15 @@ class Calibration(Base):
             ))  # fmt: skip
         return found
 
-    def reduce(self, sums: Mapping[str, Sums], edits_: Edits, walk: Pass = MAIN) -> Reduction:
+    def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit every category against the reference, and extract the parameters both ways."""
         from .reduction import reduce_kind
         from .result import result
 
         sources = self._sources(sums, "data")
         names = frozenset(n for s in sources for n in s.grid.names())
-        drop = edits.left_out(edits_, names)
+        require_known(edits, names, ("use",))
+        drop = left_out(edits)
         kinds = [reduce_kind("data", sources, self.settings, walk, drop=drop)]
         if self._has_second():
             kinds.append(
