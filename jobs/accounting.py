@@ -51,6 +51,7 @@ def account(
     files: Sequence[tuple[str, str, int, Counts]],
     bad_files: Sequence[Mapping[str, Any]] = (),
     notes: Sequence[str] = (),
+    checksums: Mapping[tuple[str, str], str] | None = None,
 ) -> dict[str, Any]:
     """Return the accounting as it is written: events = read + bad, read = selected + rejected.
 
@@ -61,7 +62,9 @@ def account(
         ``events`` were left out; None where the file could not be opened, which is then not
         among the files.
     notes : sequence of str
+    checksums : mapping of (sample, path) to what protects the content of a file
     """
+    protected = checksums or {}
     left_out: Counter[tuple[str, str]] = Counter()
     for entry in bad_files:
         left_out[entry.get("sample", ""), entry["path"]] += entry.get("events") or 0
@@ -71,14 +74,16 @@ def account(
         bad = {p: left_out[name, p] for p, *_ in own}
         samples[name] = {
             "files": [
-                {"path": p, "events": n, **_if_any(bad[p]), **c.as_dict()} for p, n, c in own
+                {"path": p, "events": n, **_if_any(bad[p]), **c.as_dict(),
+                 **({"checksums": protected[name, p]} if protected.get((name, p)) else {})}
+                for p, n, c in own
             ],
             "totals": {
                 "events": sum(n for _, n, _ in own),
                 **_if_any(sum(bad.values())),
                 **Counts.total(c for *_, c in own).as_dict(),
             },
-        }
+        }  # fmt: skip
     return {"samples": samples, "bad_files": [dict(b) for b in bad_files], "notes": list(notes)}
 
 

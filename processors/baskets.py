@@ -17,6 +17,7 @@ import uproot
 
 from calib.arrays import AnyArray, BoolArray, IntArray
 from calib.errors import InputError
+from processors.checksums import require_pages
 
 TREE = "Events"
 TIMEOUT_S = 60
@@ -122,6 +123,8 @@ class Baskets:
     def _read(self, names: Sequence[str], runs: Runs) -> dict[str, Column]:
         parts: dict[str, list[Column]] = {name: [] for name in names}
         for low, high in runs or ((self._start, self._start),):
+            if not isinstance(self._tree, uproot.behaviors.TBranch.HasBranches):
+                require_pages(self._tree, names, low, high)
             arrays = self._tree.arrays(
                 filter_name=list(names), entry_start=low, entry_stop=high, array_cache=None
             )

@@ -29,8 +29,10 @@ from processors.levels import AT, select_nanoaod
 from processors.selection import ResolvedSelection, of_chunk
 from processors.stage1 import chunk_of, open_parquet, read_rows, read_stage1
 
-OPTIONS: dict[str, Any] = {"compression": "lz4", "use_dictionary": False}
-"""Of the parquet writer: what is read fastest."""
+OPTIONS: dict[str, Any] = {
+    "compression": "lz4", "use_dictionary": False, "write_page_checksum": True
+}  # fmt: skip
+"""Of the parquet writer: what is read fastest, and protected."""
 
 
 @dataclass(frozen=True)

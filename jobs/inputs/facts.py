@@ -22,7 +22,8 @@ class Column:
 class Facts:
     """What is learnt by opening a file once.
 
-    ``boundaries`` are the first entries of its row groups or clusters, and its end.
+    ``boundaries`` are the first entries of its row groups or clusters, and its end;
+    ``checksums`` says what protects its content, as in `jobs.inputs.checksums`.
     """
 
     n_events: int
@@ -30,6 +31,7 @@ class Facts:
     uuid: str
     boundaries: tuple[int, ...]
     columns: Mapping[str, Column]
+    checksums: str = ""
 
 
 def head(path: str, n: int = 64) -> bytes:

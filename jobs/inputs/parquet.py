@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from calib.errors import InputError
 from jobs.inputs.addresses import is_remote
+from jobs.inputs.checksums import of_parquet
 from jobs.inputs.facts import Column, Facts, expect_format, head, local_size, no_events
 from processors.columns import IDENTITY
 from processors.stage1 import open_parquet
@@ -67,13 +68,14 @@ def _facts(path: str, file: pq.ParquetFile, wanted: tuple[str, ...]) -> Facts:
             _check_nulls(path, file, name)
     sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     _require_equal_lengths(path, metadata, sizes)
-    size, uuid = _identity(path)
+    size, uuid, checksums = _content(path, metadata, wanted)
     return Facts(
         n_events=metadata.num_rows,
         size=size,
         uuid=uuid,
         boundaries=tuple(sorted({0, *np.cumsum(sizes).tolist()})),
         columns=columns,
+        checksums=checksums,
     )
 
 
@@ -128,8 +130,9 @@ def _nulls(file: pq.ParquetFile, name: str) -> int:
     return total
 
 
-def _identity(path: str) -> tuple[int, str]:
-    """Return the size, and a digest of size, footer and first bytes: parquet has no uuid."""
+def _content(path: str, metadata: pq.FileMetaData, wanted: tuple[str, ...]) -> tuple[int, str, str]:
+    """Return the size; a digest of size, footer and first bytes, as parquet has no uuid; and
+    what protects the content."""
     import fsspec
 
     with fsspec.open(path, "rb") as file:
@@ -140,7 +143,8 @@ def _identity(path: str) -> tuple[int, str]:
         end = file.read()
         file.seek(0)
         start = file.read(SAMPLED)
+        checksums = of_parquet(file, metadata, wanted)
     digest = hashlib.blake2b(b"%d:" % size, digest_size=16)
     digest.update(end)
     digest.update(start)
-    return size, digest.hexdigest()
+    return size, digest.hexdigest(), checksums

@@ -10,6 +10,7 @@ import uproot
 
 from calib.errors import InputError
 from jobs.inputs.addresses import is_remote
+from jobs.inputs.checksums import of_ntuple, of_tree
 from jobs.inputs.facts import Column, Facts, expect_format, head, local_size, no_events
 
 TREE = "Events"
@@ -86,6 +87,7 @@ def _facts(path: str, file: Any, wanted: frozenset[str]) -> Facts:
         uuid=str(file.file.uuid),
         boundaries=_boundaries(events, n_events, wanted & columns.keys(), is_tree),
         columns=columns,
+        checksums=(of_tree if is_tree else of_ntuple)(events, sorted(wanted & columns.keys())),
     )
 
 

@@ -8,22 +8,29 @@ from __future__ import annotations
 
 import json
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
+import xxhash
 
 from calib import histograms
 from calib.errors import CalibError
 
-KINDS = ("stage1", "stage1-plain", "root-lz4", "root-zlib", "root-zstd", "rntuple")
-"""Parquet with and without page checksums, ROOT with the checksums of its compression or none."""
+KINDS = (
+    "stage1", "stage1-plain", "root-lz4", "root-zlib", "root-zstd", "rntuple-checked", "rntuple",
+)  # fmt: skip
+"""Parquet and RNTuple with and without page checksums, TTree with those of its compression."""
 
-CHECKED = ("stage1", "root-lz4", "root-zlib")
+CHECKED = ("stage1", "root-lz4", "root-zlib", "rntuple-checked")
 """Kinds whose content has checksums."""
 
 HANG_S = 60
@@ -68,14 +75,37 @@ def write(kind: str, folder: Path) -> Path:
     path = folder / f"{kind}.root"
     how = {"root-lz4": uproot.LZ4(1), "root-zlib": uproot.ZLIB(1)}.get(kind, uproot.ZSTD(1))
     branches = _branches(made.pairs, False)
-    with uproot.recreate(path, compression=how) as file:
-        if kind == "rntuple":
+    checksums = _page_checksums() if kind == "rntuple-checked" else nullcontext()
+    with checksums, uproot.recreate(path, compression=how) as file:
+        if kind.startswith("rntuple"):
             muons = branches.pop("Muon")
             columns = {f"Muon_{name}": muons[name] for name in muons.fields}
             file.mkrntuple("Events", branches | columns)
         else:
             file.mktree("Events", {k: _type(v) for k, v in branches.items()}).extend(branches)
     return path
+
+
+@contextmanager
+def _page_checksums() -> Iterator[None]:
+    """Let uproot write a checksum after each page and say so, as ROOT does."""
+    from uproot.writing import _cascadentuple as writing
+
+    class Described(writing.NTuple_PageDescription):  # type: ignore[misc,name-defined]
+        def serialize(self) -> bytes:
+            return struct.pack("<i", -self.num_entries) + bytes(self.locator.serialize())
+
+    class WithChecksums(writing.NTuple):  # type: ignore[misc,name-defined]
+        def add_rblob(self, sink: Any, raw: Any, size: int) -> Any:
+            raw = bytes(raw)
+            content = raw + struct.pack("<Q", xxhash.xxh3_64_intdigest(raw))
+            return super().add_rblob(sink, content, size)
+
+    with (
+        mock.patch.object(writing, "NTuple_PageDescription", Described),
+        mock.patch.object(writing, "NTuple", WithChecksums),
+    ):
+        yield
 
 
 def collect(path: Path, folder: Path) -> tuple[Any, dict[str, Any]]:

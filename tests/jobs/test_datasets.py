@@ -249,7 +249,8 @@ def test_auto_is_medium_and_isolation_where_the_files_have_them(tmp_path: Path) 
     assert found.selections["s"].identification == "medium"
     assert found.selections["s"].isolation == 0.25
     assert found.selections["s"].subleading_pt == 5.0 and found.selections["s"].abs_eta == 2.4
-    assert found.notes == ()
+    # so few events do not shrink, and are stored without the checksums of their compression
+    assert [n for n in found.notes if "have no checksums" not in n] == []
     without = ["Muon_mediumId", "Muon_pfRelIso04_all"]
     nanoaod(tmp_path / "b.root", without=without)
     found = look(configured("nanoaod", ["b.root"], subleading_pt=7.0), tmp_path)
