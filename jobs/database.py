@@ -14,6 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy import exc as errors
 from sqlalchemy.engine import URL, make_url
+from sqlalchemy.pool import NullPool
 
 from calib.config import refuse_secrets
 from calib.errors import CalibError, InputError
@@ -60,17 +61,22 @@ def url(address: str) -> URL:
 
 
 def engine(place: str | Path) -> Engine:
-    """Return the engine of an SQLite file (a path) or a PostgreSQL database (an address)."""
+    """Return the engine of an SQLite file (a path) or a PostgreSQL database (an address).
+
+    Connections are not kept: none is shared with a forked process, none is dead when it is used.
+    """
     if not is_address(place):
         made = create_engine(
-            URL.create("sqlite", database=str(place)), connect_args={"timeout": WAIT_S}
+            URL.create("sqlite", database=str(place)),
+            connect_args={"timeout": WAIT_S},
+            poolclass=NullPool,
         )
         event.listen(made, "connect", _sqlite_connected)
         event.listen(made, "begin", _sqlite_begins)
         return made
     try:
         return create_engine(
-            url(str(place)), pool_pre_ping=True, connect_args={"connect_timeout": 10}
+            url(str(place)), connect_args={"connect_timeout": 10}, poolclass=NullPool
         )
     except ModuleNotFoundError:
         raise InputError(

@@ -81,9 +81,11 @@ class MeanMass(base.Calibration):
         far = float(np.nanmax(np.abs(fits["mean"] - 91.188)))
         checks = (Check("mean", far, self.settings.limit, far < self.settings.limit, "distance"),)
         values = np.asarray(fits["mean"][: len(CATEGORIES)])
+        errors = np.asarray(fits["mean_err"][: len(CATEGORIES)])
+        arrays = {"names": np.array(CATEGORIES.names), "values": values,
+                  "covariance": np.diag(errors**2)}  # fmt: skip
         return Reduction(fits, {"means": fits[["category", "mean", "mean_err"]]},
-                         {"covariance": {"values": values}}, tuple(curves), checks,
-                         {"values": values})  # fmt: skip
+                         {"covariance": arrays}, tuple(curves), checks, {"values": values})
 
     def next_pass(self, reduction: Reduction, walk: Pass) -> Pass | None:
         done = 1 if walk.name == "main" else int(walk.name) + 1
