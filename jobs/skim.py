@@ -8,7 +8,6 @@ groups. The result does not depend on the number of workers.
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -32,6 +31,7 @@ from jobs.collection import Progress
 from jobs.configuration import complete
 from jobs.datasets import Chunk, Inspection
 from jobs.directory import RunDirectory, whole, write_json, write_text
+from jobs.skimmed import forget_parts, is_there, remember, restore
 from processors.skim import OPTIONS, Kept, SkimProcessor, work
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,11 @@ class Part:
     def account(self) -> Path:
         """The file that says where its events went; written last."""
         return self.path.with_suffix(".npz")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether its pairs and its account are there."""
+        return self.account.is_file() and self.path.is_file()
 
 
 def skim(config_path: Path, out: Path, command: str, progress: Progress) -> dict[str, Any]:
@@ -91,29 +96,25 @@ def skim(config_path: Path, out: Path, command: str, progress: Progress) -> dict
         parts = list(_parts(directory, config, inspection, kept))
         key = digest([part.path.name for part in parts])
         mark = directory.marker("skim")
-        if mark.get("key") == key and not mark.get("bad") and _is_there(directory):
+        if mark.get("key") == key and not mark.get("bad") and is_there(directory):
             progress("skim", 1, 1)
             return dict(directory.note("skim"))
         directory.unmark("skim")
         watch = provenance.Stopwatch()
+        restore(directory, [part.path for part in parts])
         bad = _run(config, kept, parts, progress, watch)
-        done = [part for part in parts if part.account.is_file()]
+        done = [part for part in parts if part.is_done]
         accounting = _write_accounting(directory, inspection, done, bad)
         _require_few(accounting, config)
         accounts.require_pairs(accounting)
         found = _join(directory, config, inspection, done, accounting, progress)
         _write_provenance(directory, config, inspection, done, watch)
+        remember(directory, {s.name: [p.path for p in done if p.chunk.sample == s.name]
+                             for s in config.samples})  # fmt: skip
         directory.keep("skim", found)
         directory.mark("skim", {"key": key, "bad": len(bad)})
-        shutil.rmtree(_folder(directory), ignore_errors=True)
+        forget_parts(_folder(directory), {part.path.stem for part in done})
     return found
-
-
-def _is_there(directory: RunDirectory) -> bool:
-    """Return whether the files of a finished skim still are as they were written."""
-    files = [f for s in directory.note("skim")["samples"].values() for f in s["files"]]
-    paths = [(directory.path / f["path"], f["size"]) for f in files]
-    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
 # before any event ------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ def _run(
     from jobs.collection import uuid_bytes
     from jobs.executor import ChunkExecutor
 
-    todo = [part for part in parts if not part.account.is_file()]
+    todo = [part for part in parts if not part.is_done]
     total = sum(part.chunk.stop - part.chunk.start for part in parts)
     done = total - sum(part.chunk.stop - part.chunk.start for part in todo)
     progress("skim", done, total)

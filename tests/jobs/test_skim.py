@@ -145,7 +145,7 @@ def test_accounting_provenance_and_layout(tmp_path: Path, dirty: Path) -> None:
         use["samples"][0]["format"] == "stage1"
         and Path(use["samples"][0]["files"][0]).is_absolute()
     )
-    assert not list(out.rglob("*.part")) and not (out / ".calib" / "parts").exists()
+    assert not list(out.rglob("*.part")) and not list((out / ".calib" / "parts").glob("*.parquet"))
 
 
 def test_goes_on_where_it_stopped(
@@ -178,6 +178,44 @@ def test_goes_on_where_it_stopped(
     a.unlink()
     assert skim(config, tmp_path / "out").exit_code == 0
     assert a.read_bytes() == b.read_bytes()
+
+
+def test_only_what_was_added_is_made_of_events(
+    tmp_path: Path, dirty: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.skim, "ROW_GROUP", 30)
+    monkeypatch.setattr(jobs.skim, "GROUPS_PER_FILE", 2)
+    process, done = SkimProcessor.process, []
+
+    def counting(self: SkimProcessor, events: Any) -> Any:
+        done.append(Path(events.metadata["filename"]).name)
+        return process(self, events)
+
+    monkeypatch.setattr(SkimProcessor, "process", counting)
+    growing, out = tmp_path / "growing", tmp_path / "out"
+    growing.mkdir()
+    files = sorted(dirty.glob("*.root"))
+    config = write(tmp_path, [{"name": "s", "format": "nanoaod", "files": [str(growing)]}])
+    # the new file comes before the old one: its rows move
+    (growing / "b.root").write_bytes(files[0].read_bytes())
+    assert skim(config, out).exit_code == 0 and set(done) == {"b.root"}
+    done.clear()
+    (growing / "a.root").write_bytes(files[1].read_bytes())
+    assert skim(config, out).exit_code == 0 and set(done) == {"a.root"}
+    assert skim(config, tmp_path / "fresh").exit_code == 0
+    names = sorted(p.name for p in (out / "s").iterdir())
+    assert len(names) > 2 and names == sorted(p.name for p in (tmp_path / "fresh/s").iterdir())
+    for name in names:
+        assert (out / "s" / name).read_bytes() == (tmp_path / "fresh/s" / name).read_bytes()
+    fresh = json.loads((tmp_path / "fresh/accounting.json").read_text())
+    assert json.loads((out / "accounting.json").read_text()) == fresh
+    # a file of the skim that is damaged is made of events again, not taken for what it was
+    raw = bytearray((out / "s" / names[0]).read_bytes())
+    raw[1000] ^= 1
+    (out / "s" / names[0]).write_bytes(raw)
+    (growing / "a.root").unlink()
+    done.clear()
+    assert skim(config, out).exit_code == 0 and set(done) == {"b.root"}
 
 
 def test_workers_and_chunks_do_not_matter(
