@@ -81,8 +81,8 @@ def correction(address: str, base: Path) -> Correction:
     """
     raw = content(address, base)
     document = parsed(raw, address)
-    kind = calibrations.of_payload(document)
-    return Correction(address, hashlib.sha256(raw).hexdigest(), kind.name, document)
+    name = calibrations.name_of_payload(document)
+    return Correction(address, hashlib.sha256(raw).hexdigest(), name, document)
 
 
 def content(address: str, base: Path) -> bytes:

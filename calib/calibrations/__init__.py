@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import logging
 import pkgutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -13,14 +15,43 @@ from calib.calibrations.base import Calibration
 from calib.config import Config, validated
 from calib.errors import InputError
 
+log = logging.getLogger(__name__)
+
 GROUP = "dimucal.calibrations"
 """Entry points of calibrations in other packages."""
 
 
+@dataclass(frozen=True)
+class Plugin:
+    """Where a calibration is: its name, ``module:Class``, and the package that brings it."""
+
+    name: str
+    target: str
+    package: str
+    version: str
+    ours: bool
+
+    def __str__(self) -> str:
+        return f"calibration {self.name!r} of package {self.package} {self.version}".rstrip()
+
+
+def plugins() -> tuple[Plugin, ...]:
+    """Return the calibrations by name, ours and those of installed packages; none is imported.
+
+    Ours come first where two have the same name.
+    """
+    ours = [m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"]
+    found = [Plugin(n, f"{__name__}.{n}:Calibration", "dimucal", "", True) for n in ours]
+    for entry in entry_points(group=GROUP):
+        package = getattr(entry, "dist", None)
+        name, version = (package.name, package.version) if package else (entry.value, "")
+        found.append(Plugin(entry.name, entry.value, name, version, False))
+    return tuple(sorted(found, key=lambda p: (p.name, not p.ours)))
+
+
 def available() -> tuple[str, ...]:
     """Return the names of the calibrations, ours and those of installed plug-ins, sorted."""
-    ours = {m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"}
-    return tuple(sorted(ours | {e.name for e in entry_points(group=GROUP)}))
+    return tuple(dict.fromkeys(p.name for p in plugins()))
 
 
 def get(name: str) -> type[Calibration]:
@@ -34,34 +65,32 @@ def get(name: str) -> type[Calibration]:
     Raises
     ------
     InputError
-        If there is none of this name.
+        If there is none of this name, or it cannot be imported.
     """
     if ":" in name:
-        return _imported(name)
-    if any(m.name == name != "base" for m in pkgutil.iter_modules(__path__)):
-        found: type[Calibration] = importlib.import_module(f"{__name__}.{name}").Calibration
-        return found
-    for entry in entry_points(group=GROUP):
-        if entry.name == name:
-            return _imported(entry.value)
+        return _imported(name, repr(name))
+    for plugin in plugins():
+        if plugin.name == name:
+            return _imported(plugin.target, str(plugin))
     near = difflib.get_close_matches(name, available(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(available())}"
     raise InputError(f"key 'calibration': there is no calibration {name!r}; {hint}")
 
 
-def _imported(name: str) -> type[Calibration]:
-    module, _, attribute = name.partition(":")
+def _imported(target: str, what: str) -> type[Calibration]:
+    module, _, attribute = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # a package of others may raise anything
+        text = " ".join(str(error).split())[:300]
         raise InputError(
-            f"key 'calibration': {name!r} cannot be imported ({error});"
-            " expected package.module:Class on the Python path"
+            f"key 'calibration': {what} cannot be imported ({type(error).__name__}: {text});"
+            f" expected {target} to be a class on the Python path: mend its package"
         ) from error
     if not (isinstance(found, type) and issubclass(found, Calibration)):
         raise InputError(
-            f"key 'calibration': {name!r} is {found!r}, expected a subclass of Calibration;"
-            " name the class"
+            f"key 'calibration': {what}: {target} is {found!r}, expected a subclass of"
+            " Calibration; name the class"
         )
     return found
 
@@ -81,10 +110,31 @@ def of_payload(document: Mapping[str, Any]) -> type[Calibration]:
     InputError
         If no calibration writes such a correction.
     """
+    return get(name_of_payload(document))
+
+
+def name_of_payload(document: Mapping[str, Any]) -> str:
+    """Return the name by which `get` finds the calibration that a payload comes from.
+
+    Calibrations that cannot be imported are left alone.
+
+    Raises
+    ------
+    InputError
+        If no calibration writes such a correction.
+    """
     names = {c.get("name") for c in document.get("corrections", ())}
+    broken = []
     for name in available():
-        if get(name).payload_names[0] in names:
-            return get(name)
+        try:
+            first = get(name).payload_names[0]
+        except (InputError, AttributeError, IndexError) as error:
+            log.debug("%s", error)
+            broken.append(name)
+            continue
+        if first in names:
+            return name
+    hint = f" (broken, and not asked: {', '.join(broken)})" if broken else ""
     raise InputError(
-        f"payload: corrections {sorted(map(str, names))} belong to no calibration known here"
+        f"payload: corrections {sorted(map(str, names))} belong to no calibration known here{hint}"
     )

@@ -49,3 +49,24 @@ def test_what_is_not_there(plug_in: str) -> None:
             calibrations.get(name)
     with pytest.raises(InputError, match="subclass"):
         calibrations.get("pathlib:Path")
+
+
+@pytest.mark.parametrize(
+    "text", ["import no_such_module", "raise ValueError('not today')", "Mine = 3", PLUG_IN]
+)
+def test_a_broken_plug_in_is_named_and_leaves_the_others_alone(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = f"broken_{abs(hash(text))}"
+    text = text.replace('payload_names = ("mine",)', "")
+    (tmp_path / f"{module}.py").write_text(text)
+    monkeypatch.syspath_prepend(tmp_path)
+    point = EntryPoint("a_broken_one", f"{module}:Mine", calibrations.GROUP)
+    monkeypatch.setattr(calibrations, "entry_points", lambda group: [point])
+    assert "a_broken_one" in calibrations.available()
+    assert calibrations.of_payload({"corrections": [{"name": "momentum_scale"}]})
+    with pytest.raises(InputError, match="known here.*broken, and not asked: .*a_broken_one"):
+        calibrations.of_payload({"corrections": [{"name": "of_others"}]})
+    if "class" not in text:
+        with pytest.raises(InputError, match="calibration 'a_broken_one' of package"):
+            calibrations.get("a_broken_one")
