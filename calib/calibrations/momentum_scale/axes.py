@@ -12,7 +12,7 @@ from calib.pairs import Pairs
 
 from .collect import Copy, has_unit_weights, kinematics
 from .grid import Grid
-from .place import Histogram, PairKinematics, Placed, place
+from .place import Histogram, PairKinematics, Placed, bins_of, place
 from .settings import Settings
 
 CHARGES = ("plus", "minus")
@@ -93,7 +93,8 @@ def reference(
     nothing = np.zeros((0, 3, settings.n_eta))
     for muons, gen, weight in copies:
         placed = place(muons, grid, nothing)
+        bins = bins_of(gen, grid.gen_edges)
         for row in _rows_of(placed, muons, settings, grid.resonance):
             histogram.fill(row, placed.mass, weight)
-            template.fill(row, gen, weight)
+            template.fill_known(row, bins, gen, weight)
     return {**histogram.sums(f"{prefix}/mass"), **template.sums(f"{prefix}/template")}

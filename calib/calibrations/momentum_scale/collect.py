@@ -22,7 +22,7 @@ from calib.pairs import Muons, Pairs
 from calib.random import keys
 
 from .grid import LOOSE, Grid
-from .place import Histogram, PairKinematics, Placed, observe, place, smeared
+from .place import Histogram, PairKinematics, Placed, bins_of, observe, place, smeared
 from .settings import Settings
 
 MEANS = ("k_plus", "k_minus", "pt_plus", "pt_minus", "pt2_plus", "pt2_minus")
@@ -163,13 +163,15 @@ def reference(copies: Iterator[Copy], grid: Grid, prefix: str, unit: bool) -> di
     inside = np.zeros(grid.n_gen)
     total = np.zeros(grid.n_gen)
     nothing = np.zeros((0, 3, grid.full.shape[0]))
+    known, bins = None, np.zeros(0, dtype=np.int64)
     for muons, gen, weight in copies:
         found = place(muons, grid, nothing)
         histogram.fill(found.category, found.mass, weight)
-        kept = template.fill(found.category, gen, weight)
-        at = np.searchsorted(grid.gen_edges, gen[kept], side="right") - 1
-        inside += np.bincount(at, weight[kept], minlength=grid.n_gen)
-        total += np.bincount(at, weight[kept] * gen[kept], minlength=grid.n_gen)
+        if gen is not known:  # copies of a simulated event share its generated mass
+            known, bins = gen, bins_of(gen, grid.gen_edges)
+        new, moved = template.fill_known(found.category, bins, gen, weight)
+        inside += new
+        total += moved
     return {
         **histogram.sums(f"{prefix}/mass"),
         **template.sums(f"{prefix}/template"),

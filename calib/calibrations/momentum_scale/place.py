@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
+from calib.arrays import AnyArray, Array, IntArray, UIntArray
 from calib.kinematics import mass_of
 from calib.pairs import Pairs
 from calib.random import normal_pair
@@ -332,20 +332,42 @@ def smeared(
 
 
 @numba.njit(cache=True, nogil=True)
-def _scatter(row, value, edges, per_width, weight, unit, counts, sumw, sumw2, inside):  # type: ignore[no-untyped-def]
+def _scatter(row, value, edges, weight, unit, counts, sumw, sumw2):  # type: ignore[no-untyped-def]
+    per_width = (len(edges) - 1) / (edges[len(edges) - 1] - edges[0])
     for i in range(len(row)):
-        inside[i] = False
         if row[i] < 0:
             continue
         b = _bin(value[i], edges, per_width)
         if b < 0:
             continue
-        inside[i] = True
         if unit:
             counts[row[i], b] += 1
         else:
             sumw[row[i], b] += weight[i]
             sumw2[row[i], b] += weight[i] * weight[i]
+
+
+@numba.njit(cache=True, nogil=True)
+def _scatter_known(row, bins, value, weight, unit, counts, sumw, sumw2, total, moment):  # type: ignore[no-untyped-def]
+    for i in range(len(row)):
+        b = bins[i]
+        if row[i] < 0 or b < 0:
+            continue
+        w = weight[i]
+        if unit:
+            counts[row[i], b] += 1
+        else:
+            sumw[row[i], b] += w
+            sumw2[row[i], b] += w * w
+        total[b] += w
+        moment[b] += w * value[i]
+
+
+def bins_of(values: Array, edges: Array) -> IntArray:
+    """Return the bin of each value between uneven edges, -1 outside."""
+    found = np.searchsorted(edges, values, side="right") - 1
+    found[(found == len(edges) - 1) | (values != values)] = -1
+    return found
 
 
 @dataclass(frozen=True)
@@ -373,15 +395,22 @@ class Histogram:
             unit,
         )
 
-    def fill(self, row: IntArray, value: Array, weight: Array) -> BoolArray:
-        """Add entries; return which ones lie in a row and a bin."""
-        inside = np.zeros(len(row), dtype=np.bool_)
-        per_width = (len(self.edges) - 1) / (self.edges[-1] - self.edges[0])
+    def fill(self, row: IntArray, value: Array, weight: Array) -> None:
+        """Add entries, those that lie in a row (-1: none) and a bin; bins are about even."""
         _scatter(
-            row, value, self.edges, per_width, weight, self.unit, self.counts, self.sumw,
-            self.sumw2, inside,
+            row, value, self.edges, weight, self.unit, self.counts, self.sumw, self.sumw2
         )  # fmt: skip
-        return inside
+
+    def fill_known(
+        self, row: IntArray, bins: IntArray, value: Array, weight: Array
+    ) -> tuple[Array, Array]:
+        """Add entries whose bins are known (`bins_of`); return the sums over all rows of the
+        weights and of weight times value, each of shape (bins,)."""
+        total, moment = np.zeros((2, len(self.edges) - 1))
+        _scatter_known(
+            row, bins, value, weight, self.unit, self.counts, self.sumw, self.sumw2, total, moment
+        )
+        return total, moment
 
     def sums(self, name: str) -> dict[str, AnyArray]:
         """Return the arrays that add, by name."""
