@@ -8,7 +8,8 @@ The rows: reading the columns alone; the processor with one histogram (reading, 
 accounting, filling); the processor with a calibration: ``data`` where a simulation is given, which
 makes the reference, ``simulation`` that simulation with its four smeared copies, ``embedded`` data
 whose reference or template is made from the data. The best of the repetitions counts; the workers
-are there and warm, so that their start is no part of it. NanoAOD is as `calib toys` writes it.
+are there and warm, so that their start is no part of it. The result of a chunk is made the bytes of
+its file, as `calib collect` does. NanoAOD is as `calib toys` writes it.
 """
 
 from __future__ import annotations
@@ -37,12 +38,14 @@ from calib.histograms import Fill, Sums
 from calib.pairs import Pairs
 from calib.results import Pass, Reduction
 from calib.toys import generate
+from jobs import parcel
 from jobs.clusters import client as cluster_client
 from jobs.datasets import Chunk, Inspection, chunks, inspect
 from jobs.executor import ChunkExecutor
 from jobs.toys import write_toys
 from processors import columns, stage1
 from processors.calibration import CalibrationProcessor
+from processors.seen import Seen
 
 CHUNK = 500_000
 
@@ -147,22 +150,32 @@ def work(inspection: Inspection, sample: str) -> list[WorkItem]:
     return [item(c) for c in chunks(inspection, CHUNK) if c.sample == sample]
 
 
-def measure(row: Row, repeat: int, client: Any) -> tuple[int, float, float]:
-    """Return the events, and the seconds of reading alone and of the processor."""
+def measure(row: Row, options: argparse.Namespace, client: Any) -> tuple[int, float, float]:
+    """Return the events, and the seconds of reading alone and of the processor.
+
+    With workers these are differences between all chunks and a quarter of them: what is the same
+    for any number of events (the first chunk to be handed out, the last to be waited for) is out.
+    """
     inspection = inspect(row.config, row.calibration, Path.cwd())
     samples = {s.name: s for s in row.config.samples}
     selections = inspection.selections
-    processor = CalibrationProcessor(row.calibration, samples, selections, Pass())
+    walk = row.calibration.sized(Pass(), dict.fromkeys(samples, options.sized_for))
+    seeing = Seen(row.calibration, want_keys=options.keys)
+    processor = CalibrationProcessor(seeing, samples, selections, walk)
     sample = samples[row.sample]
     names = columns.read(sample, row.calibration.needs(sample), selections[row.sample])
     items = work(inspection, row.sample)
     executor = ChunkExecutor(status=False, store=lambda *_: None, client=client)
+    few = items[: len(items) // 4] if client is not None else []
 
     def through(function: Callable[[WorkItem], Any]) -> float:
-        return best(repeat, lambda: executor(items, function, None))
+        return best(options.repeat, lambda: executor(items, function, None)) - (
+            best(options.repeat, lambda: executor(few, function, None)) if few else 0.0
+        )
 
     alone = through(partial(read_alone, names=names))
-    return sum(map(len, items)), alone, through(partial(stage1.work, processor=processor))
+    n = sum(map(len, items)) - sum(map(len, few))
+    return n, alone, through(partial(parcel.work, processor=processor))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -171,6 +184,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--sized-for", type=int, default=20_000_000,
+                        help="events for which the number of made copies is chosen")  # fmt: skip
+    parser.add_argument("--keys", action="store_true", help="keep the events' keys, as data does")
     parser.add_argument("--only", choices=("nanoaod", "stage1"))
     options = parser.parse_args(arguments)
     formats = (options.only,) if options.only else ("nanoaod", "stage1")
@@ -191,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 for format in formats:
                     for resonance, found in rows(folder, format):
                         for row in found:
-                            n, alone, took = measure(row, options.repeat, client)
+                            n, alone, took = measure(row, options, client)
                             lines = [(row.name, took)]
                             if row is found[0]:
                                 lines.insert(0, ("columns alone", alone))
