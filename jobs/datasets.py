@@ -28,7 +28,7 @@ from jobs.inputs.root import TREE, inspect_root
 from jobs.outcome import stamp
 from processors import columns
 from processors.corrected import Correction
-from processors.resolve import near_matches, resolve
+from processors.resolve import has_fallback, near_matches, resolve
 from processors.selection import ResolvedSelection
 from processors.weights import load_certified
 
@@ -240,7 +240,6 @@ def _facts(
     # identification and isolation are not resolved yet; they do not matter for clusters
     open_selection = ResolvedSelection(triggers=config.selection.triggers)
     wanted = columns.read(sample, needs, open_selection)
-    required = list(columns.required(sample, needs, open_selection))
     found: list[tuple[str, Facts]] = []
     bad: list[BadFile] = []
     paths = [file.path for file in files]
@@ -273,9 +272,19 @@ def _facts(
             f" {bad[0].path}: {bad[0].error}"
         )
     if config.bad_files != "stop":
-        found, odd = _of_one_schema(sample.name, found, required)
-        bad += odd
+        for selection in (ResolvedSelection(), open_selection):
+            if selection.triggers and _falls_back(sample, config, found):
+                continue  # for all files, those that have the triggers included
+            required = list(columns.required(sample, needs, selection))
+            found, odd = _of_one_schema(sample.name, found, required)
+            bad += odd
     return found, bad
+
+
+def _falls_back(sample: Sample, config: Config, facts: Sequence[tuple[str, Facts]]) -> bool:
+    """Return whether a named fallback makes up for the triggers that some files lack."""
+    have = {path: frozenset(fact.columns) for path, fact in facts}
+    return has_fallback(sample, config.selection, have)
 
 
 def _of_one_schema(

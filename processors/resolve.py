@@ -86,6 +86,12 @@ def _left_open(selection: Selection, defaults: Mapping[str, Any]) -> dict[str, A
     }
 
 
+def has_fallback(sample: Sample, selection: Selection, have: Have) -> bool:
+    """Return whether files lack a branch of the selection, and a fallback does without it."""
+    _, notes = _fallen_back(sample, selection.model_dump(), selection.fallbacks, have)
+    return bool(notes)
+
+
 def _fallen_back(
     sample: Sample, values: dict[str, Any], fallbacks: Iterable[Fallback], have: Have
 ) -> tuple[dict[str, Any], list[str]]:

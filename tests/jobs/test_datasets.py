@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from calib.config import Cluster, Config
+from calib.config import BadFiles, Cluster, Config
 from calib.errors import InputError
 from jobs.datasets import InputFile, Inspection, chunk_size, chunks, inspect, settled_size
 from jobs.directory import RunDirectory
@@ -458,3 +458,20 @@ def test_the_size_of_chunks_stays(tmp_path: Path) -> None:
     assert chunk_size(many, inspection) == 62_501
     given = one.model_copy(update={"chunk_size": 7})
     assert settled_size(directory, given, inspection) == 7
+
+
+@pytest.mark.parametrize("fallback", [True, False])
+def test_a_fallback_is_taken_before_a_file_is_left_out(tmp_path: Path, fallback: bool) -> None:
+    """Where files lack a trigger, and such files may be left out."""
+    for i in range(4):
+        given = {"HLT_Mu8": np.ones(6, dtype=bool)} if i else {}
+        writing.nanoaod(tmp_path / f"{i}.root", PAIRS, **given)
+    config = configured(
+        "nanoaod", ["*.root"], triggers=("HLT_Mu8",),
+        fallbacks=({"name": "open", "triggers": ()},) if fallback else (),
+    )  # fmt: skip
+    found = look(config.model_copy(update={"bad_files": BadFiles(skip_up_to=0.5)}), tmp_path)
+    assert len(found.files) == (4 if fallback else 3)
+    assert [Path(b.path).name for b in found.bad] == ([] if fallback else ["0.root"])
+    assert found.selections["s"].triggers == (() if fallback else ("HLT_Mu8",))
+    assert any("fallback 'open'" in note for note in found.notes) == fallback
