@@ -295,20 +295,29 @@ def place(pairs: PairKinematics, grid: Grid, steps: Array) -> Placed:
     return Placed(category, mass, pt_plus, pt_minus)
 
 
-@numba.njit(cache=True, nogil=True)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _normals(keys, counter, first, second):  # type: ignore[no-untyped-def]
+    for i in range(len(keys)):
+        first[i], second[i] = normal_pair(keys[i], counter)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
 def _smear(pt_p, eta_p, pt_m, eta_m, eta, a2, c2, least, keys, counter, out_p, out_m):  # type: ignore[no-untyped-def]
     n_eta = len(eta) - 1
     per_eta = n_eta / (eta[n_eta] - eta[0])
-    for i in range(len(pt_p)):
-        p, m = _bin(eta_p[i], eta, per_eta), _bin(eta_m[i], eta, per_eta)
-        out_p[i], out_m[i] = pt_p[i], pt_m[i]
-        if p < 0 or m < 0:
-            continue
-        z1, z2 = normal_pair(keys[i], counter)
-        w1 = math.sqrt(max(a2[p] + c2[p] * pt_p[i] * pt_p[i], least))
-        w2 = math.sqrt(max(a2[m] + c2[m] * pt_m[i] * pt_m[i], least))
-        out_p[i] = pt_p[i] / max(1.0 + w1 * z1, 1e-3)
-        out_m[i] = pt_m[i] / max(1.0 + w2 * z2, 1e-3)
+    first, second = np.empty(BLOCK), np.empty(BLOCK)
+    for low in range(0, len(pt_p), BLOCK):
+        high = min(low + BLOCK, len(pt_p))
+        _normals(keys[low:high], counter, first[: high - low], second[: high - low])
+        for i in range(low, high):
+            p, m = _bin(eta_p[i], eta, per_eta), _bin(eta_m[i], eta, per_eta)
+            out_p[i], out_m[i] = pt_p[i], pt_m[i]
+            if p < 0 or m < 0:
+                continue
+            w1 = math.sqrt(max(a2[p] + c2[p] * pt_p[i] * pt_p[i], least))
+            w2 = math.sqrt(max(a2[m] + c2[m] * pt_m[i] * pt_m[i], least))
+            out_p[i] = pt_p[i] / max(1.0 + w1 * first[i - low], 1e-3)
+            out_m[i] = pt_m[i] / max(1.0 + w2 * second[i - low], 1e-3)
 
 
 LEAST_VARIANCE = 1e-6
