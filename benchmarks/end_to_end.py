@@ -58,6 +58,12 @@ class Cost:
     wall_s: float = 0.0
     cpu_s: float = 0.0
     peak: dict[int, int] = field(default_factory=dict)
+    curve: list[tuple[float, int]] = field(default_factory=list)
+
+    def at_tenths(self) -> list[tuple[float, float]]:
+        """Return the seconds and the largest process in GB at ten times, evenly spread."""
+        last = len(self.curve) - 1
+        return [(t, size / 1e9) for t, size in (self.curve[last * i // 10] for i in range(1, 11))]
 
     @property
     def worker_gb(self) -> float:
@@ -68,17 +74,20 @@ class Cost:
 @contextmanager
 def watched(cost: Cost, root: psutil.Process, with_root: bool) -> Iterator[None]:
     """Note the memory of all processes below one, four times a second."""
-    done = threading.Event()
+    done, start = threading.Event(), time.perf_counter()
 
     def look() -> None:
         while not done.wait(0.25):
+            largest = 0
             try:
                 processes = root.children(recursive=True) + ([root] if with_root else [])
                 for process in processes:
                     size = process.memory_info().rss
+                    largest = max(largest, size)
                     cost.peak[process.pid] = max(size, cost.peak.get(process.pid, 0))
             except psutil.NoSuchProcess:
                 continue
+            cost.curve.append((time.perf_counter() - start, largest))
 
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -153,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     ]  # fmt: skip
     values = {
         "name": "benchmark", "calibration": "momentum_scale", "samples": samples,
-        "settings": {"copies": 1, "calibrate_simulation": False}, "chunk_size": PER_FILE,
+        "settings": {"copies": 1, "calibrate_simulation": False},
         "cluster": {"kind": "local", "workers": options.workers},
     }  # fmt: skip
     config = options.cache / "benchmark.yaml"
@@ -173,11 +182,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         rate = f"{n / cost.wall_s / 1e6:.2f}" if name == "collect" else ""
         write(f"| {name} | {cost.wall_s:.1f} | {cost.wall_s / whole:.2f} | {efficiency:.2f} |"
               f" {rate} | {cost.worker_gb:.2f} |\n")  # fmt: skip
+    write("\n| seconds of collect | " + " | ".join(f"{t:.0f}" for t, _ in
+          costs["collect"].at_tenths()) + " |\n|---|" + "---:|" * 10 + "\n")  # fmt: skip
+    write("| largest process, GB | " + " | ".join(f"{size:.2f}" for _, size in
+          costs["collect"].at_tenths()) + " |\n\n")  # fmt: skip
     if options.awkward:
         files = data[: options.awkward]
         seconds = lazily(files, options.workers)
-        write(f"| dask-awkward, mass alone, of {len(files)} million | {seconds:.1f} | | |"
-              f" {len(files) * PER_FILE / seconds / 1e6:.2f} | |\n")  # fmt: skip
+        write(f"dask-awkward, mass alone, {len(files)} million: {seconds:.1f} s,"
+              f" {len(files) * PER_FILE / seconds / 1e6:.2f} million events/s\n")  # fmt: skip
 
 
 if __name__ == "__main__":
