@@ -28,7 +28,7 @@ from calib import plots
 from calib.config import Config, dump
 from calib.results import Check, Closure, Curve, Reduction, Section
 from jobs import levels, report_fits
-from jobs.directory import whole, write_text
+from jobs.directory import RunDirectory, whole, write_text
 from jobs.report_tables import MISSING, Table, as_float, number, table, words
 
 LARGEST_SVG = 700_000
@@ -98,6 +98,8 @@ def write_report(directory: Path, context: ReportContext) -> Path:
     parts = [_part(s, i, drawn, keep) for i, s in enumerate(context.sections)]
     main = [p for p, s in zip(parts, context.sections, strict=True) if s.place == "main"]
     appendix = [p for p, s in zip(parts, context.sections, strict=True) if s.place != "main"]
+    fit_pictures = _pictures(_of_fits(context.reduction), keep)
+    tested = _closure_part(context.closure, drawn, keep)
     checks = list(context.verdict.get("checks") or ())
     script = template_text("report.js")
     page = (
@@ -117,8 +119,8 @@ def write_report(directory: Path, context: ReportContext) -> Path:
             appendix=appendix,
             fits=Markup(_json(fits)),
             n_fits=len(fits["name"]),
-            fit_pictures=_pictures(_of_fits(context.reduction), keep),
-            closure=_closure_part(context.closure, drawn, keep),
+            fit_pictures=fit_pictures,
+            closure=tested,
             samples=_samples(context),
             bad_files=list(context.accounting.get("bad_files") or ()),
             provenance=_provenance(context.provenance),
@@ -127,6 +129,8 @@ def write_report(directory: Path, context: ReportContext) -> Path:
     )
     path = directory / "report.html"
     write_text(path, page)
+    shown = [*(p for part in (*parts, tested) for p in part.pictures), *fit_pictures]
+    _forget_others(RunDirectory(directory), shown)
     return path
 
 
@@ -163,9 +167,22 @@ def _part(section: Section, place: int, drawn: set[str], keep: Path) -> Part:
     )
 
 
+def _file_name(figure: str) -> str:
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "_", figure).strip("._") or "figure"
+
+
+def _forget_others(run: RunDirectory, pictures: Iterable[Picture]) -> None:
+    """Remove the figures of an earlier page that this one has not; nobody else's files."""
+    made = sorted({_file_name(p.name) for p in pictures})
+    for name in {*map(str, run.note("plots").get("names", ()))} - {*made}:
+        for suffix in ("png", "svg"):
+            (run / "plots" / f"{_file_name(name)}.{suffix}").unlink(missing_ok=True)
+    run.keep("plots", {"names": made})
+
+
 def _picture(name: str, figure: Any, keep: Path) -> Picture:
     """Save a figure as PNG and SVG; return it for the page."""
-    file = re.sub(r"[^A-Za-z0-9_.+-]+", "_", name).strip("._") or "figure"
+    file = _file_name(name)
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=150, metadata={"Software": None})
     svg = io.BytesIO()

@@ -116,6 +116,18 @@ def test_the_page_and_its_figures_are_written(page):
     assert not [f for f in figures if f.endswith(".part")]
 
 
+def test_figures_that_are_no_longer_made_are_removed_and_nobody_elses(tmp_path):
+    folder = tmp_path / "plots"
+    write_report(tmp_path, context())
+    assert (folder / "pulls.svg").is_file() and (folder / "closure.png").is_file()
+    (folder / "mine.png").write_bytes(b"")
+    without = context()
+    write_report(tmp_path, replace(without, sections=without.sections[:1], closure=None))
+    left = {p.name for p in folder.iterdir()}
+    assert left == {"fit_pulls.png", "fit_pulls.svg", "fit_probabilities.png",
+                    "fit_probabilities.svg", "mine.png"}  # fmt: skip
+
+
 def test_the_order_is_verdict_title_sections_fits_closure_accounting(page):
     text = page.read_text(encoding="utf-8")
     places = [
