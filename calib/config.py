@@ -12,7 +12,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Discriminator, Field, Tag, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from calib.cluster import Cluster, Security
 from calib.documents import MAX_YAML, yaml_values
@@ -53,8 +61,10 @@ class Sample(Strict):
     """Files that belong together."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=80)
-    resonance: Literal["jpsi", "upsilon", "z", "h"]
-    format: Literal["nanoaod", "stage1"]
+    resonance: Literal["jpsi", "upsilon", "z", "h", "none"] = Field(
+        description="none: of a table, which has no muons"
+    )
+    format: Literal["nanoaod", "stage1", "table"]
     files: Files = Field(
         description="globs, directories or addresses, relative to this file; or {catalog, query}"
     )
@@ -62,6 +72,14 @@ class Sample(Strict):
     payloads: tuple[str, ...] | None = Field(
         default=None, description="instead of the key 'payloads' of all samples; [] for none"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_resonance(cls, values: Any) -> Any:
+        """Let a table leave out what it has none of."""
+        if isinstance(values, Mapping) and values.get("format") == "table":
+            return {"resonance": "none", **values}
+        return values
 
     @field_validator("files", "payloads")
     @classmethod

@@ -57,7 +57,9 @@ def init(
         Path | None, typer.Argument(metavar="[OUT.yaml]", help="File to write; else stdout.")
     ] = None,
     calibration: Annotated[str | None, typer.Option(help="Its name.")] = None,
-    resonance: Annotated[str, typer.Option(help="jpsi, upsilon, z or h.")] = "z",
+    resonance: Annotated[
+        str | None, typer.Option(help="jpsi, upsilon, z or h; by default what it takes, Z first.")
+    ] = None,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     json: Json = False,

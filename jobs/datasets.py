@@ -245,7 +245,7 @@ def _facts(
     paths = [file.path for file in files]
     known = {file.path: file.uuid for file in files}
     deadly = {}
-    if sample.format == "stage1":
+    if sample.format != "nanoaod":
         local = [path for path in paths if not is_remote(path)]
         deadly = crashing(local, lambda path: look(path, wanted))
     for path in paths:
@@ -379,14 +379,14 @@ def _missing_sentence(
     fact: Facts,
 ) -> str:
     reasons = dict.fromkeys(wanted[name] for name in missing)
-    what = "column" if sample.format == "stage1" else "branch"
+    what = "branch" if sample.format == "nanoaod" else "column"
     plural = {"column": "columns", "branch": "branches"}[what] if len(missing) > 1 else what
     named = ", ".join(repr(name) for name in missing)
     near = dict.fromkeys(m for name in missing for m in near_matches(name, fact.columns))
     hints = dict.fromkeys(
         hint
         for name, hint in (needs.why or {}).items()
-        if set(columns.muon_columns(sample.format, name)) & set(missing)
+        if {name, *columns.muon_columns(sample.format, name)} & set(missing)
     )
     advice = list(hints) or ["give files that have them or correct the configuration"]
     if near and not hints:
@@ -446,10 +446,12 @@ def _remarks(sample: Sample, needs: Needs, facts: Sequence[tuple[str, Facts]]) -
     for column, instead in stand_in.items():
         if column not in have:
             notes.append(f"{name}: no {column}, {instead} is used instead")
-    if sample.simulation and columns.GEN_WEIGHT[sample.format] not in have:
-        notes.append(f"{name}: no {columns.GEN_WEIGHT[sample.format]}, all weights are 1")
+    weight = columns.GEN_WEIGHT.get(sample.format, columns.WEIGHT)
+    if sample.simulation and weight not in have:
+        notes.append(f"{name}: no {weight}, all weights are 1")
     for optional in needs.optional:
-        column = columns.muon_columns(sample.format, optional)[0]
+        table = sample.format == "table"
+        column = optional if table else columns.muon_columns(sample.format, optional)[0]
         if column not in have:
             notes.append(f"{name}: no {column}, the calibration does without")
     open_to_damage = [path for path, fact in facts if fact.checksums == NONE]

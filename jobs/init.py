@@ -20,11 +20,12 @@ from calib.config import Cluster, Config, Sample, Selection
 from calib.constants import RESONANCES
 from calib.errors import InputError
 from jobs.directory import write_text
+from jobs.inputs.addresses import SUFFIX
 
 WIDTH = 100
 
 
-def write_configuration(path: Path, calibration: str | None, resonance: str) -> None:
+def write_configuration(path: Path, calibration: str | None, resonance: str | None) -> None:
     """Write a commented configuration to a new file.
 
     Raises
@@ -37,51 +38,52 @@ def write_configuration(path: Path, calibration: str | None, resonance: str) -> 
     write_text(path, commented(calibration, resonance))
 
 
-def commented(calibration: str | None = None, resonance: str = "z") -> str:
+def commented(calibration: str | None = None, resonance: str | None = None) -> str:
     """Return a configuration that loads, with a comment for every key.
 
     Parameters
     ----------
     calibration : str, optional
-        The first available one by default.
-    resonance : str
+        The one to begin with on the resonance by default.
+    resonance : str, optional
+        Z by default, or the first that the calibration takes.
 
     Raises
     ------
     InputError
         If there is no such calibration or resonance.
     """
-    if resonance not in RESONANCES:
+    if resonance is not None and resonance not in RESONANCES:
         raise InputError(
             f"option --resonance: found {resonance!r}; give one of {', '.join(RESONANCES)}"
         )
-    name = calibration or _first_for(resonance)
-    sample = Sample(name="data", resonance=resonance, format="nanoaod", files=("data/*.root",))  # type: ignore[arg-type]
-    config = Config(name=f"{resonance}-calibration", calibration=name, samples=(sample,))
+    name = calibration or first_for(resonance or "z")
+    sample = _sample(calibrations.get(name), resonance)
+    what = sample.resonance if sample.resonance in RESONANCES else sample.format
+    config = Config(name=f"{what}-calibration", calibration=name, samples=(sample,))
     built = calibrations.build(config, "settings")
+    (files,) = sample.files
     lines = [
         "# Configuration of a calibration: `calib run THIS_FILE --out DIR`.",
         "# Every key is here with its default; what is left out has it too.",
         f"name: {config.name}",
         f"calibration: {name}  # available: {', '.join(calibrations.available())}",
         "",
-        "# Samples: format nanoaod (.root) or stage1 (.parquet, one row a pair); files are globs,",
-        "# directories or addresses, relative to this file; resonance: "
-        + ", ".join(RESONANCES) + ".",
+        *_about_samples(sample),
         "samples:",
         f"  - name: {sample.name}",
         f"    resonance: {sample.resonance}",
         f"    format: {sample.format}",
-        '    files: ["data/*.root"]',
+        f'    files: ["{files}"]',
         "    simulation: false",
         "  # - name: mc",
         f"  #   resonance: {sample.resonance}",
         f"  #   format: {sample.format}",
-        '  #   files: ["mc/*.root"]',
+        f'  #   files: ["{files.replace("data", "mc")}"]',
         "  #   simulation: true",
         "",
         "# Which events are used. null: as the calibration needs it, here",
-        f"# {_defaults(built)}.",
+        f"# {_defaults(built) or 'all'}.",
         "selection:",
         *_lines(Selection(), 1),
         "",
@@ -97,16 +99,43 @@ def commented(calibration: str | None = None, resonance: str = "z") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _first_for(resonance: str) -> str:
-    """Return the first calibration that takes this resonance."""
+def _sample(kind: type[Calibration], resonance: str | None) -> Sample:
+    """Return a sample as an example, of a format and a resonance that the calibration takes."""
+    format = kind.formats[0]
+    if resonance is None:
+        resonance = "z" if "z" in kind.resonances else kind.resonances[0]
+    files = (f"data/*{SUFFIX[format]}",)
+    return Sample(name="data", resonance=resonance, format=format, files=files)  # type: ignore[arg-type]
+
+
+def _about_samples(sample: Sample) -> list[str]:
+    if sample.format == "table":
+        return [
+            "# Samples: format table (.parquet with the columns of the calibration); files are",
+            "# globs, directories or addresses, relative to this file.",
+        ]
+    return [
+        "# Samples: format nanoaod (.root) or stage1 (.parquet, one row a pair); files are globs,",
+        "# directories or addresses, relative to this file; resonance: "
+        + ", ".join(RESONANCES) + ".",
+    ]  # fmt: skip
+
+
+def first_for(resonance: str) -> str:
+    """Return the calibration that one begins with on this resonance, else the first to take it."""
     names = calibrations.available()
     sample = Sample(name="data", resonance=resonance, format="nanoaod", files=("-",))  # type: ignore[arg-type]
+    found = []
     for name in names:
         try:
-            calibrations.build(Config(name="any", calibration=name, samples=(sample,)))
+            built = calibrations.build(Config(name="any", calibration=name, samples=(sample,)))
         except InputError:
             continue
-        return name
+        if resonance in built.begins_with:
+            return name
+        found.append(name)
+    if found:
+        return found[0]
     raise InputError(
         f"option --resonance: no calibration takes {resonance!r}; available: {', '.join(names)}"
     )

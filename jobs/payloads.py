@@ -62,6 +62,8 @@ def _of_sample(config: Config, sample: Sample, base: Path, known: Known) -> tupl
         try:
             if address not in known:
                 known[address] = correction(address, base)
+            if sample.format == "table":
+                raise InputError("a table has no muons to be corrected; leave the payload out")
             tried(known[address], sample.simulation)
         except InputError as error:
             text = str(error)

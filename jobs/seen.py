@@ -50,8 +50,9 @@ def seeing(work: Work, walk: Pass) -> Any:
 
 def wants_keys(work: Work, walk: Pass, sample: str) -> bool:
     """Return whether the keys of a sample's events are kept in a pass."""
-    simulated = next(s.simulation for s in work.config.samples if s.name == sample)
-    return walk.name == "main" and work.config.duplicates == "check" and not simulated
+    own = next(s for s in work.config.samples if s.name == sample)
+    asked = walk.name == "main" and work.config.duplicates == "check"
+    return asked and not own.simulation and own.format != "table"
 
 
 # keys --------------------------------------------------------------------------------------------
@@ -117,6 +118,8 @@ def _peaks(work: Work, files: Mapping[tuple[str, str], Sequence[Any]]) -> dict[s
     """Return the contrast of the peak of each sample, and the files that have none."""
     found: dict[str, Any] = {}
     for sample in work.config.samples:
+        if sample.format == "table":
+            continue
         spectra: dict[str, AnyArray] = {}
         for (name, path), pieces in files.items():
             if name == sample.name and pieces:

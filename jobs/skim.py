@@ -84,6 +84,7 @@ def skim(config_path: Path, out: Path, command: str, progress: Progress) -> dict
     """
     config, calibration = complete(config_path)
     _refuse_payloads(config, config_path)
+    _refuse_tables(config, config_path)
     _require_free(out)
     directory = RunDirectory(out)
     with directory.lock(command):
@@ -126,6 +127,14 @@ def _refuse_payloads(config: Config, path: Path) -> None:
             " be corrected before the cuts; run it without a skim, or write corrected events with"
             " `calib apply`"
         )
+
+
+def _refuse_tables(config: Config, path: Path) -> None:
+    for sample in config.samples:
+        if sample.format == "table":
+            raise InputError(
+                f"{path}: sample {sample.name!r} is a table, which is read fast as it is; run it"
+            )
 
 
 def _require_free(out: Path) -> None:

@@ -13,6 +13,9 @@ ISOLATION = "pfRelIso04_all"
 GEN_PARTICLES = tuple(f"GenPart_{name}" for name in ("pt", "eta", "phi", "pdgId", "status"))
 GEN_PARTNER = "genPartIdx"
 GEN_WEIGHT = {"nanoaod": "genWeight", "stage1": "wgt_nominal"}
+WEIGHT = "weight"
+"""Of a row of a table."""
+
 GEN_MASS = "gen_dimuon_mass"
 GEN_KINEMATICS = ("gen_pt", "gen_eta", "gen_phi")
 
@@ -37,6 +40,8 @@ def identification_column(level: str) -> str:
 def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict[str, str]:
     """Return the columns that must be there, each with what wants it."""
     wanted: dict[str, str] = {}
+    if sample.format == "table":
+        return dict.fromkeys(needs.columns, "the calibration")
     if sample.format == "stage1":
         wanted |= {"run": "the format stage1", "event": "the format stage1"}
     wanted |= dict.fromkeys(selection.triggers, "key 'selection.triggers'")
@@ -57,6 +62,8 @@ def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict
 
 def optional(sample: Sample, needs: Needs) -> tuple[tuple[str, ...], ...]:
     """Return the columns that are read where they are there; those of a group go together."""
+    if sample.format == "table":
+        return tuple((name,) for name in (*needs.optional, *IDENTITY, WEIGHT))
     groups = [muon_columns(sample.format, name) for name in needs.optional]
     groups += [(name,) for name in IDENTITY]
     if sample.format == "stage1" or sample.simulation:

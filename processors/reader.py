@@ -14,6 +14,7 @@ from processors.levels import select_nanoaod
 from processors.nanoaod import read_nanoaod
 from processors.selection import ResolvedSelection, leave_out, of_chunk
 from processors.stage1 import read_stage1, select_stage1
+from processors.table import select_table
 
 
 def read(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
@@ -46,11 +47,15 @@ def selected(
     """Return the selected pairs of one chunk of events; the arguments are those of `read`.
 
     Of ``events`` only ``metadata`` is used. ``corrections`` are payloads that are applied, in
-    this order. What a prescale leaves out is ``prescaled`` in the accounting.
+    this order. Of a table, the records stand in place of pairs. What a prescale leaves out is
+    ``prescaled`` in the accounting.
     """
     selection = of_chunk(selection, events.metadata)
-    choose = {"nanoaod": select_nanoaod, "stage1": select_stage1}
-    found = choose[sample.format](events, sample, needs, selection, corrections=corrections)
+    if sample.format == "table":
+        found = select_table(events, sample, needs, selection)
+    else:
+        choose = {"nanoaod": select_nanoaod, "stage1": select_stage1}
+        found = choose[sample.format](events, sample, needs, selection, corrections=corrections)
     pairs, left_out = found.pairs, {}
     if selection.prescale > 1:
         used = kept(pairs.run, pairs.luminosityBlock, pairs.event, selection.prescale)

@@ -43,6 +43,8 @@ def resolve(
     InputError
         If the files lack what is asked for, or differ in what ``auto`` looks for.
     """
+    if sample.format == "table":
+        return _of_table(sample, selection, have, sections), []
     values = {**selection.model_dump(), **_left_open(selection, defaults)}
     values, notes = _fallen_back(sample, values, selection.fallbacks, have)
     identification, isolation = values["identification"], values["isolation"]
@@ -73,6 +75,24 @@ def resolve(
     if resolved.certified is not None:
         _require_sections(sample, have)
     return resolved, notes
+
+
+def _of_table(
+    sample: Sample, selection: Selection, have: Have, sections: Sections | None
+) -> ResolvedSelection:
+    """Return what may be asked of rows that are no pairs of muons."""
+    allowed = {"certified", "prescale"}
+    for key in sorted(selection.model_fields_set - allowed):
+        if getattr(selection, key) != Selection.model_fields[key].default:
+            raise InputError(
+                f"sample {sample.name!r}: key 'selection.{key}': a table has no muons to select;"
+                " leave it out"
+            )
+    certified = None if sample.simulation else sections
+    resolved = ResolvedSelection(certified=certified, prescale=selection.prescale)
+    if certified is not None:
+        _require_sections(sample, have)
+    return resolved
 
 
 def _left_open(selection: Selection, defaults: Mapping[str, Any]) -> dict[str, Any]:

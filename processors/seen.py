@@ -38,6 +38,8 @@ class Seen:
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return what the calibration collects, keys (grouped) and spectrum."""
         found = dict(self.calibration.collect(pairs, sample, walk))
+        if sample.format == "table":  # several rows of an event are no doubles, and have no mass
+            return found
         found[SPECTRUM] = spectrum(pairs.mass, sample.resonance)
         if self.want_keys and not sample.simulation:
             found[KEYS] = grouped(keys(0, pairs.run, pairs.luminosityBlock, pairs.event))

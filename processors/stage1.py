@@ -99,7 +99,8 @@ class Table:
 
 
 @contextmanager
-def _table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
+def open_table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
+    """Open the wanted columns of a chunk, those that are there."""
     metadata = events.metadata
     start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
     with open_parquet(str(metadata["filename"])) as file:
@@ -137,7 +138,7 @@ def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -
 
 def read_stage1(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
     """Return what is needed of a chunk of stage1; ``events`` says where it is."""
-    with _table(events, names.read(sample, needs, selection)) as table:
+    with open_table(events, names.read(sample, needs, selection)) as table:
         return _events(table, sample, needs, selection)
 
 
@@ -149,7 +150,7 @@ def select_stage1(
     corrections: Corrections = (),
 ) -> Selected:
     """Return the selected pairs of a chunk of stage1, without making events of its rows."""
-    with _table(events, names.read(sample, needs, selection)) as table:
+    with open_table(events, names.read(sample, needs, selection)) as table:
 
         def events_of(rows: IntArray) -> Events:
             found = _events(table.take(rows), sample, needs, selection)

@@ -49,12 +49,14 @@ class Needs:
 
     ``pt, eta, phi, charge`` are always read. ``muon`` must be there; ``optional`` are read
     where the input has them. ``why`` completes the sentence of the refusal where one is missing
-    ("... or set settings.predicted_resolution").
+    ("... or set settings.predicted_resolution"). ``columns`` are those of a table, which all must
+    be there (see `calib.records`).
     """
 
     muon: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     why: Mapping[str, str] | None = None
+    columns: tuple[str, ...] = ()
 
 
 class Calibration(ABC):
@@ -66,6 +68,10 @@ class Calibration(ABC):
     """Names of the corrections in its payload; the first one identifies it."""
     resonances: ClassVar[tuple[str, ...]] = tuple(RESONANCES)
     """Resonances that it is measured on."""
+    formats: ClassVar[tuple[str, ...]] = ("nanoaod", "stage1")
+    """Formats of the samples that it reads."""
+    begins_with: ClassVar[tuple[str, ...]] = ()
+    """Resonances on which it is the calibration to begin with, where none is named."""
     layouts: ClassVar[tuple[str, ...]] = ()
     """Layouts of others that `export` knows."""
     reduction_only: ClassVar[tuple[str, ...]] = ()
@@ -95,6 +101,11 @@ class Calibration(ABC):
             to refuse.
         """
         for sample in self.samples:
+            if sample.format not in self.formats:
+                raise InputError(
+                    f"sample {sample.name}: key 'format': found {sample.format!r}, but {self.name}"
+                    f" reads {' or '.join(self.formats)}; take another sample"
+                )
             if sample.resonance not in self.resonances:
                 raise InputError(
                     f"sample {sample.name}: key 'resonance': found {sample.resonance!r}, but"

@@ -9,7 +9,7 @@ from pathlib import Path
 from calib.config import Sample
 from calib.errors import InputError
 
-SUFFIX = {"nanoaod": ".root", "stage1": ".parquet"}
+SUFFIX = {"nanoaod": ".root", "stage1": ".parquet", "table": ".parquet"}
 
 
 def expand(sample: Sample, base: Path) -> list[str]:
