@@ -44,8 +44,8 @@ class Step(Strict):
     cluster: dict[str, Any] | None = None
     bad_files: Any = None
     duplicates: Any = None
-    chunk_size: int | None = None
-    seed: int | None = None
+    chunk_size: Any = None
+    seed: Any = None
 
 
 class Chain(Strict):
@@ -56,10 +56,10 @@ class Chain(Strict):
     selection: Selection = Selection()
     payloads: tuple[str, ...] = ()
     cluster: dict[str, Any] = Field(default_factory=dict)
-    bad_files: Any = "stop"
-    duplicates: Any = "check"
-    chunk_size: int = 500_000
-    seed: int = 1
+    bad_files: Any = Config.model_fields["bad_files"].default
+    duplicates: Any = Config.model_fields["duplicates"].default
+    chunk_size: Any = Config.model_fields["chunk_size"].default
+    seed: Any = Config.model_fields["seed"].default
     chain: tuple[Step, ...] = Field(min_length=1)
     on_failure: Literal["stop", "continue"] = Field(
         default="stop", description="whether a step runs although one before it has not passed"
