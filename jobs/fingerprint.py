@@ -40,5 +40,8 @@ def digest(files: Iterator[tuple[str, bytes]]) -> str:
     return state.hexdigest()
 
 
-__version__ = digest(sources(ROOT)) + ("" if ROOT.is_dir() else " sent")
-"""The digest; ``sent`` where the code was brought there for a run before."""
+LOADED = digest(sources(ROOT))
+"""The digest of this process."""
+
+__version__ = LOADED + ("" if ROOT.is_dir() else " sent")
+"""The same for others; ``sent`` where the code was brought there for an earlier run."""

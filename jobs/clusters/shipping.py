@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
+from calib.errors import CalibError
 from jobs import fingerprint
 
 if TYPE_CHECKING:
@@ -60,9 +61,18 @@ def send(found: Client, ours: bool, more: Mapping[str, bytes]) -> str:
         Whether this package is sent.
     more : mapping of file name to content
         Files beside it, from `extras`.
+
+    Raises
+    ------
+    CalibError
+        If our files are no longer those that this process runs.
     """
     from distributed.diagnostics.plugin import SchedulerUploadFile, UploadFile
 
+    if ours and fingerprint.digest(fingerprint.sources(fingerprint.ROOT)) != fingerprint.LOADED:
+        raise CalibError(
+            "the code of this package has changed since this command has started; run it again"
+        )
     files = dict(fingerprint.sources(fingerprint.ROOT)) if ours else {}
     files |= more
     digest = fingerprint.digest(iter(files.items()))

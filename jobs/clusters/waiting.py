@@ -20,10 +20,17 @@ if TYPE_CHECKING:
 POLL_S = 0.1
 
 
-def require_worker(found: Client, cluster: Cluster, what: str, remedy: str) -> None:
+def require_worker(
+    found: Client,
+    cluster: Cluster,
+    what: str,
+    remedy: str,
+    look: Callable[[], None] = lambda: None,
+) -> None:
     """Wait for the first worker.
 
-    A task is handed in as well: a cluster that grows with its work has no worker before.
+    A task is handed in as well: a cluster that grows with its work has no worker before. ``look``
+    is called now and then, and may raise where it is known that none will come.
 
     Raises
     ------
@@ -34,6 +41,7 @@ def require_worker(found: Client, cluster: Cluster, what: str, remedy: str) -> N
     try:
         deadline = time.monotonic() + cluster.patience
         while task.status != "finished" and not found.nthreads():
+            look()
             if time.monotonic() > deadline:
                 raise CalibError(
                     f"key 'cluster.wait': {what} has no worker after {cluster.patience:g} s;"
