@@ -81,8 +81,9 @@ def condition(text: str) -> Condition:
     """
     if len(text) > MAX_LENGTH:
         raise InputError(f"query: {len(text)} characters, expected at most {MAX_LENGTH}")
+    text = " ".join(text.splitlines()).strip()  # YAML folds long ones
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        tree = ast.parse(text, mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         where = getattr(error, "text", None) and f" at character {getattr(error, 'offset', '?')}"
         what = getattr(error, "msg", None) or str(error) or type(error).__name__
@@ -105,7 +106,7 @@ class _Translation:
     """One query; the methods return SQL or raise."""
 
     def __init__(self, text: str) -> None:
-        self.text = text.strip()
+        self.text = text
 
     def boolean(self, node: ast.expr) -> sa.ColumnElement[bool]:
         """Return what is true or false of a row."""
