@@ -40,10 +40,11 @@ def url(address: str) -> URL:
     """
     try:
         refuse_secrets(address)
-        found = make_url(address)
     except ValueError as error:
         raise InputError(f"database address: {error}") from None
-    except errors.ArgumentError:
+    try:
+        found = make_url(address)
+    except (errors.ArgumentError, ValueError):
         raise InputError(
             f"database address: found {address!r}, expected postgresql://USER@HOST/NAME"
         ) from None

@@ -154,6 +154,8 @@ def list_(
     names = kept.calibrations() if calibration is None else (calibration,)
     found = [i for name in names for i in kept.intervals(name, tag, as_of)]
     own.show(words.intervals_table(found))
+    for line in words.forced_lines(i.revision for i in found):
+        own.say(line)
     if not found:
         own.say(f"tag {tag}: nothing holds")
     own.result({"store": store, "tag": tag, "as_of": as_of,
@@ -178,6 +180,8 @@ def history(
 
     found = _opened(store).revisions(calibration, tag)
     own.show(words.revisions_table(found))
+    for line in words.forced_lines(found):
+        own.say(line)
     own.result({"store": store, "revisions": [r.as_dict() for r in found]})
 
 

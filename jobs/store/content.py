@@ -57,11 +57,11 @@ class Staged:
     document: dict[str, Any]
 
 
+@dataclass(frozen=True)
 class Content:
     """The files of one store, below a folder."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    folder: Path
 
     def payload_path(self, sha: str) -> Path:
         """Return where a payload is."""

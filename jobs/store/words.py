@@ -50,8 +50,16 @@ def _taken(r: Revision) -> str:
 def verdict(r: Revision) -> str:
     """Return the verdict of a revision in a word."""
     if r.forced:
-        return f"[red]forced[/red]: {escape(r.why)}" if r.action == "publish" else "[red]forced[/]"
+        return "[red]forced[/red]"
     return "" if r.passed is None else "passed"
+
+
+def forced_lines(found: Iterable[Revision]) -> list[str]:
+    """Return a line for each publication whose verdict was not passed."""
+    return [
+        f"[red]revision {r.number} was forced[/red], its verdict not passed: {escape(r.why)}"
+        for r in found if r.forced and r.action == "publish"
+    ]  # fmt: skip
 
 
 def tags_table(found: Iterable[Tag]) -> Table:
