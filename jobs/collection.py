@@ -25,6 +25,7 @@ from jobs.clusters import Workers
 from jobs.configuration import Work
 from jobs.datasets import Chunk, Inspection, chunks, settled_size
 from jobs.directory import write_bytes, write_json
+from jobs.inline import Diary
 from jobs.ledger import Ledger
 
 if TYPE_CHECKING:
@@ -263,6 +264,7 @@ def _run(
     executor = ChunkExecutor(
         status=False, store=store, client=client, limit_s=work.config.cluster.chunk_timeout,
         set_aside=None if work.config.bad_files == "stop" else set_aside,
+        diary=Diary(work.directory),
     )  # fmt: skip
     # not coffea's Runner: it makes arrays of every branch of a file before any is read
     function = workers.checked(partial(parcel.work, processor=processor))

@@ -247,6 +247,10 @@ class RunDirectory:
             return {}
         return found if isinstance(found, dict) else {}
 
+    def forget(self, name: str) -> None:
+        """Forget the values kept under a name."""
+        (self._inside / f"{name}.json").unlink(missing_ok=True)
+
     def keep(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep plain values under a name."""
         write_json(self._inside / f"{name}.json", dict(values))

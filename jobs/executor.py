@@ -8,7 +8,7 @@ does not grow with the number of chunks.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 from coffea.processor.executor import ExecutorBase, WorkItem
 
 from calib.errors import CalibError, InputError
+from jobs import inline
 from jobs.dispatch import Dispatch
-from jobs.outcome import Outcome, attempt, describe
+from jobs.outcome import Outcome, describe
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -52,12 +53,15 @@ class ChunkExecutor(ExecutorBase):
         without it such a chunk ends the run.
     limit_s : float
         Seconds in which a worker must finish a chunk, before it is started again.
+    diary : Diary, optional
+        Where it is written down what is under way, without a client.
     """
 
     store: Callable[[WorkItem, Any, float], None] | None = None
     client: Client | None = None
     set_aside: Callable[[WorkItem, str], None] | None = None
     limit_s: float = 1800.0
+    diary: inline.Diary | None = None
 
     def __call__(
         self, items: Iterable[WorkItem], function: Callable[[WorkItem], Any], accumulator: Any
@@ -72,7 +76,7 @@ class ChunkExecutor(ExecutorBase):
             If a chunk found something in its input that cannot be used.
         """
         if self.client is None:
-            outcomes = _here(list(items), function)
+            outcomes = inline.outcomes(list(items), function, self.limit_s, self.diary)
         else:
             outcomes = Dispatch(self.client, function, items, self.limit_s).outcomes()
         with closing(outcomes):
@@ -92,15 +96,3 @@ class ChunkExecutor(ExecutorBase):
             raise InputError(outcome.error)
         else:
             raise ChunkError(item, outcome)
-
-
-def _here(
-    items: list[WorkItem], function: Callable[[WorkItem], Any]
-) -> Generator[tuple[WorkItem, Outcome], None, None]:
-    for item in items:
-        outcome = attempt(function, item)
-        if outcome.error and not outcome.bad_input:
-            log.debug("%s", outcome.trace)
-            log.warning("%s failed (%s), once more", describe(item), outcome.error)
-            outcome = attempt(function, item)
-        yield item, outcome

@@ -164,6 +164,38 @@ def test_a_chunk_that_kills_is_set_aside(
     assert mine == totals["selected"] and 0 < all_of_them - mine <= CHUNK
 
 
+# without a cluster -------------------------------------------------------------------------------
+def test_a_chunk_that_kills_the_command_itself(
+    make: Make, undisturbed: Path, tmp_path: Path, command: Callable[..., subprocess.Popen[str]]
+) -> None:
+    """Nobody survives to tell: the third command knows it from what the first two wrote down."""
+    settings = {"kill": 4_500, "marks": str(tmp_path), "times": 3}
+    work = make(settings=settings, bad_files={"skip_up_to": 0.1})
+    for _ in range(2):
+        process = command("collect", work.directory.path)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    steps.collect(work)  # in this process, which lives on
+    [bad] = accounting(work)["bad_files"]
+    assert bad["start"] == 4_000 and "ended without a word in the middle of it" in bad["error"]
+    assert accounting(work)["samples"]["data"]["totals"]["bad"] == CHUNK
+    # what is not allowed any more is tried again; it kills a third time, and then no more
+    again = make(settings=settings)
+    process = command("collect", again.directory.path)
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    steps.collect(again)
+    assert same(again, undisturbed)
+
+
+def test_a_chunk_that_takes_long_is_named(make: Make, caplog: pytest.LogCaptureFixture) -> None:
+    settings = {"sleep_s": 0.1}
+    work = make(settings=settings, cluster={"kind": "inline", "chunk_timeout": 0.02},
+                chunk_size=6_000)  # fmt: skip
+    steps.collect(work)
+    assert "entries 0 to 6000 of sample data: takes longer than 0.02 s" in caplog.text
+
+
 # the scheduler -----------------------------------------------------------------------------------
 def dask(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
