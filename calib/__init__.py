@@ -1,31 +1,39 @@
 """Calibration of dimuon momentum scale and mass resolution: histograms in, parameters out.
 
-Arrays in, frozen results out; no Dask, no coffea, no command line. Heavy parts load when they are
-used.
+Arrays in, frozen results out, without Dask, coffea or files: `fit_categories`, `extract_scale`,
+`second_opinion`; a payload from arrays: `load_payload`.
+
+For notebooks, the whole chain: `open_sample`, `open_lazy`, `run`, `open_result`, `compare`, each
+with an example in its help. Heavy parts load when they are used.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import Any
 
-__all__ = ["extract_scale", "fit_categories", "load_payload", "second_opinion"]
+_OWN = {
+    "extract_scale": "calib.scale.extract",
+    "fit_categories": "calib.fit_all",
+    "load_payload": "calib.payload",
+    "second_opinion": "calib.opinion",
+}
+# The chain is run by the room above, jobs, which may import this one and not the other way round.
+# So it is asked for by name, by who is in a notebook; nothing in this package uses it.
+_INTERACTIVE = {
+    name: "jobs.interactive"
+    for name in ("compare", "open_lazy", "open_result", "open_sample", "run")
+}
+_WHERE = _OWN | _INTERACTIVE
+
+__all__ = sorted(_WHERE)
 
 
 def __getattr__(name: str) -> Any:
-    if name == "load_payload":
-        from calib.payload import load_payload
-
-        return load_payload
-    if name == "fit_categories":
-        from calib.fit_all import fit_categories
-
-        return fit_categories
-    if name == "extract_scale":
-        from calib.scale.extract import extract_scale
-
-        return extract_scale
-    if name == "second_opinion":
-        from calib.opinion import second_opinion
-
-        return second_opinion
+    if name in _WHERE:
+        return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'calib' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_WHERE})

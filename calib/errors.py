@@ -12,6 +12,10 @@ class InputError(CalibError):
     expected and what to do.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """Return what IPython shows: the sentence is all that the user needs."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class Interrupted(CalibError):
     """The user or the system asked us to stop (exit code 130)."""

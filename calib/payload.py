@@ -74,7 +74,7 @@ class Payload:
         return of_payload(self.document).name
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return the values in it, one row each: ``name, value, error, status``."""
+        """Return the values in it, one row each: ``name, kind, value, error, status``."""
         return of_payload(self.document).values(self.document)
 
 

@@ -11,12 +11,12 @@ import pandas as pd
 from calib.arrays import Array
 from calib.results import Status
 
-COLUMNS = ("name", "value", "error", "status")
+COLUMNS = ("name", "kind", "value", "error", "status")
 
 
-def table(names: Any, values: Any, errors: Any, codes: Any) -> pd.DataFrame:
-    """Return the values with their errors, and codes of `Status` in words."""
-    columns = (names, values, errors, [word(code) for code in codes])
+def table(names: Any, kind: str, values: Any, errors: Any, codes: Any) -> pd.DataFrame:
+    """Return values of one kind with their errors, and codes of `Status` in words."""
+    columns = (names, kind, values, errors, [word(code) for code in codes])
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
@@ -34,7 +34,7 @@ def numbers(document: Mapping[str, Any], name: str) -> pd.DataFrame:
     correction = next(c for c in document["corrections"] if c["name"] == name)
     found = dict(_leaves(correction["data"], name))
     nothing = np.full(len(found), np.nan)
-    columns = (list(found), list(found.values()), nothing, [""] * len(found))
+    columns = (list(found), name, list(found.values()), nothing, "")
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 

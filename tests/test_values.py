@@ -8,8 +8,8 @@ from calib.values import apart, numbers, table
 
 
 def test_values_are_compared_by_name_and_with_both_errors():
-    one = table(["a", "b", "c"], [1.0, 2.0, 3.0], [0.3, 0.1, 0.1], [0, 1, 2])
-    other = table(["c", "a", "d"], [3.1, 2.0, 9.0], [0.0, 0.4, 0.1], [0, 9, 0])
+    one = table(["a", "b", "c"], "x", [1.0, 2.0, 3.0], [0.3, 0.1, 0.1], [0, 1, 2])
+    other = table(["c", "a", "d"], "x", [3.1, 2.0, 9.0], [0.0, 0.4, 0.1], [0, 9, 0])
     found = apart(one, other).set_index("name")
     assert list(found.index) == ["a", "b", "c", "d"]
     np.testing.assert_allclose(found.loc[["a", "c"], "difference"], [1.0, 0.1])

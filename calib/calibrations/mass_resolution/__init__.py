@@ -41,6 +41,7 @@ class Calibration(Base):
     """See the module."""
 
     name: ClassVar[str] = "mass_resolution"
+    begins_with: ClassVar[tuple[str, ...]] = ("z", "h")
     Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
     resonances: ClassVar[tuple[str, ...]] = ("z", "h")

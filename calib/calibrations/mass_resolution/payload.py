@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 from typing import Any
 
-import correctionlib
 import numpy as np
 import pandas as pd
 
 from calib.arrays import Array, BoolArray, IntArray
+from calib.categories import Axis
+from calib.correction import correction, over_bins
+from calib.correction import evaluate as evaluated
 from calib.errors import InputError
 from calib.results import Check, Reduction, Status
 from calib.values import table
@@ -39,6 +40,8 @@ def document(reduction: Reduction, settings: Settings) -> dict[str, Any]:
     factor = np.where(usable, reduction.state["factor"], 1.0)
     error = np.where(usable, reduction.state["factor_err"], 1.0)
     words = ", ".join(f"{s.code} {s.value}" for s in Status)
+    ends = (settings.leading_pt, settings.abs_eta, settings.abs_eta)
+    axes = [Axis(key, edges) for (key, _), edges in zip(_INPUTS, ends, strict=True)]
     texts = (
         ("correction_factor", "Dimuon mass resolution: fitted sigma over predicted sigma", factor),
         ("uncertainty", "Uncertainty of the correction factor", error),
@@ -48,32 +51,9 @@ def document(reduction: Reduction, settings: Settings) -> dict[str, Any]:
         "schema_version": 2,
         "description": "Dimuon mass resolution calibration (dimucal, mass_resolution)",
         "corrections": [
-            _correction(name, description, output, values, settings)
+            correction(name, description, _INPUTS, output, over_bins(axes, list(values)))
             for name, (output, description, values) in zip(NAMES, texts, strict=True)
         ],
-    }
-
-
-def _correction(
-    name: str, description: str, output: str, values: Array, settings: Settings
-) -> dict[str, Any]:
-    return {
-        "name": name,
-        "description": description,
-        "version": 1,
-        "inputs": [{"name": key, "type": "real", "description": text} for key, text in _INPUTS],
-        "output": {"name": output, "type": "real"},
-        "data": {
-            "nodetype": "multibinning",
-            "inputs": [key for key, _ in _INPUTS],
-            "edges": [
-                list(map(float, settings.leading_pt)),
-                list(map(float, settings.abs_eta)),
-                list(map(float, settings.abs_eta)),
-            ],
-            "content": [float(v) for v in values],
-            "flow": "clamp",
-        },
     }
 
 
@@ -84,21 +64,16 @@ def evaluate(
 
     Inputs that are not numbers give NaN: correctionlib's clamp would give a number.
     """
-    found = correctionlib.CorrectionSet.from_string(json.dumps(payload))
     arguments = [leading_pt, np.abs(leading_eta), np.abs(subleading_eta)]
-    known = np.all(np.isfinite(arguments), axis=0)
-    safe = [np.where(known, a, 1.0) for a in arguments]
-    out = []
-    for name in NAMES:
-        if name in list(found):
-            out.append(np.where(known, found[name].evaluate(*safe), np.nan))
-        else:  # a payload of others: the factor alone
-            out.append(np.where(known, 0.0, np.nan))
-    return out[0], out[1], out[2]
+    found = [evaluated(payload, name, *arguments) for name in NAMES]
+    nothing = np.where(np.all(np.isfinite(arguments), axis=0), 0.0, np.nan)
+    # a payload of others: the factor alone
+    factor, error, status = (nothing if x is None else x for x in found)
+    return factor, error, status
 
 
 def values(payload: Mapping[str, Any]) -> pd.DataFrame:
-    """Return the factor of each cell: ``name`` (``30-45 0-0.9 0.9-1.8``), value, error, status.
+    """Return the factor of each cell, as `calib.values.table`; named ``30-45 0-0.9 0.9-1.8``.
 
     Raises
     ------
@@ -117,7 +92,7 @@ def values(payload: Mapping[str, Any]) -> pd.DataFrame:
         ) from None
     bins = [[f"{low:g}-{high:g}" for low, high in pairwise(axis)] for axis in edges]
     names = [" ".join(labels) for labels in product(*bins)]
-    return table(names, *evaluate(payload, pt, first, second))
+    return table(names, "factor", *evaluate(payload, pt, first, second))
 
 
 def _differs(a: Array, b: Array) -> BoolArray:

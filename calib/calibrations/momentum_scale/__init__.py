@@ -38,6 +38,7 @@ class Calibration(Base):
     """See the module."""
 
     name: ClassVar[str] = "momentum_scale"
+    begins_with: ClassVar[tuple[str, ...]] = ("jpsi", "upsilon")
     Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = ("momentum_scale",)
     resonances: ClassVar[tuple[str, ...]] = ("jpsi", "upsilon", "z")

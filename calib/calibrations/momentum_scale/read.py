@@ -186,7 +186,7 @@ def status(document: Mapping[str, Any], name: str = NAME) -> IntArray:
 
 
 def values(document: Mapping[str, Any]) -> pd.DataFrame:
-    """Return every parameter: ``name`` (``A -2.4 -2.3``, by its eta bin), value, error, status.
+    """Return every parameter, as `calib.values.table`; named by its eta bin, ``A -2.4 -2.3``.
 
     Those of simulated muons come behind, as ``simulation A -2.4 -2.3``. A bin without a usable
     value has NaN.
@@ -200,7 +200,8 @@ def values(document: Mapping[str, Any]) -> pd.DataFrame:
         for kind in KINDS:
             usable = codes <= Status.HELD.code
             value, error = (np.where(usable, found[k], np.nan) for k in (kind, f"{kind}_err"))
-            parts.append(table([f"{whose}{kind} {b}" for b in bins], value, error, codes))
+            names = [f"{whose}{kind} {b}" for b in bins]
+            parts.append(table(names, f"{whose}{kind}", value, error, codes))
     return pd.concat(parts, ignore_index=True)
 
 

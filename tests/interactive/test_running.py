@@ -1,0 +1,56 @@
+"""Runs from Python: progress, going on, and errors that are exceptions."""
+
+from __future__ import annotations
+
+import pytest
+
+import calib
+from calib.errors import InputError
+from jobs.interactive import running
+
+
+def test_what_is_done_is_not_done_again(values, result):
+    marker = result.directory / ".calib" / "steps" / "reduce.json"
+    before = marker.stat().st_mtime_ns
+    again = calib.run(values, result.directory, progress=False)
+    assert marker.stat().st_mtime_ns == before
+    assert repr(again) == repr(result)
+
+
+def test_another_configuration_is_refused(values, result):
+    with pytest.raises(InputError, match="another configuration"):
+        calib.run({**values, "seed": 5}, result.directory, progress=False)
+
+
+def test_a_wrong_key_names_the_nearest(values, tmp_path):
+    with pytest.raises(InputError, match=r"configuration: unknown key 'samplse'.*'samples'"):
+        calib.run({**values, "samplse": []}, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_progress_is_seen_in_a_notebook(values, result, monkeypatch, tmp_path):
+    """A real IPython shell with a kernel's mark; its display is what a front end would get."""
+    from IPython.core.interactiveshell import InteractiveShell
+    from IPython.display import HTML
+
+    shell = InteractiveShell.instance()
+    seen: list[str] = []
+
+    def publish(data, metadata=None, *, transient=None, update=False, **_):
+        seen.append(("update " if update else "first ") + data["text/html"])
+
+    try:
+        monkeypatch.setattr(shell, "kernel", object(), raising=False)
+        monkeypatch.setattr(shell.display_pub, "publish", publish)
+        assert running.in_notebook() and HTML("x")
+        calib.run(values, result.directory)
+    finally:
+        InteractiveShell.clear_instance()
+    assert seen[0].startswith("first ") and seen[-1].startswith("update ")
+    assert "collect main" in seen[-1] and "100&nbsp;%" in seen[-1]
+
+
+def test_a_picture_of_progress():
+    page = running.picture({"collect <main>": (1, 4), "reduce": (0, 0)})
+    assert "collect &lt;main&gt;" in page and "25&nbsp;%" in page
+    assert "value='1' max='4'" in page
