@@ -109,7 +109,6 @@ class Pod(Strict):
 
     image: str = Field(default="dimucal:latest", description="made from containers/Containerfile")
     namespace: str | None = Field(default=None, description="null: the one of the context")
-    context: str | None = Field(default=None, description="of the kubeconfig; null: its current")
     cpu: str = Field(default="1", description="request and limit of a worker")
     memory: str = Field(default="2Gi", description="request and limit of a worker")
     environment: dict[str, str] = Field(default_factory=dict)

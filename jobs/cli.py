@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from jobs.commands import catalog, store
+from jobs.commands import catalog, cluster, nightly, store
 from jobs.console import (
     NOT_PASSED,
     PASSED,
@@ -382,14 +382,27 @@ def export(
 
 @app.command(cls=Command)
 def status(
-    directory: Directory, quiet: Quiet = False, verbose: Verbose = 0, json: Json = False
+    place: Annotated[
+        str, typer.Argument(metavar="DIR|STORE", help="Directory of a run, or a store.")
+    ],
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
 ) -> None:
-    """Say what is done, what came out and where the report is.
+    """Say what is done, what came out and where the report is; of a store, what needs a person.
 
-    Example: [bold]calib status z-2018[/bold]
+    Example: [bold]calib status z-2018[/bold], or [bold]calib status constants[/bold] for what the
+    last night did with the constants in that store.
     """
     own = console(quiet, verbose, json)
-    if _is_chain(directory):
+    directory = Path(place)
+    if "://" in place or (directory / "store.sqlite").is_file():
+        from jobs.nightly.standing import lines, standing
+
+        found = standing(place)
+        for line in lines(found):
+            own.say(line)
+    elif _is_chain(directory):
         from jobs.chain.commands import show_status
 
         found = show_status(own, directory)
@@ -426,7 +439,9 @@ def demo(
     _end(own, shown.conclude(own))
 
 
+app.command(cls=Command)(nightly.nightly)
 app.add_typer(catalog.app, name="catalog")
+app.add_typer(cluster.app, name="cluster")
 app.command(cls=Command)(store.publish)
 app.add_typer(store.app, name="store")
 

@@ -47,12 +47,7 @@ def at_batch_system(cluster: Cluster) -> Iterator[Client]:
     import dask
     from distributed import Client
 
-    submit = SYSTEMS[cluster.kind][1]
-    if shutil.which(submit) is None:
-        raise InputError(
-            f"key 'cluster.kind': {cluster.kind} needs the command {submit}, which is not here; run"
-            " on a machine that submits jobs, or choose another kind"
-        )
+    submit_command(cluster)
     refused: list[str] = []
 
     def require_accepted() -> None:
@@ -75,6 +70,24 @@ def at_batch_system(cluster: Cluster) -> Iterator[Client]:
             require_accepted,
         )
         yield found
+
+
+def submit_command(cluster: Cluster) -> str:
+    """Return the path of the command that hands a job in.
+
+    Raises
+    ------
+    InputError
+        If it is not here.
+    """
+    name = SYSTEMS[cluster.kind][1]
+    path = shutil.which(name)
+    if path is None:
+        raise InputError(
+            f"key 'cluster.kind': {cluster.kind} needs the command {name}, which is not here; run"
+            " on a machine that submits jobs, or choose another kind"
+        )
+    return path
 
 
 def job_script(cluster: Cluster) -> str:
