@@ -85,29 +85,34 @@ def publish(
     """Publish the payload of a run whose verdict is passed, for an interval of runs.
 
     Without --until it holds from then on, and what held before ends there. Any other overlap is
-    refused, unless --replace is given. Exit code 3: the verdict is not passed.
+    refused, unless --replace is given. Of a chain all steps are published. Exit code 3: the
+    verdict is not passed.
 
     Example: [bold]calib publish z-2018 --store constants --since 315252[/bold]
     """
     own = console(quiet, verbose, json)
     from rich.markup import escape
 
+    from jobs.chain.configuration import is_chain
     from jobs.database import is_address
-    from jobs.store import NotPublishable, Store
+    from jobs.store import NotPublishable, Store, chains
 
     kept = Store.open(store) if is_address(store) else Store.create(store)
+    how = {"force": force, "why": why, "replace": replace}
     try:
-        made = kept.publish(
-            directory, calibration, since, until, tag, force=force, why=why, replace=replace
-        )
+        if is_chain(directory):
+            made = chains.publish(kept, directory, since, until, tag, **how)
+        else:
+            made = (kept.publish(directory, calibration, since, until, tag, **how),)
     except NotPublishable as error:
         own.complain(str(error), NOT_PASSED)
-    own.say(
-        f"revision {made.number}: {made.calibration}, runs {made.validity}, tag {tag}"
-        f"{f' - [red]forced[/red]: {escape(made.why)}' if made.forced else ''}"
-    )
+    for one in made:
+        own.say(
+            f"revision {one.number}: {one.calibration}, runs {one.validity}, tag {tag}"
+            f"{f' - [red]forced[/red]: {escape(one.why)}' if one.forced else ''}"
+        )
     own.say(f"[bold]calib store get {store} --run {since} --out payload.json[/bold] has it back")
-    own.result({"store": store, **made.as_dict()})
+    own.result({"store": store, **made[-1].as_dict(), "revisions": [r.as_dict() for r in made]})
 
 
 @app.command(cls=StoreCommand)

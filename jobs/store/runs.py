@@ -47,7 +47,7 @@ def finished(path: Path, calibration: str | None = None) -> Run:
     directory.require()
     config = load(directory / "config.yaml")
     kind = calibrations.get(config.calibration)
-    if calibration not in (None, kind.name):
+    if calibration not in (None, kind.name, config.calibration):
         raise InputError(
             f"{path}: a run of {kind.name}, not of {calibration}; leave the option out or give"
             " another run"

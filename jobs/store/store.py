@@ -70,6 +70,12 @@ class Store:
         engine, folder = opening.opened(address)
         return cls(str(address), Content(folder), engine)
 
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Connections end with each call: nothing is left to close."""
+
     # read --------------------------------------------------------------------------------------
     def revisions(
         self, calibration: str | None = None, tag: str | None = None, as_of: int | None = None

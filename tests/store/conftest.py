@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +21,14 @@ from jobs.toys import write_stage1
 
 from .postgresql import Server, started
 
-JOBS = Path(__file__).parents[1] / "jobs"
-sys.path[:0] = [str(JOBS)]  # the calibration of their tests
+HERE = Path(__file__).parent
+JOBS = HERE.parent / "jobs"
+sys.path[:0] = [str(JOBS), str(HERE)]  # the calibrations of the tests
 os.environ["PYTHONPATH"] = os.pathsep.join(
-    [str(JOBS.parents[1]), str(JOBS), os.environ.get("PYTHONPATH", "")]
+    [str(JOBS.parents[1]), str(JOBS), str(HERE), os.environ.get("PYTHONPATH", "")]
 )
 
 N_RUNS = 4
-
-Opened = Callable[..., Store]
 
 
 def calibrated(folder: Path, name: str, **settings: float) -> Path:
