@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from math import ceil
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from calib.arrays import Array
 from calib.plots import BLUE, ORANGE, RED, drawn, empty_figure, in_style
 
 GREEN = "#2f9e63"
@@ -83,3 +85,39 @@ def series(axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, title
         x[known], value[known], error[known], fmt="os^D"[i % 4], color=colour, markersize=3.5,
         elinewidth=1.0, label=title, markerfacecolor=colour if i == 0 else "white",
     )  # fmt: skip
+
+
+def curves(
+    points: pd.DataFrame, lines: Mapping[str, Callable[[Array], Array]], *, x: str, y: str
+) -> Figure:
+    """Return measured points of several series and the curve of each, on logarithmic axes.
+
+    Parameters
+    ----------
+    points : DataFrame
+        ``series, x, y, y_err``.
+    lines : mapping of a series to a function of x
+        In the order of their colours.
+    x, y : str
+        Labels of the axes.
+    """
+    with in_style():
+        figure = empty_figure(8.6, 5.6)
+        axes = figure.subplots()
+        colours = colormaps["viridis"](np.linspace(0.0, 0.92, max(len(lines), 2)))
+        for colour, (name, line) in zip(colours, lines.items(), strict=False):
+            own = points[points["series"] == name]
+            if not len(own):
+                continue
+            at, value, error = (own[c].to_numpy(dtype=float) for c in ("x", "y", "y_err"))
+            axes.errorbar(at, value, error, fmt="o", color=colour, markersize=3.5, elinewidth=1.0,
+                          label=name)  # fmt: skip
+            fine = np.geomspace(0.9 * at.min(), 1.1 * at.max(), 100)
+            axes.plot(fine, line(fine), color=colour, linewidth=1.1)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel(x)
+        axes.set_ylabel(y)
+        if len(lines) <= 24 and len(points):
+            axes.legend(ncols=2, fontsize=9)
+        return finished(figure)
