@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from calib.differences import Difference, difference
 from calib.errors import InputError
-from calib.gates import probability
 from calib.payload import Payload, load_payload
 from calib.values import apart
 from jobs.interactive import html
@@ -36,21 +36,22 @@ class Comparison:
     labels: tuple[str, str]
     calibration: str
     table: pd.DataFrame
+    difference: Difference
 
     @property
     def chi2(self) -> float:
-        """Sum of the squared distances, correlations neglected."""
-        return float(np.nansum(self.table["sigma"] ** 2))
+        """Of all moves together; with both covariances, where both are results of a run."""
+        return self.difference.chi2
 
     @property
     def ndf(self) -> int:
-        """Number of values that both have."""
-        return int(self.table["sigma"].notna().sum())
+        """Number of independent values that both have."""
+        return self.difference.ndf
 
     @property
     def probability(self) -> float:
         """Of a chi2 as large as this."""
-        return probability(self.chi2, self.ndf) if self.ndf else float("nan")
+        return self.difference.probability
 
     @property
     def furthest(self) -> pd.DataFrame:
@@ -73,10 +74,11 @@ class Comparison:
 
     def _repr_html_(self) -> str:
         first = self.furthest if len(self.furthest) else self.table
+        compared = int(self.table["sigma"].notna().sum())
         return html.block(
             f"{self.labels[1]} against {self.labels[0]} ({self.calibration})",
             html.words(
-                f"{len(self.furthest)} of {self.ndf} values moved by more than {FAR:g} standard"
+                f"{len(self.furthest)} of {compared} values moved by more than {FAR:g} standard"
                 f" deviations; chi2/ndf {self.chi2:.0f}/{self.ndf}"
             ),
             html.table(first.drop(columns=["kind_1", "kind_2"])),
@@ -109,7 +111,20 @@ def compare(one: Any, other: Any, *, labels: tuple[str, str] | None = None) -> C
         )
     names = labels or (_label(first), _label(second))
     table = apart(first.to_dataframe(), second.to_dataframe())
-    return Comparison(names, first.calibration, table)
+    return Comparison(names, first.calibration, table, _difference(one, other, table))
+
+
+def _difference(one: Any, other: Any, table: pd.DataFrame) -> Difference:
+    """Return the difference with both covariances, or with errors alone."""
+    found = [r.covariance if isinstance(r, Result) else None for r in (one, other)]
+    first, second = found
+    if first is not None and second is not None and np.array_equal(first.names, second.names):
+        return difference([*map(str, first.names)], *first, *second)
+    sides = [
+        (table[f"value_{i}"].to_numpy(float), np.diag(table[f"error_{i}"].to_numpy(float) ** 2))
+        for i in (1, 2)
+    ]
+    return difference(table["name"].tolist(), *sides[0], *sides[1])
 
 
 def _payload(source: Any) -> Payload:

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from calib import calibrations
 from calib.calibrations.base import Calibration
 from calib.config import Config, configuration
 from calib.errors import InputError
@@ -90,8 +89,3 @@ def is_configuration(source: Any) -> bool:
     if isinstance(source, (Mapping, Config)):
         return True
     return isinstance(source, (str, Path)) and Path(source).suffix in (".yaml", ".yml")
-
-
-def known(name: str) -> type[Calibration]:
-    """Return a calibration's class by its name."""
-    return calibrations.get(name)

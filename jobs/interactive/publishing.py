@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 
 def publish(result: Result, store: str | Path, since: int, until: int | None, **keys: Any) -> Any:
     """Publish the directory of a result; return the revision."""
+    from jobs.database import is_address
     from jobs.store import Store
 
-    with Store.open(str(store)) as opened:
+    address = str(store)
+    with Store.open(address) if is_address(address) else Store.create(address) as opened:
         return opened.publish(result.directory, result.config.calibration, since, until, **keys)
