@@ -240,8 +240,12 @@ def reduce_sums(work: Work, walk: Pass, edits: Edits, progress: Progress = silen
 
 
 def write_reduction(work: Work, reduced: Reduced) -> None:
-    """Write the fits, the tables and the payload."""
+    """Write the fits, the tables and the payload.
+
+    What is there of a verdict is one on something else from here on, so the run is not finished.
+    """
     directory, reduction = work.directory, reduced.reduction
+    directory.unmark("report")
     directory.unmark("reduce")
     write_parquet(directory / "fits.parquet", reduction.fits)
     write_csv(directory / "fits.csv", reduction.fits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import sqlalchemy as sa
 
 from calib.errors import CalibError, InputError
 from calib.validity import Validity
+from jobs import steps
+from jobs.configuration import resume
 from jobs.store import NotPublishable, Store
 from jobs.store.differences import compare
 
@@ -155,8 +158,6 @@ def test_only_what_passed_unless_forced(store: Store, done: list[Path], failed: 
 
 
 def test_what_is_no_finished_run(store: Store, done: list[Path], tmp_path: Path) -> None:
-    import shutil
-
     copy = tmp_path / "copy"
     shutil.copytree(done[0], copy)
     with pytest.raises(InputError, match="a run of mean_mass, not of other"):
@@ -179,6 +180,13 @@ def test_what_is_no_finished_run(store: Store, done: list[Path], tmp_path: Path)
         store.publish(copy, None, 100)
     with pytest.raises(InputError, match="no such directory"):
         store.publish(tmp_path / "nowhere", None, 100)
+    # a reduction that was killed before its verdict: what is there is one on another payload
+    shutil.copytree(done[0], tmp_path / "other")
+    work = resume(tmp_path / "other")
+    sums = steps.reduce_sums(work, work.directory.load_pass("main"), {"B": {"low": 85.0}})
+    steps.write_reduction(work, sums)
+    with pytest.raises(InputError, match="not finished"):
+        store.publish(tmp_path / "other", None, 100)
     assert store.revisions() == () and store.problems() == []
     assert list((store.content.folder / "incoming").iterdir()) == []
 
