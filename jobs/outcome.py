@@ -47,7 +47,8 @@ def attempt(function: Callable[[WorkItem], Any], item: WorkItem) -> Outcome:
         _require_unchanged(item)
     except Exception as error:
         chain = list(_chain(error))
-        root = next((e for e in chain if isinstance(e, InputError)), chain[-1])
+        ours = [e for kind in (InputError, CalibError) for e in chain if isinstance(e, kind)]
+        root = ours[0] if ours else chain[-1]
         text = " ".join(str(root).split())[:500] or type(root).__name__
         named = text if isinstance(root, CalibError) else f"{type(root).__name__}: {text}"
         return Outcome(

@@ -18,6 +18,7 @@ import pandas as pd
 
 from calib import histograms
 from calib.calibrations.base import Calibration
+from calib.contract import blaming, require_closure, require_payload, require_reduction
 from calib.documents import json_values
 from calib.errors import CalibError, InputError
 from calib.payload import read as read_payload
@@ -227,7 +228,9 @@ def reduce_sums(work: Work, walk: Pass, edits: Edits, progress: Progress = silen
     sums = collection.sums(work, walk)
     progress("reduce", 0, 1)
     watch = provenance.Stopwatch()
-    reduction = work.calibration.reduce(sums, edits, walk)
+    with blaming(work.calibration, "reduce"):
+        reduction = work.calibration.reduce(sums, edits, walk)
+    require_reduction(work.calibration, reduction)
     key = digest(
         collection.collected(work, walk),
         edits,
@@ -253,7 +256,10 @@ def write_reduction(work: Work, reduced: Reduced) -> None:
         write_csv(directory / f"{name}.csv", table)
     for name, arrays in reduction.arrays.items():
         histograms.write(directory / f"{name}.npz", dict(arrays))
-    payloads.write(directory / "payload.json", work.calibration.publish(reduction))
+    with blaming(work.calibration, "publish"):
+        document = work.calibration.publish(reduction)
+    require_payload(work.calibration, document)
+    payloads.write(directory / "payload.json", document)
     directory.mark("reduce", {"key": reduced.key, "pass": reduced.walk.name})
 
 
@@ -280,7 +286,9 @@ def close(
     sums = collection.sums(work, walk)
     progress("closure", 0, 1)
     watch = provenance.Stopwatch()
-    found = work.calibration.closure(sums, reduced.reduction)
+    with blaming(work.calibration, "closure"):
+        found = work.calibration.closure(sums, reduced.reduction)
+    require_closure(work.calibration, found)
     work.directory.keep("time/closure", watch.read())
     progress("closure", 1, 1)
     write_csv(work.directory / "closure.csv", found.table)

@@ -9,6 +9,7 @@ from coffea.processor import ProcessorABC
 
 from calib.calibrations.base import Calibration
 from calib.config import Sample
+from calib.contract import blaming, require_masks, require_sums
 from calib.results import Pass
 from processors.corrected import Corrections
 from processors.fill import fill
@@ -56,12 +57,17 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
             events, sample, self.calibration.needs(sample), selection,
             self.corrections.get(name, ()),
         )  # fmt: skip
-        pairs, refused = leave_out(found.pairs, self.calibration.rejects(found.pairs, sample))
-        columns = self.calibration.collect(pairs, sample, self.walk)
+        with blaming(self.calibration, "rejects"):
+            masks = self.calibration.rejects(found.pairs, sample)
+        require_masks(self.calibration, masks, len(found.pairs))
+        pairs, refused = leave_out(found.pairs, masks)
+        with blaming(self.calibration, "collect"):
+            sums = fill(self.calibration.collect(pairs, sample, self.walk))
+        require_sums(self.calibration, sums)
         counts = {
             "read": found.n_read, "selected": len(pairs), "rejected": found.rejected | refused
         }  # fmt: skip
-        return {name: {"sums": fill(columns), "counts": counts, "costs": found.costs}}
+        return {name: {"sums": sums, "counts": counts, "costs": found.costs}}
 
     def postprocess(self, accumulator: Any) -> Any:
         """Return the accumulator as it is."""
