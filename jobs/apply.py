@@ -7,7 +7,7 @@ integers) in the new columns, and are counted under the reason.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,8 @@ from processors.columns import (
 )
 from processors.events import Events
 from processors.selection import REASONS, SELECTED, ResolvedSelection, choose_pairs
+from processors.stage1 import Table
+from processors.table import records_of
 
 STEP = 250_000
 """Events in memory at a time."""
@@ -88,7 +90,7 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
 
     NanoAOD: every muon, where the calibration corrects muons; else of each event the pair that a
     calibration would choose, medium identification and isolation where the file has them. stage1:
-    each row is a pair, the mass is scaled with the corrected muons.
+    each row is a pair, the mass is scaled with the corrected muons. A table: each row.
 
     Raises
     ------
@@ -109,6 +111,8 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
     tally: Counter[str] = Counter()
     with whole(out) as temporary:
         write = _nanoaod if suffix == ".root" else _stage1
+        if kind.formats == ("table",):
+            write = _table
         n, added, replaced = write(kind, document, path, temporary, tally, progress)
     left = {reason: count for reason, count in tally.items() if count}
     return {
@@ -197,38 +201,78 @@ def _stage1(
                   for c in muon_columns("stage1", name)]  # fmt: skip
         _require(path, needed, have)
         simulated = _has_generated(file, have)
-        writer, done, total = None, 0, file.metadata.num_rows
-        added: list[str] = []
-        replaced: list[str] = []
-        try:
-            for batch in file.iter_batches(STEP):
-                table = pa.Table.from_batches([batch])
-                n = table.num_rows
-                where = {"filename": str(path), "entrystart": done, "entrystop": done + n}
-                events = SimpleNamespace(metadata=where)
-                chunk = _read(events, "stage1", simulated, selection)
-                part = _pairs(kind, document, chunk, selection)
-                tally.update(part.left_alone)
-                columns = _by_row(part, table)
-                added = [name for name in columns if name not in have]
-                replaced = [name for name in columns if name in have]
-                table = _with_columns(table, columns)
-                writer = writer or pq.ParquetWriter(
-                    out,
-                    table.schema,
-                    compression="lz4",
-                    use_dictionary=False,
-                    write_page_checksum=True,
+
+        def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
+            events = SimpleNamespace(metadata=where)
+            chunk = _read(events, "stage1", simulated, selection)
+            part = _pairs(kind, document, chunk, selection)
+            tally.update(part.left_alone)
+            return _by_row(part, table)
+
+        return _rewritten(path, file, out, columns_of, progress)
+
+
+def _table(
+    kind: type[Calibration],
+    document: Mapping[str, Any],
+    path: Path,
+    out: Path,
+    tally: Counter[str],
+    progress: Progress,
+) -> tuple[int, list[str], list[str]]:
+    with _readable(path), pq.ParquetFile(path) as file:
+        numbers = [f.name for f in file.schema_arrow if f.type.to_pandas_dtype() is not np.object_]
+
+        def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
+            rows = Table(table.select(numbers), str(path))
+            try:
+                found = kind.apply(
+                    document, records_of(rows, Needs(optional=tuple(numbers)), where)
                 )
-                writer.write_table(table)
-                done += n
-                progress("apply", done, total)
-        finally:
-            if writer is not None:
-                writer.close()
-        if writer is None:
-            raise InputError(f"{path}: no rows in it; give a file with events")
-    return done, added, replaced
+            except KeyError as error:
+                raise InputError(
+                    f"{path}: no column {error}, which {kind.name} needs; give a file that has it"
+                ) from None
+            return {name: np.asarray(values) for name, values in found.items()}
+
+        return _rewritten(path, file, out, columns_of, progress)
+
+
+def _rewritten(
+    path: Path,
+    file: pq.ParquetFile,
+    out: Path,
+    columns_of: Callable[[pa.Table, dict[str, Any]], dict[str, AnyArray]],
+    progress: Progress,
+) -> tuple[int, list[str], list[str]]:
+    """Write rows again with further columns; return their number, what is new and what replaced."""
+    have = set(file.schema_arrow.names)
+    writer, done, total = None, 0, file.metadata.num_rows
+    columns: dict[str, AnyArray] = {}
+    try:
+        for batch in file.iter_batches(STEP):
+            table = pa.Table.from_batches([batch])
+            n = table.num_rows
+            where = {"filename": str(path), "entrystart": done, "entrystop": done + n}
+            columns = columns_of(table, where)
+            table = _with_columns(table, columns)
+            writer = writer or pq.ParquetWriter(
+                out,
+                table.schema,
+                compression="lz4",
+                use_dictionary=False,
+                write_page_checksum=True,
+            )
+            writer.write_table(table)
+            done += n
+            progress("apply", done, total)
+    finally:
+        if writer is not None:
+            writer.close()
+    if writer is None:
+        raise InputError(f"{path}: no rows in it; give a file with events")
+    added = [name for name in columns if name not in have]
+    return done, added, [name for name in columns if name in have]
 
 
 def _has_generated(file: pq.ParquetFile, have: set[str]) -> bool:
