@@ -248,6 +248,9 @@ def write_reduction(work: Work, reduced: Reduced) -> None:
     What is there of a verdict is one on something else from here on, so the run is not finished.
     """
     directory, reduction = work.directory, reduced.reduction
+    with blaming(work.calibration, "publish"):
+        document = work.calibration.publish(reduction)
+    require_payload(work.calibration, document)
     directory.unmark("report")
     directory.unmark("reduce")
     write_parquet(directory / "fits.parquet", reduction.fits)
@@ -256,9 +259,6 @@ def write_reduction(work: Work, reduced: Reduced) -> None:
         write_csv(directory / f"{name}.csv", table)
     for name, arrays in reduction.arrays.items():
         histograms.write(directory / f"{name}.npz", dict(arrays))
-    with blaming(work.calibration, "publish"):
-        document = work.calibration.publish(reduction)
-    require_payload(work.calibration, document)
     payloads.write(directory / "payload.json", document)
     directory.mark("reduce", {"key": reduced.key, "pass": reduced.walk.name})
 
