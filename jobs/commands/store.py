@@ -224,7 +224,8 @@ def get(
         int | None, typer.Option(min=0, metavar="RUN", help="Of this run; without it: all runs.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File to write; else stdout.")
+        Path | None,
+        typer.Option(metavar="FILE", help="File to write (.json, .json.gz); else stdout."),
     ] = None,
     revision: Annotated[
         int | None, typer.Option(metavar="N", help="Of this revision, whether it holds or not.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import shutil
 import sqlite3
@@ -68,6 +69,9 @@ def test_a_file_for_all_runs(place: Path, tmp_path: Path, done: list[Path]) -> N
     for run, path in ((150, done[0]), (250, done[1])):
         one = correctionlib.CorrectionSet.from_file(str(path / "payload.json"))["mean_mass"]
         assert whole.evaluate(run, 0.5) == one.evaluate(0.5)
+    calib("store", "get", place, "--out", tmp_path / "all.json.gz")
+    assert gzip.decompress((tmp_path / "all.json.gz").read_bytes()) == out.read_bytes()
+    assert list(correctionlib.CorrectionSet.from_file(str(tmp_path / "all.json.gz")))
 
 
 def test_lists(place: Path, done: list[Path]) -> None:
