@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from calib.arrays import AnyArray, BoolArray
+from calib.documents import json_values
 from calib.errors import InputError
 
 Sections = tuple[tuple[int, int, int], ...]
@@ -30,23 +30,23 @@ def load_certified(path: Path) -> Sections:
     """
     where = f"{path}: key 'selection.certified'"
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"{where}: there is no such file; correct the path") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"{where}: not readable as JSON ({error}); expected {{\"run\": [[first, last], ...]}},"
+            f'{where}: not readable as JSON ({error}); expected {{"run": [[first, last], ...]}},'
             " give a file of certified luminosity sections"
         ) from None
     if not isinstance(found, dict) or not found:
         raise InputError(
-            f"{where}: found {_short(found)}, expected {{\"run\": [[first, last], ...]}};"
+            f'{where}: found {_short(found)}, expected {{"run": [[first, last], ...]}};'
             " give a file of certified luminosity sections"
         )
     ranges: list[tuple[int, int, int]] = []
     for run, sections in found.items():
-        if not (run.isascii() and run.isdigit() and int(run) < 2**32):
-            raise InputError(f"{where}: run {run!r}, expected a number of a run; correct it")
+        if not (run.isascii() and run.isdigit() and len(run) <= 10 and int(run) < 2**32):
+            raise InputError(f"{where}: run {_short(run)}, expected a number of a run; correct it")
         if not isinstance(sections, list) or not all(_is_range(s) for s in sections):
             raise InputError(
                 f"{where}: run {run}: found {_short(sections)}, expected [[first, last], ...]"

@@ -68,8 +68,9 @@ def _from_json(path: Path, text: str) -> Iterator[Row]:
             else:
                 yield int(run), WHOLE_RUN, _number(value)
     except (ValueError, TypeError, AttributeError) as error:
+        text = " ".join(str(error).split())[:200]
         raise InputError(
-            f'{path}: not a table of luminosities ({error}); expected {{"315252": 0.012}} or'
+            f'{path}: not a table of luminosities ({text}); expected {{"315252": 0.012}} or'
             ' {"315252": {"1": 0.00002}}, in fb^-1'
         ) from None
 
@@ -120,12 +121,12 @@ def _places(path: Path, names: list[str]) -> tuple[int, int | None, int, float]:
             factor = UNITS.get(unit if unit.startswith("/") else f"/{unit.removesuffix('^-1')}")
             if factor is None:
                 raise InputError(
-                    f"{path}: unit {unit!r} of column {names[value]!r}, expected one of /ub, /nb,"
+                    f"{path}: unit {unit[:40]!r} of column {names[value][:80]!r}, expected one of /ub, /nb,"
                     " /pb, /fb"
                 )
             return 0, sections[0] if sections else None, value, factor
     raise InputError(
-        f"{path}: no column recorded or luminosity (found {', '.join(names)}); add one"
+        f"{path}: no column recorded or luminosity (found {', '.join(names)[:200]}); add one"
     )
 
 
