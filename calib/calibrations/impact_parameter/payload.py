@@ -1,0 +1,122 @@
+"""The payload: sigma of d0 and z0 by eta, phi and pt, and a and b themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from calib.arrays import Array
+from calib.constants import MUON_MASS
+from calib.correction import by_word, correction, evaluate, over_bins
+from calib.kinematics import p_tilde
+from calib.pairs import Muons
+from calib.results import Check, Reduction, Status
+from calib.straight import Line
+from calib.widths import roots
+
+from .settings import Settings
+
+NAME = "impact_parameter_sigma_d0"
+
+
+def document(reduction: Reduction, settings: Settings) -> dict[str, Any]:
+    """Return the payload: sigma of d0 and z0 with its variations, and a and b themselves.
+
+    A bin without usable values is written with 0, and a status above 2.
+    """
+    made: list[dict[str, Any]] = []
+    words = ", ".join(f"{s.code} {s.value}" for s in Status)
+    where = [("eta", "Pseudorapidity of the muon"), ("phi", "Its azimuth")]
+    pt = ("pt", "Its transverse momentum (GeV); p_tilde follows from pt and eta")
+    for key in keys(reduction):
+        lines, status = reduction.state[f"{key}_lines"], reduction.state[f"{key}_status"]
+        covariance = reduction.state[f"{key}_covariance"]
+        usable = np.array([list(Status)[int(code)].usable for code in status])
+        lines = np.where(usable[:, None], lines, 0.0)
+        covariance = np.where(usable[:, None, None], covariance, 0.0)
+        axes = settings.places.axes
+        made.append(correction(
+            f"impact_parameter_sigma_{key}", f"Resolution of {key[:2]} of prompt muons (um)",
+            [("variation", "nom, up or down"), *where, pt], "sigma",
+            by_word("variation", {
+                word: over_bins(axes, [_formula(key[:2], *x, word)
+                                       for x in zip(lines, covariance, strict=True)])
+                for word in ("nom", "up", "down")
+            }),
+        ))  # fmt: skip
+        own = [roots(Line(v, c, 0.0, 0)) for v, c in zip(lines, covariance, strict=True)]
+        columns = {"a": [v[0] for v, _ in own], "b": [v[1] for v, _ in own],
+                   "a_err": [c[0, 0] ** 0.5 for _, c in own],
+                   "b_err": [c[1, 1] ** 0.5 for _, c in own],
+                   "covariance": [c[0, 1] for _, c in own], "status": status}  # fmt: skip
+        made.append(correction(
+            f"impact_parameter_{key}", "a (um), b (um GeV), their errors and covariance;"
+            f" sigma^2 = a^2 + b^2 / p_tilde^2; status: {words}",
+            [("parameter", ", ".join(columns)), *where], "value",
+            by_word("parameter", {
+                word: over_bins(axes, np.nan_to_num(np.asarray(x, dtype=float)).tolist())
+                for word, x in columns.items()
+            }),
+        ))  # fmt: skip
+    return {"schema_version": 2, "corrections": made,
+            "description": "Impact-parameter resolution (dimucal, impact_parameter)"}  # fmt: skip
+
+
+def _formula(name: str, line: Array, covariance: Array, variation: str) -> dict[str, Any]:
+    power, square = {"d0": 3, "z0": 5}[name], "(y*cosh(x))^2"
+    u = f"(({square}+{MUON_MASS**2!r})/{square}^2*cosh(x)^{power})"
+    variance = f"({float(line[0])!r}+({float(line[1])!r})*{u})"
+    sigma, (aa, ab, bb) = f"sqrt({variance})", map(float, covariance[[0, 0, 1], [0, 1, 1]])
+    error = f"sqrt(max({aa!r}+({2 * ab!r})*{u}+({bb!r})*{u}^2,0))/(2*{sigma})"
+    if not np.any(line):
+        sigma = error = "0"
+    sign = {"nom": "", "up": f"+{error}", "down": f"-{error}"}[variation]
+    return {"nodetype": "formula", "parser": "TFormula", "variables": ["eta", "pt"],
+            "expression": sigma + sign}  # fmt: skip
+
+
+def keys(reduction: Reduction) -> list[str]:
+    return [key.removesuffix("_lines") for key in reduction.state if key.endswith("_lines")]
+
+
+def resolution(
+    payload: Mapping[str, Any], key: str, muons: Muons
+) -> tuple[Array, Array, Array] | None:
+    """Return sigma and its error in um, and the status; None where the payload has none."""
+    name, where = f"impact_parameter_sigma_{key}", (muons.eta, muons.phi)
+    sigma = evaluate(payload, name, "nom", *where, muons.pt)
+    if sigma is None:
+        return None
+    up = evaluate(payload, name, "up", *where, muons.pt)
+    status = evaluate(payload, f"impact_parameter_{key}", "status", *where)
+    assert up is not None
+    unknown = np.full(len(sigma), -1.0)
+    good = np.isfinite(sigma) & (sigma > 0)
+    return (np.where(good, sigma, np.nan), np.where(good, up - sigma, np.nan),
+            unknown if status is None else np.nan_to_num(status, nan=-1.0))  # fmt: skip
+
+
+def read_back(
+    payload: Mapping[str, Any], reduction: Reduction, settings: Settings, seed: int
+) -> Check:
+    """Return whether the written payload gives the lines of the result at 5 000 points a block."""
+    random, n, wrong = np.random.default_rng([seed, 44]), 5_000, 0
+    for key in keys(reduction):
+        eta = random.uniform(settings.eta[0], settings.eta[-1], n)
+        phi = random.uniform(settings.phi[0], settings.phi[-1], n)
+        eta[: n // 4] = random.choice(settings.eta[:-1], n // 4)
+        pt, place = random.uniform(2.0, 100.0, n), settings.places.index(eta, phi)
+        found = resolution(payload, key, Muons(pt, eta, phi, np.ones(n, dtype=np.int64)))
+        A, B = np.asarray(reduction.state[f"{key}_lines"])[place].T
+        codes = np.asarray(reduction.state[f"{key}_status"])[place]
+        if found is None:
+            wrong += n
+            continue
+        sigma, _, status = found
+        expected = np.sqrt(A + B * p_tilde(pt, eta, key[:2]) ** -2)
+        same = np.abs(sigma - expected) <= 1e-9 * expected
+        wrong += int(((status != codes) | ((codes <= Status.HELD.code) & ~same)).sum())
+    return Check("payload_read_back", float(wrong), 0.0, not wrong,
+                 "points at which the payload differs from the result")  # fmt: skip
