@@ -17,6 +17,13 @@ RUN = {"name": "run", "type": "int", "description": "Run number"}
 
 Piece = tuple[Validity, Mapping[str, Any]]
 
+
+def is_joined(document: Mapping[str, Any]) -> bool:
+    """Return whether a document is one for all runs, as `joined` makes it."""
+    firsts = [(c.get("inputs") or [{}])[0] for c in document.get("corrections", ())]
+    return bool(firsts) and all(first == RUN for first in firsts)
+
+
 _NOBODY = -1
 """A run that does not exist: where only this one is known, every other is an error."""
 

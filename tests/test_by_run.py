@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from calib.by_run import joined
+from calib.calibrations import name_of_payload
 from calib.errors import InputError
 from calib.payload import validate
 from calib.validity import LAST, Validity
@@ -97,6 +98,13 @@ def test_a_run_without_constants_is_an_error(run: int) -> None:
 def test_a_correction_that_one_payload_lacks() -> None:
     with pytest.raises((RuntimeError, IndexError)):
         loaded(joined(PIECES))["uncertainty"].evaluate(15, 0.5)
+
+
+def test_a_file_for_all_runs_is_refused_where_one_run_is_expected() -> None:
+    with pytest.raises(InputError, match="a file for all runs"):
+        name_of_payload(joined(PIECES))
+    with pytest.raises(InputError, match="belong to no calibration"):
+        name_of_payload(FIRST)
 
 
 def test_what_is_joined_is_left_as_it_was() -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
+from calib.by_run import is_joined
 from calib.calibrations.base import Calibration
 from calib.config import Config, validated
 from calib.errors import InputError
@@ -121,8 +122,13 @@ def name_of_payload(document: Mapping[str, Any]) -> str:
     Raises
     ------
     InputError
-        If no calibration writes such a correction.
+        If no calibration writes such a correction, or it is a file for all runs.
     """
+    if is_joined(document):
+        raise InputError(
+            "payload: a file for all runs, which correctionlib reads but nothing here; take that"
+            " of one run by `calib store get STORE --run RUN`"
+        )
     names = {c.get("name") for c in document.get("corrections", ())}
     broken = []
     for name in available():
