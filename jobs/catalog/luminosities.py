@@ -121,8 +121,8 @@ def _places(path: Path, names: list[str]) -> tuple[int, int | None, int, float]:
             factor = UNITS.get(unit if unit.startswith("/") else f"/{unit.removesuffix('^-1')}")
             if factor is None:
                 raise InputError(
-                    f"{path}: unit {unit[:40]!r} of column {names[value][:80]!r}, expected one of /ub, /nb,"
-                    " /pb, /fb"
+                    f"{path}: unit {unit[:40]!r} of column {names[value][:80]!r}, expected one of"
+                    " /ub, /nb, /pb, /fb"
                 )
             return 0, sections[0] if sections else None, value, factor
     raise InputError(
