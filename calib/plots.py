@@ -473,14 +473,18 @@ def fit_figure(curve: Curve) -> Figure:
         upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
         edges = np.asarray(curve.edges, dtype=float)
         middle = 0.5 * (edges[1:] + edges[:-1])
+        # bins of different widths are drawn as densities, per bin of their median
+        dense = np.median(np.diff(edges)) / np.diff(edges)
         upper.errorbar(
-            middle, curve.counts, np.sqrt(np.maximum(curve.variance, 0)), fmt="o", color="black",
-            markersize=3, elinewidth=0.9, label="events",
+            middle, dense * curve.counts, dense * np.sqrt(np.maximum(curve.variance, 0)), fmt="o",
+            color="black", markersize=3, elinewidth=0.9, label="events",
         )  # fmt: skip
-        upper.plot(middle, curve.model, color=RED, linewidth=1.6, label="model")
+        upper.plot(middle, dense * curve.model, color=RED, linewidth=1.6, label="model")
         if np.any(curve.background > 0):
-            upper.plot(middle, curve.background, color=BLUE, linestyle="--", label="background")
-        upper.set_ylim(bottom=min(0.0, float(np.nanmin(curve.counts, initial=0.0))))
+            upper.plot(
+                middle, dense * curve.background, color=BLUE, linestyle="--", label="background"
+            )
+        upper.set_ylim(bottom=min(0.0, float(np.nanmin(dense * curve.counts, initial=0.0))))
         upper.set_ylabel(f"events / {np.median(np.diff(edges)):.3g} {curve.unit}".rstrip())
         upper.set_title(curve.name if curve.group == "categories" else
                         f"{curve.name} ({curve.group.replace('_', ' ')})", loc="left")  # fmt: skip

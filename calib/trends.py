@@ -114,8 +114,10 @@ def curves(
                           label=name)  # fmt: skip
             fine = np.geomspace(0.9 * at.min(), 1.1 * at.max(), 100)
             axes.plot(fine, line(fine), color=colour, linewidth=1.1)
-        axes.set_xscale("log")
-        axes.set_yscale("log")
+        for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):
+            scale("log", subs=[2, 3, 5])
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("{x:g}")
         axes.set_xlabel(x)
         axes.set_ylabel(y)
         if len(lines) <= 24 and len(points):

@@ -125,13 +125,18 @@ function draw(place, p, log) {
   const n = p.counts.length, low = p.edges[0], high = p.edges[n];
   const X = (x) => left + (x - low) / (high - low) * (right - left);
   const centre = p.counts.map((_, i) => 0.5 * (p.edges[i] + p.edges[i + 1]));
-  const error = p.variance.map((v) => Math.sqrt(Math.max(v, 0)));
-  const peak = Math.max(...p.counts.map((c, i) => c + error[i]), ...p.model, 1e-12);
-  let floor = Math.min(0, ...p.counts.map((c, i) => c - error[i]));
+  // bins of different widths are drawn as densities, per bin of their median
+  const widths = p.counts.map((_, i) => p.edges[i + 1] - p.edges[i]);
+  const median = [...widths].sort((a, b) => a - b)[n >> 1];
+  const dense = (values) => Array.from(values, (v, i) => v * median / widths[i]);
+  const counts = dense(p.counts), model = dense(p.model), background = dense(p.background);
+  const error = dense(p.variance.map((v) => Math.sqrt(Math.max(v, 0))));
+  const peak = Math.max(...counts.map((c, i) => c + error[i]), ...model, 1e-12);
+  let floor = Math.min(0, ...counts.map((c, i) => c - error[i]));
   let Y = (y) => middle - (y - floor) / (1.12 * peak - floor) * (middle - top);
   let marks = ticks(floor, 1.12 * peak, 6).map((y) => [y, short(y)]);
   if (log) {
-    const positive = [...p.counts, ...p.model].filter((y) => y > 0);
+    const positive = [...counts, ...model].filter((y) => y > 0);
     floor = 0.5 * Math.min(...positive, peak);
     const span = Math.log(peak * 2 / floor);
     Y = (y) => middle - Math.max(Math.log(Math.max(y, floor) / floor) / span, 0) * (middle - top);
@@ -155,17 +160,17 @@ function draw(place, p, log) {
   add(svg, "line", { class: "zero", x1: left, x2: right, y1: Z(0), y2: Z(0) });
 
   const line = (values) => "M" + values.map((y, i) => `${X(centre[i]).toFixed(1)} ${Y(y).toFixed(1)}`).join("L");
-  const hasBackground = p.background.some((b) => b > 0);
-  if (hasBackground) add(svg, "path", { class: "background", d: line(p.background) });
+  const hasBackground = background.some((b) => b > 0);
+  if (hasBackground) add(svg, "path", { class: "background", d: line(background) });
   const radius = n > 150 ? 1.8 : 2.6;
-  p.counts.forEach((c, i) => {
+  counts.forEach((c, i) => {
     if (log && c <= 0) return;
     const x = X(centre[i]);
     if (error[i] > 0)
       add(svg, "line", { class: "error", x1: x, x2: x, y1: Y(c - error[i]), y2: Y(c + error[i]) });
     add(svg, "circle", { class: "point", cx: x, cy: Y(c), r: radius });
   });
-  add(svg, "path", { class: "model", d: line(p.model) });
+  add(svg, "path", { class: "model", d: line(model) });
 
   for (const [a, b] of [[top, middle], [under, bottom]])
     add(svg, "rect", { class: "frame", x: left, y: a, width: right - left, height: b - a });
@@ -187,7 +192,7 @@ function draw(place, p, log) {
     p.observable + unit);
   const label = (y, text, anchor) => add(svg, "text", {
     transform: `translate(16 ${y}) rotate(-90)`, "text-anchor": anchor }, text);
-  label(top, `events / ${short((high - low) / n, 3)} ${p.unit}`, "end");
+  label(top, `events / ${short(median, 3)} ${p.unit}`, "end");
   label((under + bottom) / 2, "pull", "middle");
 
   const legend = [["point", "events"], ["model", "model"]];
