@@ -127,7 +127,7 @@ def _plan(
 def _of_test(tools: steps.Tools, it: steps.Asked, first: int, last: int) -> tuple[str, ...]:
     task = it.task
     runs = [r for r in it.runs if first <= r.run <= last]
-    force = constants.interval_for(tools.store, task.calibration, first, tools.settings.tag)
+    force = constants.interval_for(tools.store, it.constants, first, tools.settings.tag)
     number = "none" if force is None else f"revision {force.revision.number}"
     unit = "events" if tools.settings.buckets.unit == "events" else "fb-1"
     amount = sum(r.luminosity for r in runs)

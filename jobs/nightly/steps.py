@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from calib import moves
+from calib import calibrations, moves
 from calib.buckets import Bucket, RunLuminosity, buckets
 from calib.errors import CalibError, InputError
 from calib.moves import Candidate, Decision, Residual
@@ -63,6 +63,11 @@ class Asked:
     waits_for: str = ""
     edges: tuple[int, ...] = ()
 
+    @property
+    def constants(self) -> str:
+        """What its constants are called in the store."""
+        return calibrations.get(self.task.calibration).name
+
 
 def asked(tools: Tools, task: Task, others: Sequence[Progress]) -> Asked:
     """Return a calibration in tonight's circumstances; ``others`` are those that it comes after."""
@@ -91,7 +96,7 @@ def look(tools: Tools, it: Asked, known: Progress) -> Progress:
                         f" {new[0].run}")  # fmt: skip
     edge = next((e for e in it.edges if e > free[0].run), None)
     free = [r for r in free if edge is None or r.run < edge]
-    there = constants.interval_for(tools.store, it.task.calibration, free[0].run,
+    there = constants.interval_for(tools.store, it.constants, free[0].run,
                                    tools.settings.tag)  # fmt: skip
     since = known.since or (None if there is not None else free[0].run)
     if there is not None and since is not None and there.revision.number != known.bad:
@@ -115,7 +120,7 @@ def look(tools: Tools, it: Asked, known: Progress) -> Progress:
 
 
 def _at_rest(it: Asked, known: Progress, why: str) -> Progress:
-    if known.state.needs_person or known.state is State.PUBLISHED:
+    if known.state.needs_person:
         return known
     return known.to(State.WAITING, why, first=None, last=None)
 
@@ -165,7 +170,7 @@ def test(tools: Tools, it: Asked, known: Progress) -> Progress:
     """Return whether the constants in force are good for the new runs."""
     assert known.first is not None and known.last is not None
     _add_sums(tools, it, known)
-    force = constants.in_force(tools.store, it.task.calibration, known.first, tools.settings.tag)
+    force = constants.in_force(tools.store, it.constants, known.first, tools.settings.tag)
     if force is None:  # taken back meanwhile
         return known.to(State.WAITING, "no constants in force", first=None, last=None)
     try:
@@ -216,7 +221,8 @@ def _payloads_before(tools: Tools, it: Asked, run: int) -> list[str]:
     """Return the payloads of the calibrations that this one comes after, for a run."""
     found = []
     for other in before(tools.settings.calibrations, it.task.name):
-        interval = constants.interval_for(tools.store, other.calibration, run, tools.settings.tag)
+        kind = calibrations.get(other.calibration).name
+        interval = constants.interval_for(tools.store, kind, run, tools.settings.tag)
         if interval is None:
             raise CalibError(f"{it.task.name}: no constants of {other.name} for run {run} yet")
         found.append(str(tools.store.content.payload_path(str(interval.revision.payload))))
@@ -295,7 +301,7 @@ def _still_good(
     """Extend the constants in force to a run, unless they hold for it already."""
     validity = force.interval.validity
     if not validity.contains(last):
-        now = constants.interval_for(tools.store, it.task.calibration, last, tools.settings.tag)
+        now = constants.interval_for(tools.store, it.constants, last, tools.settings.tag)
         if now is not None and not now.validity.contains(last):
             tools.store.extend(force.number, last, why)
     return known.to(State.WAITING, why, judged=last, first=None, last=None, numbers=numbers,
@@ -345,9 +351,7 @@ def conclude(tools: Tools, it: Asked, known: Progress) -> Progress:
     bucket = bucket_from(tools.settings, it, known, known.since, known.last)
     work = _bucket_work(tools, it, bucket)
     if "gate" not in known.numbers:
-        force = constants.in_force(
-            tools.store, it.task.calibration, bucket.first, tools.settings.tag
-        )
+        force = constants.in_force(tools.store, it.constants, bucket.first, tools.settings.tag)
         decided = _gate(tools.settings, it.task, work, force)
         why = f"runs {bucket.first} to {bucket.last}: {decided.why}"
         numbers = {
@@ -369,7 +373,7 @@ def conclude(tools: Tools, it: Asked, known: Progress) -> Progress:
 
 
 def _keep(tools: Tools, it: Asked, known: Progress, bucket: Bucket) -> Progress:
-    kind, tag = it.task.calibration, tools.settings.tag
+    kind, tag = it.constants, tools.settings.tag
     force = constants.in_force(tools.store, kind, bucket.first, tag)
     if force is None:
         return known.to(State.HELD, "the constants in force were taken back meanwhile")
@@ -402,7 +406,7 @@ def _gate(
 
 
 def _publish(tools: Tools, it: Asked, known: Progress, work: Work, bucket: Bucket) -> Progress:
-    settings, kind = tools.settings, it.task.calibration
+    settings, kind = tools.settings, it.constants
     now = constants.interval_for(tools.store, kind, bucket.first, settings.tag)
     is_open = settings.validity == "open"
     if now is not None and now.validity.contains(bucket.first):
