@@ -135,6 +135,10 @@ def told(bound: Engine) -> Iterator[None]:
             raise CalibError(
                 f"{name}: another writer has held it for more than {WAIT_S} s; try again"
             ) from None
+        if "is full" in reason or "No space left" in reason:
+            raise CalibError(f"{name}: no space left ({reason}); nothing was written") from None
+        if error.connection_invalidated:
+            raise CalibError(f"{name}: the connection was lost ({reason}); try again") from None
         if isinstance(error, errors.OperationalError) or "not a database" in reason:
             raise InputError(
                 f"{name}: cannot be used ({reason}); expected a database that can be reached,"

@@ -127,8 +127,10 @@ def init(
 ) -> None:
     """Make a store, or bring the tables of an older one up to date.
 
-    Example: [bold]calib store init postgresql://calib@db.example/constants --files /data/constants
-    [/bold]
+    Example: [bold]calib store init constants[/bold]
+
+    In a database that is there: [bold]calib store init postgresql://calib@db.example/constants
+    --files /data/constants[/bold]
     """
     own = console(quiet, verbose, json)
     from jobs.store import Store

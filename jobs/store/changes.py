@@ -16,6 +16,9 @@ from jobs.store.runs import Run
 
 Revisions = tuple[Revision, ...]
 
+MAX_WHY = 2000
+"""Characters of a reason."""
+
 
 class NotPublishable(CalibError):
     """The verdict of a run is not passed, and nobody took the responsibility (exit code 3)."""
@@ -55,6 +58,20 @@ def chosen(found: Revisions, calibration: str | None) -> str:
             f" {_nearest(calibration, known)}"
         )
     return calibration
+
+
+def reason(why: str) -> str:
+    """Return what was said about a revision, as one line of printable characters.
+
+    Raises
+    ------
+    InputError
+        If it is longer than `MAX_WHY`.
+    """
+    line = " ".join("".join(c if c.isprintable() else " " for c in why).split())
+    if len(line) > MAX_WHY:
+        raise InputError(f"option --why: {len(line)} characters, more than {MAX_WHY}; be brief")
+    return line
 
 
 def require_tag(found: Revisions, tag: str) -> None:

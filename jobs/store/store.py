@@ -215,7 +215,8 @@ class Store:
             If the run is not finished, the tag unknown or frozen, or runs overlap.
         """
         validity = Validity(since, until)
-        if force and not why.strip():
+        why = changes.reason(why)
+        if force and not why:
             raise InputError("option --why is missing: --force needs a reason, which stays")
         with RunDirectory(directory).reading():
             run = runs.finished(directory, calibration)  # as it stays meanwhile
@@ -223,7 +224,7 @@ class Store:
             with self.content.staging(directory) as staged:
                 runs.require_payload_of(run, staged.document)
                 with self.writing() as (connection, found):
-                    wanted = changes.Publication(run, staged, validity, tag, why.strip(), replace)
+                    wanted = changes.Publication(run, staged, validity, tag, why, replace)
                     there = changes.already(found, wanted)
                     if there is None:
                         self.content.take_in(staged)
@@ -242,7 +243,7 @@ class Store:
         why : str
         """
         with self.writing() as (connection, found):
-            return changes.extend(connection, found, revision, until, why.strip())
+            return changes.extend(connection, found, revision, until, changes.reason(why))
 
     def rollback(
         self, to: int, calibration: str | None = None, tag: str = MAIN, why: str = ""
@@ -258,7 +259,7 @@ class Store:
         tag, why : str
         """
         with self.writing() as (connection, found):
-            return changes.rollback(connection, found, to, calibration, tag, why.strip())
+            return changes.rollback(connection, found, to, calibration, tag, changes.reason(why))
 
     def tag(
         self,
@@ -281,7 +282,7 @@ class Store:
         why : str
         """
         with self.writing() as (connection, found):
-            made = changes.tag(connection, found, name, of, as_of, frozen, why.strip())
+            made = changes.tag(connection, found, name, of, as_of, frozen, changes.reason(why))
             return rules.tags((*found, made))[name]
 
     @contextmanager

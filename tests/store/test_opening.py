@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import jobs.store
-from calib.errors import InputError
+from calib.errors import CalibError, InputError
 from jobs import database
 from jobs.store import Store, tables
 
@@ -112,6 +113,38 @@ def test_addresses_that_are_refused(address: str, says: str) -> None:
     with pytest.raises(InputError, match=says) as raised:
         Store.open(address)
     assert "open-sesame" not in str(raised.value)
+
+
+def test_a_connection_that_is_lost(server: Server, tmp_path: Path, done: list[Path]) -> None:
+    store = Store.create(server.database(), tmp_path / "files")
+    with pytest.raises(CalibError, match="the connection was lost") as raised:
+        with store.writing() as (connection, _):
+            own = connection.execute(sa.text("SELECT pg_backend_pid()")).scalar()
+            with database.engine(store.address).connect() as other:
+                other.execute(sa.text(f"SELECT pg_terminate_backend({own})"))
+            connection.execute(sa.text("SELECT 1"))
+    assert not isinstance(raised.value, InputError)
+    assert store.publish(done[0], None, 1).number == 1
+
+
+def test_a_directory_that_may_not_be_written(store: Store, done: list[Path]) -> None:
+    """SQLite says so itself; a store can be read without the right to write."""
+    if "://" in store.address:
+        pytest.skip("of a directory")
+    made = store.publish(done[0], None, 1)
+    folder = Path(store.address)
+    paths = [folder, *folder.rglob("*")]
+    for path in paths:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    try:
+        if os.access(folder, os.W_OK):
+            pytest.skip("root may write anything")
+        with pytest.raises(CalibError):
+            store.publish(done[1], None, 2)
+        assert Store.open(folder).at(5) == made
+    finally:
+        for path in paths:
+            path.chmod(0o755 if path.is_dir() else 0o644)
 
 
 def test_the_password_comes_from_the_environment(

@@ -157,6 +157,13 @@ def test_only_what_passed_unless_forced(store: Store, done: list[Path], failed: 
     assert not store.publish(done[0], None, 300, force=True, why="in a hurry").forced
 
 
+def test_a_reason_is_one_line(store: Store, done: list[Path]) -> None:
+    made = store.publish(done[0], None, 1, why="first\nline \x1b[31mand\x07 more ")
+    assert made.why == "first line [31mand more"
+    with pytest.raises(InputError, match="2001 characters"):
+        store.tag("long", why="x" * 2001)
+
+
 def test_what_is_no_finished_run(store: Store, done: list[Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(done[0], copy)
