@@ -24,6 +24,7 @@ import xxhash
 
 from calib import histograms
 from calib.errors import CalibError
+from jobs.accounting import checks
 
 KINDS = (
     "stage1", "stage1-plain", "root-lz4", "root-zlib", "root-zstd", "rntuple-checked", "rntuple",
@@ -140,6 +141,8 @@ def trial(good: Path, expected: Any, folder: Path, rng: np.random.Generator) -> 
     same = sums.keys() == expected[0].keys() and all(
         np.array_equal(sums[k], expected[0][k]) for k in sums
     )
+    if not all(check.passed for check in checks(accounting)):
+        return "lost: the totals do not add up"
     if same:
         return "no effect"
     totals = accounting["samples"]["data"]["totals"]
