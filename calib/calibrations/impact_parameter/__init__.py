@@ -35,6 +35,7 @@ from calib.moves import Effects
 from calib.pairs import Pairs
 from calib.results import MAIN, Check, Closure, Curve, Pass, Reduction, Section
 
+from . import payload
 from . import settings as settings_module
 from .closure import closure_rows
 from .entries import OBSERVABLES, normalised, observed
@@ -177,3 +178,8 @@ class Calibration(Base):
         own = np.repeat((tables["parameters"]["own_status"] == "ok").to_numpy(), 2)
         names = tuple(str(name) for name in found["names"])
         return Effects(names, np.log(values), relative, own & np.isfinite(values))
+
+    @classmethod
+    def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
+        """Return a and b of each bin in a payload."""
+        return payload.values(document)

@@ -39,7 +39,7 @@ def closure_rows(
                 bin_name = settings.places.names[x] if look == "place" else f"{look}{x}"
                 row, fit = _row(f"{key} {bin_name}", counts, w, w2,
                                 (float(expected), float(variance)), settings)  # fmt: skip
-                rows.append(row | {"kind": f"{name} {look}", "half": h})
+                rows.append(row | {"kind": look, "half": h})
                 if fit.result is not None:
                     curves.append(
                         fit.curve(f"{row['bin']}, half {h}", f"{name} / sigma", "", "closure")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from calib.arrays import Array
+from calib.categories import Axis
 from calib.constants import MUON_MASS
 from calib.correction import by_word, correction, evaluate, over_bins
 from calib.kinematics import p_tilde
 from calib.pairs import Muons
 from calib.results import Check, Reduction, Status
 from calib.straight import Line
+from calib.values import table
 from calib.widths import roots
 
 from .settings import Settings
@@ -27,41 +31,51 @@ def document(reduction: Reduction, settings: Settings) -> dict[str, Any]:
     A bin without usable values is written with 0, and a status above 2.
     """
     made: list[dict[str, Any]] = []
-    words = ", ".join(f"{s.code} {s.value}" for s in Status)
-    where = [("eta", "Pseudorapidity of the muon"), ("phi", "Its azimuth")]
-    pt = ("pt", "Its transverse momentum (GeV); p_tilde follows from pt and eta")
     for key in keys(reduction):
-        lines, status = reduction.state[f"{key}_lines"], reduction.state[f"{key}_status"]
-        covariance = reduction.state[f"{key}_covariance"]
+        status = np.asarray(reduction.state[f"{key}_status"])
         usable = np.array([list(Status)[int(code)].usable for code in status])
-        lines = np.where(usable[:, None], lines, 0.0)
-        covariance = np.where(usable[:, None, None], covariance, 0.0)
-        axes = settings.places.axes
-        made.append(correction(
-            f"impact_parameter_sigma_{key}", f"Resolution of {key[:2]} of prompt muons (um)",
-            [("variation", "nom, up or down"), *where, pt], "sigma",
-            by_word("variation", {
-                word: over_bins(axes, [_formula(key[:2], *x, word)
-                                       for x in zip(lines, covariance, strict=True)])
-                for word in ("nom", "up", "down")
-            }),
-        ))  # fmt: skip
-        own = [roots(Line(v, c, 0.0, 0)) for v, c in zip(lines, covariance, strict=True)]
-        columns = {"a": [v[0] for v, _ in own], "b": [v[1] for v, _ in own],
-                   "a_err": [c[0, 0] ** 0.5 for _, c in own],
-                   "b_err": [c[1, 1] ** 0.5 for _, c in own],
-                   "covariance": [c[0, 1] for _, c in own], "status": status}  # fmt: skip
-        made.append(correction(
-            f"impact_parameter_{key}", "a (um), b (um GeV), their errors and covariance;"
-            f" sigma^2 = a^2 + b^2 / p_tilde^2; status: {words}",
-            [("parameter", ", ".join(columns)), *where], "value",
-            by_word("parameter", {
-                word: over_bins(axes, np.nan_to_num(np.asarray(x, dtype=float)).tolist())
-                for word, x in columns.items()
-            }),
-        ))  # fmt: skip
+        lines = np.where(usable[:, None], reduction.state[f"{key}_lines"], 0.0)
+        own = np.where(usable[:, None, None], reduction.state[f"{key}_covariance"], 0.0)
+        made.append(_sigma(key, lines, own, settings.places.axes))
+        made.append(_parameters(key, lines, own, status, settings.places.axes))
     return {"schema_version": 2, "corrections": made,
             "description": "Impact-parameter resolution (dimucal, impact_parameter)"}  # fmt: skip
+
+
+WHERE = (("eta", "Pseudorapidity of the muon"), ("phi", "Its azimuth"))
+PT = ("pt", "Its transverse momentum (GeV); p_tilde follows from pt and eta")
+
+
+def _sigma(key: str, lines: Array, covariance: Array, axes: Sequence[Axis]) -> dict[str, Any]:
+    nodes = {
+        word: over_bins(
+            axes, [_formula(key[:2], *x, word) for x in zip(lines, covariance, strict=True)]
+        )
+        for word in ("nom", "up", "down")
+    }
+    return correction(
+        f"impact_parameter_sigma_{key}", f"Resolution of {key[:2]} of prompt muons (um)",
+        [("variation", "nom, up or down"), *WHERE, PT], "sigma", by_word("variation", nodes),
+    )  # fmt: skip
+
+
+def _parameters(
+    key: str, lines: Array, covariance: Array, status: Array, axes: Sequence[Axis]
+) -> dict[str, Any]:
+    own = [roots(Line(v, c, 0.0, 0)) for v, c in zip(lines, covariance, strict=True)]
+    (a, b), (aa, ab, bb) = np.array([v for v, _ in own]).T, np.array(
+        [c[[0, 0, 1], [0, 1, 1]] for _, c in own]
+    ).T  # fmt: skip
+    columns = {"a": a, "a_err": aa**0.5, "b": b, "b_err": bb**0.5, "covariance": ab,
+               "status": status}  # fmt: skip
+    nodes = {word: over_bins(axes, list(np.nan_to_num(x))) for word, x in columns.items()}
+    words = ", ".join(f"{s.code} {s.value}" for s in Status)
+    return correction(
+        f"impact_parameter_{key}",
+        "a (um), b (um GeV), their errors and covariance; sigma^2 = a^2 + b^2 / p_tilde^2;"
+        f" status: {words}",
+        [("parameter", ", ".join(columns)), *WHERE], "value", by_word("parameter", nodes),
+    )  # fmt: skip
 
 
 def _formula(name: str, line: Array, covariance: Array, variation: str) -> dict[str, Any]:
@@ -78,6 +92,7 @@ def _formula(name: str, line: Array, covariance: Array, variation: str) -> dict[
 
 
 def keys(reduction: Reduction) -> list[str]:
+    """Return what the arrays and corrections are named with: ``d0``, ``d0_simulation`` ..."""
     return [key.removesuffix("_lines") for key in reduction.state if key.endswith("_lines")]
 
 
@@ -96,6 +111,26 @@ def resolution(
     good = np.isfinite(sigma) & (sigma > 0)
     return (np.where(good, sigma, np.nan), np.where(good, up - sigma, np.nan),
             unknown if status is None else np.nan_to_num(status, nan=-1.0))  # fmt: skip
+
+
+def values(payload: Mapping[str, Any]) -> pd.DataFrame:
+    """Return a and b of each bin in a payload: ``d0 eta [-2.4, -2) phi [-3.14, 3.14) a``."""
+    frames = []
+    for own in payload["corrections"]:
+        key = own["name"].removeprefix("impact_parameter_")
+        if key == own["name"] or key.startswith("sigma_"):
+            continue
+        eta, phi = (list(pairwise(e)) for e in own["data"]["content"][0]["value"]["edges"])
+        bins = [f"{key} eta [{a:.3g}, {b:.3g}) phi [{c:.3g}, {d:.3g})"
+                for (a, b), (c, d) in product(eta, phi)]  # fmt: skip
+        centre = np.array([(0.5 * sum(x), 0.5 * sum(y)) for x, y in product(eta, phi)]).T
+        for what in "ab":
+            value, error, status = (
+                evaluate(payload, own["name"], word, *centre)
+                for word in (what, f"{what}_err", "status")
+            )
+            frames.append(table([f"{x} {what}" for x in bins], what, value, error, status))
+    return pd.concat(frames, ignore_index=True)
 
 
 def read_back(

@@ -116,6 +116,8 @@ def judged(
 def reduction_of(blocks: Sequence[Block], settings: Settings) -> Reduction:
     """Return tables, covariance, pictures, checks and state of all blocks."""
     fits = pd.concat([b.widths.table.assign(sample=b.kind) for b in blocks], ignore_index=True)
+    # no muon can reach many of them
+    fits = fits[fits["n_events"] > 0].reset_index(drop=True)
     table = pd.concat([b.table for b in blocks], ignore_index=True)
     several = len({b.kind for b in blocks}) > 1
     curves = [
