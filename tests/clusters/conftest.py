@@ -204,8 +204,10 @@ def write(tmp_path: Path, events: Path) -> Write:
         samples = [sample("data", "z", events / "z.parquet")]
         settings: dict[str, Any] = {}
         if calibration == "momentum_scale":
-            samples = [sample("jpsi", "jpsi", events / "jpsi.parquet"),
-                       sample("jpsi-mc", "jpsi", events / "jpsi_mc.parquet", simulation=True)]  # fmt: skip
+            samples = [
+                sample("jpsi", "jpsi", events / "jpsi.parquet"),
+                sample("mc", "jpsi", events / "jpsi_mc.parquet", simulation=True),
+            ]
             settings = {"held_out": []}
         values = {"name": "test", "calibration": calibration, "samples": samples,
                   "settings": settings, "cluster": cluster, "chunk_size": 5000}  # fmt: skip
