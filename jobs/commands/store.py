@@ -21,7 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Published constants: what holds for which run, and how it came to that. Nothing is ever"
     " changed or removed. A store is a directory, or postgresql://USER@HOST/NAME (its password in"
-    " PGPASSWORD or ~/.pgpass); [bold]calib publish[/bold] fills it.",
+    " PGPASSWORD or ~/.pgpass); [bold]calib publish[/bold] fills it. Writers on several machines need"
+    " the database: a directory relies on the locks of a local disk.",
 )
 
 
@@ -241,7 +242,7 @@ def get(
 ) -> None:
     """Write the payload that holds for a run, the same to the byte as it was published.
 
-    Without --run: one correctionlib file for all runs, whose first input is the run.
+    Without --run: one correctionlib file for all runs, for analyses; its first input is the run.
 
     Example: [bold]calib store get constants --run 317000 --out payload.json[/bold]
     """
