@@ -21,8 +21,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Published constants: what holds for which run, and how it came to that. Nothing is ever"
     " changed or removed. A store is a directory, or postgresql://USER@HOST/NAME (its password in"
-    " PGPASSWORD or ~/.pgpass); [bold]calib publish[/bold] fills it. Writers on several machines need"
-    " the database: a directory relies on the locks of a local disk.",
+    " PGPASSWORD or ~/.pgpass); [bold]calib publish[/bold] fills it. Writers on several machines"
+    " need the database: a directory relies on the locks of a local disk.",
 )
 
 
