@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from jobs.commands import catalog, cluster, nightly, store
+from jobs.commands import catalog, cluster, nightly, plugins, serve, store
 from jobs.console import (
     NOT_PASSED,
     PASSED,
@@ -442,8 +442,10 @@ def demo(
 app.command(cls=Command)(nightly.nightly)
 app.add_typer(catalog.app, name="catalog")
 app.add_typer(cluster.app, name="cluster")
+app.command(cls=Command)(plugins.plugins)
 app.command(cls=Command)(store.publish)
 app.add_typer(store.app, name="store")
+app.command(cls=Command)(serve.serve)
 
 
 def _is_chain(path: Path) -> bool:

@@ -23,6 +23,8 @@ from jobs.directory import write_text
 from jobs.inputs.addresses import SUFFIX
 
 WIDTH = 100
+OF_TABLE = ("certified", "prescale")
+"""Keys of the selection that mean something without muons."""
 
 
 def write_configuration(path: Path, calibration: str | None, resonance: str | None) -> None:
@@ -85,7 +87,7 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
         "# Which events are used. null: as the calibration needs it, here",
         f"# {_defaults(built) or 'all'}.",
         "selection:",
-        *_lines(Selection(), 1),
+        *_lines(Selection(), 1, only=OF_TABLE if sample.format == "table" else ()),
         "",
         f"# Of the calibration {name}.",
         *_settings(built),

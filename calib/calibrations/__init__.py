@@ -82,7 +82,7 @@ def _imported(target: str, what: str) -> type[Calibration]:
     module, _, attribute = target.partition(":")
     try:
         found = getattr(importlib.import_module(module), attribute)
-    except Exception as error:  # a package of others may raise anything
+    except (Exception, SystemExit) as error:  # a package of others may raise anything
         text = " ".join(str(error).split())[:300]
         raise InputError(
             f"key 'calibration': {what} cannot be imported ({type(error).__name__}: {text});"

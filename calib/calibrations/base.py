@@ -128,6 +128,11 @@ class Calibration(ABC):
         """Return its defaults for the keys of `Selection` that the user left open."""
 
     @classmethod
+    def toys(cls, sample: Sample, n: int, seed: int) -> Mapping[str, AnyArray] | None:
+        """Return columns of toys on which `calib plugins` tries it; None: pairs of `calib toys`."""
+        return None
+
+    @classmethod
     def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
         """Return what it should find in simulated pairs with generated muons, or None.
 
