@@ -11,6 +11,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from calib.cluster import Cluster, Pod
@@ -221,6 +222,7 @@ def require_schema(found: Mapping[str, Any]) -> None:
         )
 
 
+@cache
 def schema() -> dict[str, Any]:
     """Return the schema of a DaskCluster, from the operator's own package.
 

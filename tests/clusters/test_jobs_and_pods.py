@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from calib.cluster import Cluster
 from calib.errors import InputError
+from jobs.cli import app
 from jobs.clusters import client
 from jobs.clusters.jobqueue import job_script
 
@@ -47,7 +50,7 @@ def test_the_environment_of_a_job_is_what_dask_reads(tmp_path: Path) -> None:
     lines = [line for line in script("slurm").splitlines() if line.startswith("export DASK")]
     program = "import distributed, dask, json;" \
         "print(json.dumps(dask.config.get('distributed.nanny.pre-spawn-environ')))"  # fmt: skip
-    text = "\n".join([*lines, f'{__import__("sys").executable} -c "{program}"'])
+    text = "\n".join([*lines, f'{sys.executable} -c "{program}"'])
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)
     found = yaml.safe_load(done.stdout)
     assert found["MALLOC_TRIM_THRESHOLD_"] is None and found["OMP_NUM_THREADS"] == 1
@@ -138,3 +141,9 @@ def test_commands_print_what_can_be_handed_in(write: Any, command: Any) -> None:
     assert code == 0 and yaml.safe_load(out)["metadata"]["name"] == "test"
     code, _, errors = finished(command("cluster", "script", pod))
     assert code == 2 and "a script belongs to slurm" in errors and "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name", ["check", "script", "manifest"])
+def test_help_has_an_example(name: str) -> None:
+    found = CliRunner().invoke(app, ["cluster", name, "--help"], env={"COLUMNS": "200"})
+    assert found.exit_code == 0 and f"Example: calib cluster {name}" in found.stdout
