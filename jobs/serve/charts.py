@@ -92,7 +92,8 @@ def chart(name: str, steps: Sequence[Step], first: int, last: int) -> Chart | No
         return f"M{a:.1f} {y_of(value):.1f}H{b:.1f}"
 
     def edge(step: Step) -> str:
-        return f"M{x_of(step.since):.1f} {TOP}V{HEIGHT - BOTTOM}"
+        start = TOP if len(drawn) <= TOUCHABLE else HEIGHT - BOTTOM - 9
+        return f"M{x_of(step.since):.1f} {start}V{HEIGHT - BOTTOM}"
 
     picked = [(s, s.chosen) for s, _ in drawn if s.chosen and math.isfinite(s.chosen[0])]
     return Chart(

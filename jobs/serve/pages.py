@@ -9,7 +9,7 @@ from typing import Any
 
 from calib.documents import json_values
 from calib.errors import CalibError, InputError
-from calib.validity import LAST
+from calib.validity import LAST, Validity
 from jobs.nightly import states
 from jobs.serve.charts import Chart, Step, chart
 from jobs.serve.values import Shelf, Values
@@ -115,6 +115,7 @@ class Pages:
         _require(not table or table in tables, f"table {table!r}: there is none")
         values = self.shelf.or_none(now.revision, table) if now and table else None
         chosen = asked.arguments.get("bin", "")
+        window = Validity(asked.number("first", 0), asked.number("last", LAST))
         page, places = _some(list(reversed(range(len(held)))), asked)
         rows = [held[i] for i in places]
         before = {held[i].revision.number: held[i - 1].revision.number for i in places if i}
@@ -122,7 +123,9 @@ class Pages:
             "calibration": name, "tag": asked.tag, "tags": sorted(tags), "page": page,
             "intervals": [_interval(i) for i in rows],
             "before": {k: v for k, v in before.items() if k != v},
-            "run": asked.arguments.get("run", ""), "in_force": now and _interval(now),
+            "run": asked.arguments.get("run", ""), "first": asked.arguments.get("first", ""),
+            "last": asked.arguments.get("last", ""),
+            "in_force": now and _interval(now),
             "tables": list(tables), "table": table, "bin": chosen,
             "constants": values and _plain(values),
         }  # fmt: skip
@@ -132,9 +135,10 @@ class Pages:
             return {"history": [{**_interval(i), "constants": v and _plain(v)} for i, v in own]}
 
         def drawn() -> Mapping[str, Any]:
-            own = self._history(held, table) if table else []
+            shown = [i for i in held if i.validity.overlaps(window)]
+            own = self._history(shown, table) if table else []
             bins = values.bins if values else ()
-            return {"charts": _charts(own, values, chosen), "bins": bins}
+            return {"charts": _charts(own, window, values, chosen), "bins": bins}
 
         return Page("serve_calibration.html", name, data, more, drawn)
 
@@ -283,16 +287,20 @@ def _plain(values: Values) -> dict[str, Any]:
 
 
 def _charts(
-    history: Sequence[tuple[Interval, Values | None]], values: Values | None, chosen: str
+    history: Sequence[tuple[Interval, Values | None]],
+    window: Validity,
+    values: Values | None,
+    chosen: str,
 ) -> list[Chart]:
     """Return a chart for each quantity; open intervals end a little after the last boundary."""
     there = [(i, v) for i, v in history if v is not None]
     if not there:
         return []
-    first = there[0][0].validity.since
+    first = max(there[0][0].validity.since, window.since)
     ends = [i.validity.since for i, _ in there]
     ends += [i.validity.last for i, _ in there if not i.validity.is_open]
     last = max(ends) + (max(1, (max(ends) - first) // 12) if there[-1][0].validity.is_open else 0)
+    last = max(first, min(last, window.last))
     newest = values or there[-1][1]
     found = []
     for quantity in list(newest.of)[:CHARTS] if newest else ():
