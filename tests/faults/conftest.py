@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from calib.toys import generate
 from jobs.configuration import Work, adopt, prepare
-from jobs.toys import write_stage1
+from tests.small_run import started, write_configuration, write_events
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -38,28 +36,13 @@ Make = Callable[..., Work]
 @pytest.fixture(scope="session")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two files of 6 000 pairs."""
-    folder = tmp_path_factory.mktemp("events")
-    for i in range(2):
-        made = generate("z", 6000, seed=i + 1, first_event=1 + i * 6000)
-        write_stage1(folder / f"z_{i}.parquet", made.pairs, simulation=False)
-    return folder
+    return write_events(tmp_path_factory.mktemp("events"))
 
 
 def configuration(folder: Path, events: Path, name: str = "config.yaml", **changes: Any) -> Path:
     """Write a configuration; return its path."""
-    values: dict[str, Any] = {
-        "name": "test",
-        "calibration": "trouble:Trouble",
-        "samples": [
-            {"name": "data", "resonance": "z", "format": "stage1",
-             "files": [str(events / "*.parquet")]}
-        ],
-        "cluster": {"kind": "inline"},
-        "chunk_size": CHUNK,
-    }  # fmt: skip
-    path = folder / name
-    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
-    return path
+    values = {"calibration": "trouble:Trouble", "chunk_size": CHUNK} | changes
+    return write_configuration(folder / name, events, **values)
 
 
 @pytest.fixture
@@ -77,11 +60,4 @@ def make(tmp_path: Path, events: Path) -> Make:
 @pytest.fixture
 def command() -> Callable[..., subprocess.Popen[str]]:
     """Start ``calib`` in a process group of its own."""
-
-    def start(*arguments: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
-
-    return start
+    return started

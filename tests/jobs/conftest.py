@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from calib.toys import generate
-from jobs.toys import write_stage1
+from tests.small_run import started, write_configuration, write_events
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
@@ -25,11 +21,7 @@ Write = Callable[..., Path]
 @pytest.fixture(scope="session")
 def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two files of 6 000 pairs."""
-    folder = tmp_path_factory.mktemp("events")
-    for i in range(2):
-        made = generate("z", 6000, seed=i + 1, first_event=1 + i * 6000)
-        write_stage1(folder / f"z_{i}.parquet", made.pairs, simulation=False)
-    return folder
+    return write_events(tmp_path_factory.mktemp("events"))
 
 
 @pytest.fixture
@@ -37,19 +29,8 @@ def write(tmp_path: Path, events: Path) -> Write:
     """Write a configuration: ``write("name.yaml", settings={...}, cluster={...})``."""
 
     def make(name: str = "config.yaml", **changes: Any) -> Path:
-        values: dict[str, Any] = {
-            "name": "test",
-            "calibration": "mean_mass:MeanMass",
-            "samples": [
-                {"name": "data", "resonance": "z", "format": "stage1",
-                 "files": [str(events / "*.parquet")]}
-            ],
-            "cluster": {"kind": "inline"},
-            "chunk_size": 1500,
-        }  # fmt: skip
-        path = tmp_path / name
-        path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
-        return path
+        values = {"calibration": "mean_mass:MeanMass", "chunk_size": 1500} | changes
+        return write_configuration(tmp_path / name, events, **values)
 
     return make
 
@@ -61,15 +42,6 @@ def command() -> Callable[..., subprocess.Popen[str]]:
     environment = {**os.environ, "PYTHONPATH": path}
 
     def start(*arguments: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            env=environment, start_new_session=True, preexec_fn=_listen,
-        )  # fmt: skip
+        return started(*arguments, environment=environment)
 
     return start
-
-
-def _listen() -> None:
-    """Undo an ignored Ctrl-C, which tests that run in the background inherit and pass on."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)

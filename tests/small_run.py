@@ -1,0 +1,53 @@
+"""A small run: toys as stage1, its configuration, and commands as processes of their own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from calib.toys import generate
+from jobs.toys import write_stage1
+
+
+def write_events(folder: Path) -> Path:
+    """Write two files of 6 000 pairs; return the folder."""
+    for i in range(2):
+        made = generate("z", 6000, seed=i + 1, first_event=1 + i * 6000)
+        write_stage1(folder / f"z_{i}.parquet", made.pairs, simulation=False)
+    return folder
+
+
+def write_configuration(path: Path, events: Path, **changes: Any) -> Path:
+    """Write a configuration for these events; ``calibration`` is among the changes."""
+    values: dict[str, Any] = {
+        "name": "test",
+        "samples": [
+            {"name": "data", "resonance": "z", "format": "stage1",
+             "files": [str(events / "*.parquet")]}
+        ],
+        "cluster": {"kind": "inline"},
+    }  # fmt: skip
+    path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
+    return path
+
+
+def started(
+    *arguments: str | Path, environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[str]:
+    """Start ``calib`` in a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+        start_new_session=True, preexec_fn=_listen,
+    )  # fmt: skip
+
+
+def _listen() -> None:
+    """Undo an ignored Ctrl-C, which tests that run in the background inherit and pass on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
