@@ -25,15 +25,17 @@ PACKAGE = HERE / "drift_chamber"
 class Environment:
     """A fresh environment that sees the packages of this one, but for what it installs itself."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, package: Path | None = PACKAGE) -> None:
         self.folder = folder
         venv.create(folder, with_pip=False)
         self.python = str(folder / "bin" / "python")
         own = next(folder.glob("lib/python*/site-packages"))
         shared = [*site.getsitepackages(), str(ROOT)]
         (own / "shared.pth").write_text("\n".join(shared) + "\n")
+        if package is None:
+            return
         source = folder / "source"
-        shutil.copytree(PACKAGE, source, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copytree(package, source, ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(
             [sys.executable, "-m", "pip", "--python", self.python, "install", "-q", "--no-deps",
              "--no-build-isolation", "--no-index", "--disable-pip-version-check", str(source)],
