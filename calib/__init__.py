@@ -3,8 +3,8 @@
 Arrays in, frozen results out, without Dask, coffea or files: `fit_categories`, `extract_scale`,
 `second_opinion`; a payload from arrays: `load_payload`.
 
-For notebooks, the whole chain: `open_sample`, `open_lazy`, `run`, `open_result`, `compare`, each
-with an example in its help. Heavy parts load when they are used.
+For notebooks, the whole chain: `write_toys`, `open_sample`, `open_lazy`, `run`, `open_result`,
+`compare`, each with an example in its help. Heavy parts load when they are used.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _OWN = {
 # So it is asked for by name, by who is in a notebook; nothing in this package uses it.
 _INTERACTIVE = {
     name: "jobs.interactive"
-    for name in ("compare", "open_lazy", "open_result", "open_sample", "run")
+    for name in ("compare", "open_lazy", "open_result", "open_sample", "run", "write_toys")
 }
 _WHERE = _OWN | _INTERACTIVE
 

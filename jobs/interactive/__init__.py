@@ -9,6 +9,7 @@ from jobs.interactive.lazy import LazySample, open_lazy
 from jobs.interactive.result import Result, open_result
 from jobs.interactive.running import run
 from jobs.interactive.samples import OpenSample, open_sample
+from jobs.interactive.toys import write_toys
 
 __all__ = [
     "Comparison",
@@ -20,4 +21,5 @@ __all__ = [
     "open_result",
     "open_sample",
     "run",
+    "write_toys",
 ]

@@ -65,15 +65,16 @@ class Comparison:
 
     def figure(self) -> Figure:
         """Return a figure: the distance of each value, by kind."""
-        from jobs.interactive.pictures import distances
+        from jobs.interactive.pictures import distances, shown_in_cells
 
+        shown_in_cells()
         kinds = self.table["kind_1"].fillna(self.table["kind_2"])
         parts = {str(k): part["sigma"].to_numpy(dtype=float) for k, part in self.table.groupby(
             kinds, sort=False)}  # fmt: skip
         return distances(parts, label=f"({self.labels[1]} - {self.labels[0]}) / error")
 
     def _repr_html_(self) -> str:
-        first = self.furthest if len(self.furthest) else self.table
+        first = self.table.sort_values("sigma", key=abs, ascending=False)
         compared = int(self.table["sigma"].notna().sum())
         return html.block(
             f"{self.labels[1]} against {self.labels[0]} ({self.calibration})",

@@ -17,6 +17,20 @@ SHOWN = 5.0
 """Standard deviations up to which a distance is drawn in its place; beyond, at the edge."""
 
 
+def shown_in_cells() -> None:
+    """Let a notebook draw figures that pyplot has not made."""
+    import sys
+
+    if "IPython" not in sys.modules:
+        return
+    from IPython.core.getipython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = get_ipython()
+    if shell is not None:
+        select_figure_formats(shell, {"png"})
+
+
 def distances(parts: Mapping[str, Array], *, label: str) -> Figure:
     """Return a figure with the distance of each value, one row of points a kind.
 

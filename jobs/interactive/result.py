@@ -166,8 +166,10 @@ class Result:
     # pictures ----------------------------------------------------------------------------------
     def figures(self) -> dict[str, Figure]:
         """Return a figure for each picture of the report, by the name it has in plots/."""
+        from jobs.interactive.pictures import shown_in_cells
         from jobs.report import figures
 
+        shown_in_cells()
         reduction, closure = self._parts
         sections = self._work.calibration.sections(reduction, closure)
         return figures(reduction, closure, sections)
@@ -181,7 +183,9 @@ class Result:
             If there is none of this name.
         """
         from calib import plots
+        from jobs.interactive.pictures import shown_in_cells
 
+        shown_in_cells()
         if name in self.curves:
             return plots.fit_figure(self.curves[name])
         found = self.figures()

@@ -136,7 +136,11 @@ class OpenSample:
         return as_hists(sums, self.calibration.layout(self.sample))
 
     def _repr_html_(self) -> str:
-        cuts = {k: v for k, v in vars(self.selection).items() if v is not None and k != "certified"}
+        cuts = {
+            k: v
+            for k, v in vars(self.selection).items()
+            if v not in (None, ()) and k != "certified"
+        }
         asked = pd.DataFrame({"selection": map(str, cuts.values())}, index=list(cuts))
         return html.block(
             f"Sample {self.sample.name}: {self.n_events} events of {self.sample.resonance}",
