@@ -118,7 +118,8 @@ def _about_samples(sample: Sample) -> list[str]:
         ]
     return [
         "# Samples: format nanoaod (.root) or stage1 (.parquet, one row a pair); files are globs,",
-        "# directories or addresses, relative to this file; resonance: "
+        "# directories or addresses, relative to this file, or what a catalogue gives:",
+        "# {catalog: files.sqlite, query: 'run >= 315252 and quality == \"good\"'}; resonance: "
         + ", ".join(RESONANCES) + ".",
     ]  # fmt: skip
 

@@ -55,7 +55,7 @@ def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> See
     path : str
         A file or an address.
     format : str
-        nanoaod or stage1.
+        nanoaod, or of parquet stage1 or table.
     checksum : bool
         Whether all bytes are read for a checksum; never of an address.
     runs : bool
@@ -231,7 +231,7 @@ def look_at_batch(paths: Sequence[str], looks: Sequence[Look]) -> list[Seen]:
 
 
 def _may_crash(look: Any) -> bool:
-    return isinstance(look, partial) and look.keywords.get("format") == "stage1"
+    return isinstance(look, partial) and look.keywords.get("format") != "nanoaod"
 
 
 def _opened(path: str) -> None:

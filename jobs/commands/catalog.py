@@ -44,7 +44,7 @@ def add(
     sample: Annotated[str | None, typer.Option(help="Name of the sample.")] = None,
     resonance: Annotated[str | None, typer.Option(help="jpsi, upsilon, z or h.")] = None,
     format: Annotated[
-        str | None, typer.Option(help="nanoaod or stage1; else by the names of the files.")
+        str | None, typer.Option(help="nanoaod, stage1 or table; else by the names of the files.")
     ] = None,
     simulation: Annotated[bool, typer.Option("--simulation", help="Not collision data.")] = False,
     quality: Annotated[str, typer.Option(help="A word of yours, for queries.")] = "unknown",
@@ -124,6 +124,8 @@ def _sample(
     from calib.config import Sample, validated
     from calib.errors import InputError
 
+    if format == "table":
+        resonance = resonance or "none"
     for option, value in (("--sample", name), ("--resonance", resonance)):
         if value is None:
             raise InputError(f"option {option} is missing; say what the files are")
@@ -131,7 +133,7 @@ def _sample(
         kinds = {".root": "nanoaod", ".parquet": "stage1"}
         found = {kinds.get(Path(f).suffix) for f in files}
         if len(found) != 1 or None in found:
-            raise InputError("option --format is missing; give nanoaod or stage1")
+            raise InputError("option --format is missing; give nanoaod, stage1 or table")
         format = found.pop()
     values = {
         "name": name, "resonance": resonance, "format": format, "files": files,
@@ -187,9 +189,9 @@ def query(
         [r["run"], r["events"], _fb(r["luminosity"]), r["quality"], r["sample"], r["path"]]
         for r in rows
     ]))  # fmt: skip
+    luminosity = _fb(total.luminosity) + ("" if total.luminosity is None else " fb^-1")
     own.say(f"{total.files} files, {total.runs} runs ({_range(vars(total))}), {total.events}"
-            f" events,"
-        f" luminosity {_fb(total.luminosity)}{'' if total.luminosity is None else ' fb^-1'}")  # fmt: skip
+            f" events, luminosity {luminosity}")  # fmt: skip
     own.result({"catalog": catalog, "query": query, **vars(total), "entries": rows})
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from calib.arrays import Array
 
 WIDTH, HEIGHT = 1200, 210
-LEFT, RIGHT, TOP, BOTTOM = 84, 12, 12, 26
+LEFT, RIGHT, TOP, BOTTOM = 84, 34, 12, 26
 TOUCHABLE = 200
 """Intervals up to which each can be pointed at."""
 

@@ -175,7 +175,8 @@ class Pages:
     def diff(self, asked: Asked) -> Page:
         """Return two revisions in standard deviations."""
         found = self.store.revisions()
-        before, after = (_numbered(found, w) for w in asked.words)
+        words = asked.words or tuple(str(asked.number(k, 0)) for k in ("before", "after"))
+        before, after = (_numbered(found, w) for w in words)
         done = compare(self.store, before.number, after.number)
         data = done.as_dict()
         rows = sorted(data["parameters"], key=lambda r: -abs(_or(r["sigma"], 0.0)))
@@ -225,6 +226,7 @@ ROUTES: tuple[tuple[re.Pattern[str], Callable[[Pages, Asked], Page]], ...] = (
     (re.compile(r"/revisions"), Pages.revisions),
     (re.compile(r"/revision/([0-9]{1,10})"), Pages.revision),
     (re.compile(r"/diff/([0-9]{1,10})/([0-9]{1,10})"), Pages.diff),
+    (re.compile(r"/diff"), Pages.diff),
 )
 
 

@@ -351,3 +351,10 @@ def test_on_postgresql(
         assert len(shown["buckets"]) >= 3
     finally:
         server.stop()
+
+
+def test_a_table_of_other_records(files: Path, tmp_path: Path, calib: Calib) -> None:
+    place = tmp_path / "c.sqlite"
+    calib("catalog", "add", place, files / "stage1", "--sample", "cosmics", "--format", "table")
+    (sample,) = calib("catalog", "list", place)["samples"]
+    assert (sample["format"], sample["resonance"], sample["events"]) == ("table", "none", 1500)

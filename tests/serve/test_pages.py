@@ -126,6 +126,7 @@ def test_a_revision(pages: Pages, small: Store) -> None:
 
 def test_difference_in_standard_deviations(pages: Pages) -> None:
     page = pages.page("/diff/1/2", {})
+    assert pages.page("/diff", {"before": "1", "after": "2"}).data == page.data
     for row in page.data["parameters"]:
         expected = row["move"] / math.hypot(row["before_err"], row["after_err"])
         assert row["sigma"] == pytest.approx(expected)
@@ -137,6 +138,7 @@ def test_difference_in_standard_deviations(pages: Pages) -> None:
     ("path", "arguments"),
     [
         ("/nothing", {}), ("/revision/6", {}), ("/revision/0", {}), ("/diff/1/99", {}),
+        ("/diff", {}),
         ("/calibration/none", {}), ("/calibration/mean_mass", {"tag": "none"}),
         ("/calibration/mean_mass", {"table": "../x.csv"}), ("/calibration/../x", {}),
     ],
