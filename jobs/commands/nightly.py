@@ -23,6 +23,14 @@ def nightly(
         list[str] | None,
         typer.Option(metavar="NAME", help="Try a calibration again that is held or not converged."),
     ] = None,
+    recalibrate: Annotated[
+        int | None,
+        typer.Option(
+            metavar="RUN",
+            help="Calibrate the bucket of a judged run again, with files that came late, and"
+            " nothing else; what the gate lets through is a new revision.",
+        ),
+    ] = None,
     schedule: Annotated[
         str | None,
         typer.Option(metavar="KIND", help="Print a schedule: systemd, cron or kubernetes."),
@@ -70,7 +78,7 @@ def nightly(
     elif dry_run:
         _show_plans(own, settings)
     else:
-        _do(own, settings, retry or [])
+        _do(own, settings, retry or [], recalibrate)
 
 
 def _require_known(settings: Any, names: list[str]) -> None:
@@ -122,14 +130,14 @@ def _show_plans(own: Console, settings: Any) -> None:
     own.result(as_dict(found))
 
 
-def _do(own: Console, settings: Any, retry: list[str]) -> None:
+def _do(own: Console, settings: Any, retry: list[str], recalibrate: int | None) -> None:
     from rich.markup import escape
 
     from jobs.nightly.night import nightly as night
 
     command = shlex.join(["calib", *sys.argv[1:]])[:200]
     with own.working():
-        found = night(settings, command, own.progress, retry)
+        found = night(settings, command, own.progress, retry, recalibrate)
     goes_on = ", which went on where it was stopped" if found.resumed else ""
     own.say(f"night {found.number}{goes_on}: {found.arrived.files} new files")
     for one in found.calibrations:

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from calib.errors import CalibError, Interrupted
+from calib.errors import CalibError, InputError, Interrupted
 from jobs.catalog.catalog import Catalog
 from jobs.collection import Progress as Bar
-from jobs.console import FAILED, NOT_PASSED, PASSED
+from jobs.console import BAD_INPUT, FAILED, NOT_PASSED, PASSED
 from jobs.nightly import arrivals, directories, notify, order, steps
 from jobs.nightly.settings import Nightly, Task
 from jobs.nightly.states import Progress, State, States, lock
@@ -61,7 +61,13 @@ def _plain(progress: Progress) -> dict[str, Any]:
             ("calibration", "state", "why", "judged", "since", "numbers")}  # fmt: skip
 
 
-def nightly(settings: Nightly, command: str, bar: Bar = silent, retry: Sequence[str] = ()) -> Night:
+def nightly(
+    settings: Nightly,
+    command: str,
+    bar: Bar = silent,
+    retry: Sequence[str] = (),
+    recalibrate: int | None = None,
+) -> Night:
     """Do what is to be done tonight; go on where an earlier start was stopped.
 
     Parameters
@@ -73,6 +79,10 @@ def nightly(settings: Nightly, command: str, bar: Bar = silent, retry: Sequence[
         Shows how far the work is.
     retry : sequence of str
         Calibrations that are held or not converged and are to be tried again.
+
+    recalibrate : int, optional
+        A judged run, whose bucket is calibrated again, with files that came late; nothing else
+        is done then.
 
     Raises
     ------
@@ -88,7 +98,11 @@ def nightly(settings: Nightly, command: str, bar: Bar = silent, retry: Sequence[
         number, resumed = states.begin()
         catalog = Catalog.open(str(settings.catalog), new=True)
         try:
-            return _through(settings, store, states, catalog, (number, resumed), bar, retry)
+            again = (retry, recalibrate)
+            return _through(settings, store, states, catalog, (number, resumed), bar, again)
+        except InputError:
+            states.end(number, BAD_INPUT, {})
+            raise
         finally:
             catalog.close()
             states.engine.dispose()
@@ -96,11 +110,11 @@ def nightly(settings: Nightly, command: str, bar: Bar = silent, retry: Sequence[
 
 def _through(
     settings: Nightly, store: Store, states: States, catalog: Catalog, night: tuple[int, bool],
-    bar: Bar, retry: Sequence[str],
+    bar: Bar, again: tuple[Sequence[str], int | None],
 ) -> Night:  # fmt: skip
     from jobs.nightly.page import write_page
 
-    number, resumed = night
+    (number, resumed), (retry, run) = night, again
     arrived = arrivals.take_in(settings, catalog)
     tools = steps.Tools(settings, store, catalog, bar)
     done: dict[str, Progress] = {}
@@ -114,7 +128,10 @@ def _through(
         def keep(progress: Progress, at: int = position) -> Progress:
             return states.keep(number, at, progress)
 
-        done[task.name], late[task.name] = _one(tools, task, known, before, keep)
+        if run is None:
+            done[task.name], late[task.name] = _one(tools, task, known, before, keep)
+        else:
+            done[task.name], late[task.name] = _again(tools, task, known, before, keep, run)
         directories.forget_tests(settings, task)
     page = Path(settings.directory) / "nightly.html"
     # also of before it was killed
@@ -163,3 +180,12 @@ def _one(
         resume = known.resume if known.state is State.FAILED else known.state.value
         known = known.to(State.FAILED, " ".join(text.split())[:1000], resume=resume)
         return keep(known), ()
+
+
+def _again(
+    tools: steps.Tools, task: Task, known: Progress, before: Sequence[Progress], keep: Any, run: int
+) -> tuple[Progress, tuple[int, ...]]:
+    """Return where a calibration stands after the bucket of a judged run was calibrated again."""
+    it = steps.asked(tools, task, before)
+    known = keep(steps.recalibrate(tools, it, known, run))
+    return known, steps.late(it, known)

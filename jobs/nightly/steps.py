@@ -428,5 +428,45 @@ def _publish(tools: Tools, it: Asked, known: Progress, work: Work, bucket: Bucke
     )  # fmt: skip
 
 
+# again -------------------------------------------------------------------------------------------
+def recalibrate(tools: Tools, it: Asked, known: Progress, run: int) -> Progress:
+    """Calibrate the bucket of a judged run again, with the files that came since.
+
+    What the gate lets through is a new revision for the runs of the bucket; the sums of the old
+    events are in the new ones, and the error of the move is that of nested data.
+    """
+    if known.judged is None or run > known.judged:
+        raise InputError(f"option --recalibrate: run {run} has not been judged by {it.task.name}"
+                         f" yet; the last one is {known.judged}")  # fmt: skip
+    found = _all_buckets(tools.settings, it, known, known.boundaries, known.judged)
+    bucket = next((b for b in found if b.first <= run <= b.last), None)
+    if bucket is None:
+        raise InputError(f"option --recalibrate: {it.task.name} has no bucket with run {run}")
+    work = _bucket_work(tools, it, bucket)
+    shared = directories.rooms(tools.settings, it.task).sums
+    with work.directory.lock("calib nightly"):
+        directories.adopt(work, shared)
+        run_steps.run(work, tools.progress)
+        directories.share(work, shared)
+    force = constants.in_force(tools.store, it.constants, bucket.first, tools.settings.tag)
+    decided = _gate(tools.settings, it.task, work, force)
+    why = f"runs {bucket.first} to {bucket.last} again: {decided.why}"
+    numbers = {"gate": asdict(decided), "directory": str(work.directory.path),
+               "bucket": [bucket.first, bucket.last]}  # fmt: skip
+    seen = {**known.seen, **{str(r.run): r.content for r in it.runs if r.run in bucket.runs}}
+    known = known.to(known.state, why, numbers=numbers)
+    if decided.decision is Decision.KEEP:
+        return known.to(known.state, f"constants kept; {why}", seen=seen)
+    if decided.decision is not Decision.PUBLISH:
+        state = State.NOT_CONVERGED if decided.decision is Decision.NOT_CONVERGED else State.HELD
+        return known.to(state, why)
+    revision = tools.store.publish(
+        work.directory.path, it.constants, bucket.first, bucket.last, tools.settings.tag,
+        why=why, replace=True,
+    )  # fmt: skip
+    return known.to(State.PUBLISHED, f"revision {revision.number}, {why}", seen=seen,
+                    numbers={**numbers, "published": revision.number})  # fmt: skip
+
+
 STEPS = {State.TESTING: test, State.CALIBRATING: calibrate, State.GATED: conclude}
 """What is done in the states that do not rest; in all others, `look`."""

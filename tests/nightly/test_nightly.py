@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from calib.errors import InputError
 from jobs.nightly.states import State
 
 from .conftest import EVENTS, FIRST, Place, task
@@ -195,6 +196,23 @@ def test_files_that_come_late_are_named(place: Place) -> None:
     found = place.night()
     assert found.late == {"scale": (FIRST,)}
     assert "late" in (place.folder / "nightly" / "nightly.html").read_text()
+    again = place.night(recalibrate=FIRST)  # half of it new, and the scale is what it was
+    assert "kept" in again.calibrations[0].why and again.late == {}
+    assert len(place.published()) == 1
+
+
+def test_late_files_that_change_a_bucket_are_published_when_a_person_asks(place: Place) -> None:
+    for i in range(3):
+        place.run(FIRST + i)
+        place.night()
+    place.run(FIRST + 1, shift=0.03, first=50_000, n=6 * EVENTS)
+    assert place.night().late == {"scale": (FIRST + 1,)} and len(place.published()) == 1
+    found = place.night(recalibrate=FIRST + 1)
+    assert states(found) == {"scale": "published"}, found.calibrations[0].why
+    assert place.intervals() == [(FIRST, FIRST), (FIRST + 1, FIRST + 1), (FIRST + 2, FIRST + 2)]
+    with pytest.raises(InputError, match="has not been judged"):
+        place.night(recalibrate=FIRST + 7)
+    assert place.night().exit_code == 0
 
 
 def test_a_failure_is_kept_and_tried_again(place: Place) -> None:
