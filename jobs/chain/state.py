@@ -69,21 +69,20 @@ def _outcome(work: ChainWork, step: Step) -> tuple[str, str, dict[str, Any]]:
     if not steps.is_finished(run):
         return NOT_FINISHED, f"`calib run {work.directory.path}` goes on", {}
     decided = steps.written_verdict(run)
-    other = _other_payload(run)
+    other = _other_payload(work, step, run)
     if other:
-        return OUTDATED, f"made with another payload of {other} than there is now", decided
+        return OUTDATED, f"made with another payload of {other} than is there now", decided
     return (PASSED if decided["passed"] else NOT_PASSED), "", decided
 
 
-def _other_payload(run: Work) -> str:
-    """Return a payload that is no longer the one that a run was made with, empty if none."""
-    for one in run.directory.note("inputs").get("payloads", []):
-        try:
-            now = hashlib.sha256((run.directory.path / one["path"]).read_bytes()).hexdigest()
-        except OSError:
-            continue  # an address, or gone: what the run has used is in its provenance
-        if now != one["sha256"]:
-            return str(one["path"])
+def _other_payload(work: ChainWork, step: Step, run: Work) -> str:
+    """Return a step whose payload is no longer the one that a run was made with, empty if none."""
+    made_with = {p["sha256"] for p in run.directory.note("inputs").get("payloads", [])}
+    for needed in work.read_by(step):
+        # beside it, wherever the directory was moved to
+        path = work.folder(needed) / "payload.json"
+        if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() not in made_with:
+            return needed.name
     return ""
 
 
