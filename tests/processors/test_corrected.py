@@ -14,7 +14,6 @@ import pytest
 
 from calib import calibrations
 from calib.calibrations.base import Needs
-from calib.calibrations.mass_resolution import payload as factors
 from calib.calibrations.momentum_scale import payload
 from calib.config import Sample
 from calib.errors import InputError
@@ -57,9 +56,15 @@ def factor() -> Correction:
     settings = kind.Settings()
     rings = np.arange(3)
     content = 1 + 0.1 * (rings[:, None] + rings) * np.ones((4, 1, 1))
-    correction = factors._correction(
-        factors.NAMES[0], "a factor", "factor", content.ravel(), settings
-    )
+    inputs = ("leading_pt", "leading_abs_eta", "subleading_abs_eta")
+    edges = (settings.leading_pt, settings.abs_eta, settings.abs_eta)
+    correction = {
+        "name": kind.payload_names[0], "version": 1,
+        "inputs": [{"name": name, "type": "real"} for name in inputs],
+        "output": {"name": "factor", "type": "real"},
+        "data": {"nodetype": "multibinning", "inputs": list(inputs), "flow": "clamp",
+                 "edges": [list(e) for e in edges], "content": content.ravel().tolist()},
+    }  # fmt: skip
     found = {"schema_version": 2, "corrections": [correction]}
     return Correction("factors/payload.json", "1" * 64, "mass_resolution", found)
 
