@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from calib.arrays import AnyArray, Array
-from calib.calibrations import of_payload
+from calib.calibrations import get, of_payload
+from calib.calibrations.base import Calibration
 from calib.documents import MAX_JSON, json_values
 from calib.errors import InputError
 from calib.pairs import Muons, Pairs
@@ -26,6 +27,7 @@ class Payload:
 
     document: Mapping[str, Any]
     path: str
+    kind: type[Calibration]
 
     def __call__(
         self,
@@ -65,17 +67,16 @@ class Payload:
         """
         parts = {"pt": pt, "eta": eta, "phi": phi, "charge": charge, "pt_err": pt_err}
         pairs = _pairs(parts, event, simulation, self.path)
-        kind = of_payload(self.document)
-        return {**kind.quality(self.document, pairs), **kind.apply(self.document, pairs)}
+        return {**self.kind.quality(self.document, pairs), **self.kind.apply(self.document, pairs)}
 
     @property
     def calibration(self) -> str:
         """Name of the calibration that it comes from."""
-        return of_payload(self.document).name
+        return self.kind.name
 
     def to_dataframe(self) -> pd.DataFrame:
         """Return the values in it, one row each: ``name, kind, value, error, status``."""
-        return of_payload(self.document).values(self.document)
+        return self.kind.values(self.document)
 
 
 def _pairs(
@@ -116,8 +117,15 @@ def _muons(columns: Mapping[str, Any], i: int) -> Muons:
     return Muons(**own)
 
 
-def load_payload(path: str | Path) -> Payload:
+def load_payload(path: str | Path, calibration: str | None = None) -> Payload:
     """Return the payload in a file, ready to be used from arrays.
+
+    Parameters
+    ----------
+    path : path
+    calibration : str, optional
+        Name of the one that it comes from, for a calibration in a file of one's own
+        (``package.module:Class``).
 
     Raises
     ------
@@ -126,8 +134,8 @@ def load_payload(path: str | Path) -> Payload:
         calibration known here.
     """
     document = read(Path(path))
-    of_payload(document)
-    return Payload(document, str(path))
+    kind = of_payload(document) if calibration is None else get(calibration)
+    return Payload(document, str(path), kind)
 
 
 def read(path: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from calib.calibrations import of_payload
 from calib.differences import Difference, difference
 from calib.errors import InputError
 from calib.payload import Payload, load_payload
@@ -134,11 +135,15 @@ def _payload(source: Any) -> Payload:
     if isinstance(source, Payload):
         return source
     if isinstance(source, Mapping):
-        return Payload(source, "document")
+        return Payload(source, "document", of_payload(source))
     path = Path(source)
     return open_result(path).payload if path.is_dir() else load_payload(path)
 
 
 def _label(payload: Payload) -> str:
     path = Path(payload.path)
-    return path.parent.name if path.name == "payload.json" and path.parent.name else path.name
+    return (
+        path.parent.name
+        if path.name in ("payload.json", "a refit") and path.parent.name
+        else path.name
+    )

@@ -314,7 +314,7 @@ def result_of(work: Work) -> Result:
         verdict=verdict,
         accounting=steps.written_accounting(work),
         provenance=directory_json(directory / "provenance.json"),
-        payload=Payload(read_payload(directory / "payload.json"), str(directory / "payload.json")),
+        payload=_payload(work, read_payload(directory / "payload.json"), "payload.json"),
         edits=directory.edits(),
     )
 
@@ -337,6 +337,10 @@ def directory_json(path: Path) -> dict[str, Any]:
     except (FileNotFoundError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _payload(work: Work, document: Mapping[str, Any], name: str) -> Payload:
+    return Payload(document, str(work.directory / name), type(work.calibration))
 
 
 def _covariance(path: Path) -> Covariance | None:
@@ -375,7 +379,7 @@ def refitted(work: Work, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> 
         verdict=steps.decide(work, document, reduction, closure),
         accounting=steps.written_accounting(work),
         provenance=directory_json(work.directory / "provenance.json"),
-        payload=Payload(document, f"{work.directory.path}: refit"),
+        payload=_payload(work, document, "a refit"),
         edits=edits,
         made=(reduction, closure),
     )  # fmt: skip
