@@ -129,7 +129,8 @@ def test_a_calibration_of_the_users_own_is_sent_along(monkeypatch: pytest.Monkey
 def test_a_scheduler_without_workers() -> None:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=0, processes=False, host="127.0.0.1", dashboard_address=None) as up:
+    quiet = {"dashboard_address": "127.0.0.1:0", "scheduler_kwargs": {"dashboard": False}}
+    with LocalCluster(n_workers=0, host="127.0.0.1", **quiet) as up:
         cluster = Cluster(kind="address", address=up.scheduler_address, wait=1)
         with pytest.raises(CalibError, match=r"cluster\.wait.*after 1 s"), client(cluster):
             pass

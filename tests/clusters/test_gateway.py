@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
 import signal
@@ -86,6 +87,7 @@ def test_a_named_cluster_is_used_and_left_as_it_was(
 def test_workers_that_come_later_have_the_code_and_the_plug_in(
     gateway: Server, named: Any, write: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    named.scale(1)
     monkeypatch.syspath_prepend(str(ROOT / "tests" / "jobs"))
     config = load(write("mean_mass:MeanMass", gateway.cluster(name=named.name)))
     built = calibrations.build(config)
@@ -96,13 +98,12 @@ def test_workers_that_come_later_have_the_code_and_the_plug_in(
         answer = found.get_versions(packages=["jobs.fingerprint", "mean_mass"])["workers"]
         codes = {v["packages"]["jobs.fingerprint"] for v in answer.values()}
         assert codes == {f"{fingerprint.LOADED} sent"} and len(answer) == 2
-        places = found.run(_module_of, type(built).__module__)
-        assert all(".zip" in place for place in places.values())
+        for worker in found.nthreads():
+            module = found.submit(
+                importlib.import_module, type(built).__module__, workers=[worker], pure=False
+            )
+            assert ".zip" in found.submit(str, module).result(timeout=60)
     assert running(gateway) == [named.name]
-
-
-def _module_of(name: str) -> str:
-    return str(__import__(name).__file__)
 
 
 @pytest.mark.parametrize("when", ["starting", "running"])
