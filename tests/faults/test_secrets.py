@@ -92,10 +92,7 @@ def test_a_token_from_the_environment_opens_files_and_is_written_nowhere(
 ) -> None:
     sample = {"name": "data", "resonance": "z", "format": "stage1",
               "files": [f"{address}/z_0.parquet", f"{address}/z_1.parquet"]}  # fmt: skip
-    config = configuration(
-        tmp_path, events, calibration="mean_mass:MeanMass", samples=[sample],
-        cluster={"kind": "local", "workers": 1},
-    )  # fmt: skip
+    config = configuration(tmp_path, events, calibration="mean_mass:MeanMass", samples=[sample])
     refused = run(config, tmp_path / "refused")
     assert refused.returncode == 2 and "z_0.parquet: cannot be opened" in refused.stderr
     done = run(config, tmp_path / "out", **ENVIRONMENT)
