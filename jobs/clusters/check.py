@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -81,7 +81,9 @@ def _steps(config: Config, calibration: Calibration | None, stack: ExitStack) ->
         except CalibError as error:
             yield _failed("workers", error, start)
             return
-        yield attempted("workers", lambda: workers(found, cluster, time.perf_counter() - start))
+        first = time.perf_counter() - start
+        step = attempted("workers", lambda: workers(found, cluster, first))
+        yield replace(step, seconds=time.perf_counter() - start)
         yield attempted("versions", lambda: versions(found, cluster, calibration))
         yield attempted("memory", lambda: memory(found))
         yield attempted("round trip", lambda: round_trip(found))
