@@ -60,17 +60,29 @@ def init(
     resonance: Annotated[
         str | None, typer.Option(help="jpsi, upsilon, z or h; by default what it takes, Z first.")
     ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="Write a page of all settings, OUT.md, instead.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     json: Json = False,
 ) -> None:
     """Write a commented configuration.
 
-    Example: [bold]calib init z-2018.yaml --resonance z[/bold]
+    Example: [bold]calib init z-2018.yaml --resonance z[/bold], or
+    [bold]calib init settings.md --table[/bold]
     """
     own = console(quiet, verbose, json)
     from jobs.init import commented, write_configuration
 
+    if table:
+        from jobs import settings_table
+
+        if out is None:
+            typer.echo(settings_table.table(), nl=False)
+        else:
+            settings_table.write_table(out)
+        return
     if out is None:
         text = commented(calibration, resonance)
         if own.json:

@@ -146,7 +146,7 @@ def first_for(resonance: str) -> str:
 
 def _defaults(calibration: Calibration) -> str:
     values = calibration.selection(calibration.samples[0])
-    return ", ".join(f"{k} {_value(_plain(v))}" for k, v in values.items() if v is not None)
+    return ", ".join(f"{k} {on_one_line(plain(v))}" for k, v in values.items() if v is not None)
 
 
 def _settings(calibration: Calibration) -> list[str]:
@@ -166,7 +166,7 @@ def _lines(model: BaseModel, depth: int, only: tuple[str, ...] = ()) -> Iterator
             yield f"{indent}{key}:" + (f"  # {comment}" if comment else "")
             yield from _lines(value, depth + 1)
             continue
-        line = f"{indent}{key}: {_value(_plain(value))}"
+        line = f"{indent}{key}: {on_one_line(plain(value))}"
         if comment and len(line) + len(comment) + 4 > WIDTH:
             yield from textwrap.wrap(
                 comment, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
@@ -177,28 +177,28 @@ def _lines(model: BaseModel, depth: int, only: tuple[str, ...] = ()) -> Iterator
 
 
 def _comment(field: FieldInfo) -> str:
-    parts = [field.description or "", _choices(field.annotation)]
+    parts = [field.description or "", choices(field.annotation)]
     return "; ".join(" ".join(part.split()) for part in parts if part)
 
 
-def _choices(annotation: Any) -> str:
+def choices(annotation: Any) -> str:
     """Return the words that a key may have."""
     if typing.get_origin(annotation) is Literal:
         return " | ".join(str(word) for word in typing.get_args(annotation))
     if typing.get_origin(annotation) in (types.UnionType, typing.Union):
-        return " | ".join(filter(None, (_choices(part) for part in typing.get_args(annotation))))
+        return " | ".join(filter(None, (choices(part) for part in typing.get_args(annotation))))
     return ""
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, (tuple, list)):
-        return [_plain(v) for v in value]
+        return [plain(v) for v in value]
     return value
 
 
-def _value(value: Any) -> str:
+def on_one_line(value: Any) -> str:
     """Return a value as YAML on one line."""
     if isinstance(value, str):
         return value if yaml.safe_load(value) == value and value.isascii() else json.dumps(value)
