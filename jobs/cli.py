@@ -235,7 +235,7 @@ def skim(
     """Write the events that a calibration uses as stage1, which is read many times faster.
 
     Example: [bold]calib skim z-2018.yaml --out skim-2018[/bold], then
-    [bold]calib run skim-2018/skimmed.yaml --out z-2018[/bold]
+    [bold]calib run skim-2018/skimmed.yaml --out z-2018-skimmed[/bold]
     """
     own = console(quiet, verbose, json)
     from rich.markup import escape
