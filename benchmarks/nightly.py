@@ -44,7 +44,7 @@ def replay(folder: Path, asked: argparse.Namespace) -> None:
     config = write_config(
         folder, calibrations=[scale(test=test)], buckets={"minimum": 8000, "unit": "events"}
     )
-    alarms, published, residuals, seconds = 0, [], [], []
+    outcomes, published, residuals, seconds = [], [], [], []
     for i in range(asked.nights):
         shift = asked.shift if asked.shift and i >= asked.at else 0.0
         write_run(folder / "incoming", FIRST + i, asked.events, shift)
@@ -56,12 +56,14 @@ def replay(folder: Path, asked: argparse.Namespace) -> None:
                 published.append((i, step["why"]))
         tested = [s["numbers"]["test"] for s in found.told if "test" in s["numbers"]]
         if tested:
-            residuals.append((tested[0]["value"], tested[0]["error"]))
-            alarms += tested[0]["outcome"] == "outside"
+            outcomes.append(tested[0]["outcome"])
+            if tested[0]["value"] is not None:
+                residuals.append((tested[0]["value"], tested[0]["error"]))
         if found.exit_code:
             print(f"night {i}: {found.calibrations[0].state}: {found.calibrations[0].why}")
     print(f"{asked.nights} nights of {asked.events} events, shift {asked.shift:g}")
-    print(f"cheap tests {len(residuals)}, outside {alarms}; published {len(published)}:")
+    said = ", ".join(f"{o} {outcomes.count(o)}" for o in ("within", "outside", "undecided"))
+    print(f"cheap tests: {said}; published {len(published)}:")
     for night, why in published:
         print(f"  night {night}: {why}")
     if len(residuals) > 1:
