@@ -41,13 +41,17 @@ def plugins() -> tuple[Plugin, ...]:
 
     Ours come first where two have the same name.
     """
-    ours = [m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"]
-    found = [Plugin(n, f"{__name__}.{n}:Calibration", "dimucal", "", True) for n in ours]
+    found = list(_ours())
     for entry in entry_points(group=GROUP):
         package = getattr(entry, "dist", None)
         name, version = (package.name, package.version) if package else (entry.value, "")
         found.append(Plugin(entry.name, entry.value, name, version, False))
     return tuple(sorted(found, key=lambda p: (p.name, not p.ours)))
+
+
+def _ours() -> tuple[Plugin, ...]:
+    names = [m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"]
+    return tuple(Plugin(n, f"{__name__}.{n}:Calibration", "dimucal", "", True) for n in names)
 
 
 def available() -> tuple[str, ...]:
@@ -70,9 +74,11 @@ def get(name: str) -> type[Calibration]:
     """
     if ":" in name:
         return _imported(name, repr(name))
-    for plugin in plugins():
-        if plugin.name == name:
-            return _imported(plugin.target, str(plugin))
+    # the packages that are installed are only looked through where it is none of ours
+    for known in (_ours, plugins):
+        for plugin in known():
+            if plugin.name == name:
+                return _imported(plugin.target, str(plugin))
     near = difflib.get_close_matches(name, available(), n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"available: {', '.join(available())}"
     raise InputError(f"key 'calibration': there is no calibration {name!r}; {hint}")

@@ -264,7 +264,8 @@ class Calibration(ABC):
     def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
         """Return the values in a payload, one row each: ``name, kind, value, error, status``.
 
-        The status is in words; values of one kind (``factor``, ``A``) can be drawn together. Two payloads are compared value by value, by these names.
+        The status is in words; values of one kind (``factor``, ``A``) can be drawn together. Two
+        payloads are compared value by value, by these names.
         """
         return numbers(document, cls.payload_names[0])
 

@@ -18,8 +18,9 @@ def expand(sample: Sample, base: Path) -> list[str]:
     Parameters
     ----------
     sample : Sample
-        Its ``files``, which are no query: globs (``**`` goes through folders), directories (all files of the
-        format below) or addresses (``root://``, ``https://`` ...), relative to ``base``.
+        Its ``files``, which are no query: globs (``**`` goes through folders), directories (all
+        files of the format below) or addresses (``root://``, ``https://`` ...), relative to
+        ``base``.
     base : Path
         Folder of the configuration.
 
