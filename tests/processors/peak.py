@@ -64,6 +64,9 @@ class Peak(Calibration):
             "charge": a.charge, "charge2": b.charge, "mass": pairs.mass, "weight": pairs.weight,
             "pt_err": a.pt_err, "gen_mass": pairs.gen_mass, "gen_pt": a.gen_pt, **a.extra,
         }  # fmt: skip
+        for name in ("gen_mass", "gen_pt"):  # sums are numbers, also where there is none
+            if listed[name] is not None:
+                listed[name] = np.nan_to_num(listed[name], nan=-1.0)
         peak = Fill(category, 2, pairs.mass, EDGES, pairs.weight, {"k": 1 / a.pt})
         if not self.settings.lists:  # they do not add, as sums do
             return {"peak": peak}
