@@ -6,7 +6,8 @@ frozen results to look at. Errors are the sentences of the commands, as exceptio
 
 from jobs.interactive.comparison import Comparison, compare
 from jobs.interactive.lazy import LazySample, open_lazy
-from jobs.interactive.result import Result, open_result
+from jobs.interactive.opening import open_result
+from jobs.interactive.result import Result
 from jobs.interactive.running import run
 from jobs.interactive.samples import OpenSample, open_sample
 from jobs.interactive.toys import write_toys

@@ -16,7 +16,8 @@ from calib.errors import InputError
 from calib.payload import Payload, load_payload
 from calib.values import apart
 from jobs.interactive import html
-from jobs.interactive.result import Result, open_result
+from jobs.interactive.opening import open_result
+from jobs.interactive.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -13,7 +13,8 @@ from jobs import steps
 from jobs.collection import Progress
 from jobs.configuration import Work, adopt, in_directory
 from jobs.interactive.configurations import Source, completed
-from jobs.interactive.result import Result, result_of
+from jobs.interactive.opening import result_of
+from jobs.interactive.result import Result
 
 EVERY_S = 0.2
 """Seconds between two pictures of the progress."""
