@@ -51,12 +51,11 @@ def named(gateway: Server) -> Iterator[Any]:
 def test_a_new_cluster_gives_the_numbers_of_an_inline_run(
     gateway: Server, write: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    own = {"adaptive": {"minimum": 1, "maximum": 2}, "options": BARE}
-    elsewhere = write("mass_resolution", gateway.cluster(**own))
+    elsewhere = write("mass_resolution", gateway.cluster(adaptive={"minimum": 1, "maximum": 2}))
     here = write("mass_resolution", {"kind": "inline"})
-    with caplog.at_level(logging.INFO, logger="jobs"):
+    with caplog.at_level(logging.DEBUG, logger="jobs"):
         found = reduced(elsewhere, tmp_path / "gateway")
-    assert "this package was sent to the scheduler and 1 workers" in caplog.text
+    assert "new cluster" in caplog.text
     assert found == reduced(here, tmp_path / "inline") and len(found) == 4
     assert running(gateway) == []
     for path in (tmp_path / "gateway").rglob("*"):
@@ -74,11 +73,14 @@ def test_a_cluster_without_workers_is_not_waited_for(gateway: Server, named: Any
 
 
 def test_a_named_cluster_is_used_and_left_as_it_was(
-    gateway: Server, named: Any, write: Any, tmp_path: Path
+    gateway: Server, named: Any, write: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Its workers lack this package, which is sent to them."""
     named.scale(1)
     config = write("momentum_scale", gateway.cluster(name=named.name))
-    found = reduced(config, tmp_path / "gateway")
+    with caplog.at_level(logging.INFO, logger="jobs"):
+        found = reduced(config, tmp_path / "gateway")
+    assert "this package was sent to the scheduler and 1 workers" in caplog.text
     assert found == reduced(write("momentum_scale", {"kind": "inline"}), tmp_path / "inline")
     assert {"parameters.csv", "payload.json"} <= set(found)
     assert running(gateway) == [named.name]

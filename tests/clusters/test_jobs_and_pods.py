@@ -17,8 +17,6 @@ from jobs.cli import app
 from jobs.clusters import client
 from jobs.clusters.jobqueue import job_script
 
-from .conftest import finished
-
 JOB = {"queue": "long", "memory": "3 GB", "walltime": "02:00", "prologue": ["module load python"],
        "scheduler_host": "login.example.org", "log_directory": "logs"}  # fmt: skip
 HEADER = {
@@ -130,17 +128,17 @@ def test_no_kubernetes_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 # commands ----------------------------------------------------------------------------------------
-def test_commands_print_what_can_be_handed_in(write: Any, command: Any) -> None:
+def test_commands_print_what_can_be_handed_in(write: Any) -> None:
     pytest.importorskip("dask_jobqueue")
     pytest.importorskip("dask_kubernetes")
     config = write("mass_resolution", {"kind": "slurm", "job": {"queue": "long"}})
-    code, out, _ = finished(command("cluster", "script", config))
-    assert code == 0 and "#SBATCH -p long" in out.splitlines()
+    found = CliRunner().invoke(app, ["cluster", "script", str(config)])
+    assert found.exit_code == 0 and "#SBATCH -p long" in found.stdout.splitlines()
     pod = write("mass_resolution", {"kind": "kubernetes", "pod": {"image": "r/d:2"}})
-    code, out, _ = finished(command("cluster", "manifest", pod))
-    assert code == 0 and yaml.safe_load(out)["metadata"]["name"] == "test"
-    code, _, errors = finished(command("cluster", "script", pod))
-    assert code == 2 and "a script belongs to slurm" in errors and "Traceback" not in errors
+    found = CliRunner().invoke(app, ["cluster", "manifest", str(pod)])
+    assert found.exit_code == 0 and yaml.safe_load(found.stdout)["metadata"]["name"] == "test"
+    found = CliRunner().invoke(app, ["cluster", "script", str(pod)])
+    assert found.exit_code == 2 and "a script belongs to slurm" in found.stderr
 
 
 @pytest.mark.parametrize("name", ["check", "script", "manifest"])
