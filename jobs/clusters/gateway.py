@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calib.cluster import Auth, Cluster
+from calib.cluster import Cluster
 from calib.errors import CalibError, InputError
+from jobs.clusters.authentication import authentication, secret_place, who
 from jobs.clusters.settings import SETTINGS, answer_s
 from jobs.clusters.waiting import in_time, require_worker, uninterrupted
 
@@ -100,8 +99,8 @@ def asked(cluster: Cluster, question: Any, *arguments: Any, **more: Any) -> Any:
         if error.status in (401, 403):
             raise InputError(
                 f"key 'cluster.auth': the gateway at {cluster.address} refuses"
-                f" {_who(cluster.auth)} ({error.status} {error.message}); correct"
-                f" {_secret_place(cluster.auth)}"
+                f" {who(cluster.auth)} ({error.status} {error.message}); correct"
+                f" {secret_place(cluster.auth)}"
             ) from None
         raise InputError(
             f"key 'cluster.address': {cluster.address} answers {error.status} {error.message},"
@@ -117,67 +116,6 @@ def asked(cluster: Cluster, question: Any, *arguments: Any, **more: Any) -> Any:
             f"key 'cluster.address': no dask-gateway answers at {cluster.address}"
             f" ({' '.join(str(error).split())}); start it, or correct the address"
         ) from None
-
-
-# who we are --------------------------------------------------------------------------------------
-def authentication(auth: Auth | None) -> Any:
-    """Return what identifies us; None, where nothing is configured: as Dask's own files say.
-
-    Raises
-    ------
-    InputError
-        If the variable or the file that should hold a secret has none.
-    """
-    from dask_gateway.auth import BasicAuth, JupyterHubAuth, KerberosAuth
-
-    if auth is None:
-        return None
-    if auth.kind == "basic":
-        return BasicAuth(auth.user, _secret("password", auth.password_env, auth.password_file))
-    if auth.kind == "jupyterhub":
-        return JupyterHubAuth(_secret("token", auth.token_env, auth.token_file))
-    try:
-        import kerberos  # noqa: F401
-    except ImportError:
-        raise InputError(
-            "key 'cluster.auth.kind': kerberos needs the package kerberos; pip install kerberos,"
-            " and kinit"
-        ) from None
-    return KerberosAuth()
-
-
-def _secret(what: str, variable: str, file: str | None) -> str:
-    if file is not None:
-        try:
-            return Path(file).read_text(encoding="utf-8").rstrip("\n")
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(
-                f"key 'cluster.auth.{what}_file': {file} cannot be read"
-                f" ({type(error).__name__}); correct the path or its permissions"
-            ) from None
-    found = os.environ.get(variable)
-    if not found:
-        raise InputError(
-            f"key 'cluster.auth.{what}_env': the variable {variable} is not set; put the {what}"
-            f" into it, or name a file with {what}_file"
-        )
-    return found
-
-
-def _who(auth: Auth | None) -> str:
-    if auth is None or auth.kind != "basic":
-        return "us"
-    return f"user {auth.user!r}" if auth.user else "us"
-
-
-def _secret_place(auth: Auth | None) -> str:
-    if auth is None:
-        return "it: none is configured (basic, jupyterhub or kerberos)"
-    if auth.kind == "kerberos":
-        return "the ticket (kinit)"
-    what = "password" if auth.kind == "basic" else "token"
-    file = getattr(auth, f"{what}_file")
-    return f"the {what} in {file or '$' + getattr(auth, f'{what}_env')}"
 
 
 # clusters ----------------------------------------------------------------------------------------

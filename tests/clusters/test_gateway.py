@@ -21,7 +21,8 @@ from calib.config import load
 from calib.errors import CalibError, InputError
 from jobs import fingerprint
 from jobs.clusters import client
-from jobs.clusters.gateway import authentication, reached
+from jobs.clusters.authentication import authentication
+from jobs.clusters.gateway import reached
 
 from .conftest import PASSWORD, ROOT, Server, finished, until
 from .whole import reduced
