@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,14 +15,18 @@ from calib.payload import Payload
 from calib.payload import read as read_payload
 from calib.results import Closure, Pass, Reduction
 from jobs import collection, steps
+from jobs.chain.configuration import is_chain
 from jobs.configuration import Work, resume
 from jobs.directory import plain
 from jobs.interactive.covariance import Covariance
 from jobs.interactive.result import Result
 
+if TYPE_CHECKING:
+    from jobs.interactive.chains import ChainResult
 
-def open_result(directory: str | Path) -> Result:
-    """Return the result that a finished run has left in a directory.
+
+def open_result(directory: str | Path) -> Result | ChainResult:
+    """Return the result that a finished run has left in a directory; of a chain, of each step.
 
     Raises
     ------
@@ -34,7 +38,12 @@ def open_result(directory: str | Path) -> Result:
     >>> z = calib.open_result("z-2018")  # doctest: +SKIP
     >>> z.to_dataframe()[["category", "factor", "factor_err", "status"]]  # doctest: +SKIP
     """
-    return result_of(resume(Path(directory)))
+    path = Path(directory)
+    if is_chain(path):
+        from jobs.interactive.chains import open_chain
+
+        return open_chain(path)
+    return result_of(resume(path))
 
 
 def result_of(work: Work) -> Result:

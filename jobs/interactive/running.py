@@ -7,14 +7,18 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs import steps
+from jobs.chain.configuration import is_chain
 from jobs.collection import Progress
 from jobs.configuration import Work, adopt, in_directory
 from jobs.interactive.configurations import Source, completed
 from jobs.interactive.opening import result_of
 from jobs.interactive.result import Result
+
+if TYPE_CHECKING:
+    from jobs.interactive.chains import ChainResult
 
 EVERY_S = 0.2
 """Seconds between two pictures of the progress."""
@@ -28,7 +32,7 @@ def run(
     *,
     progress: bool = True,
     earlier: str | Path | None = None,
-) -> Result:
+) -> Result | ChainResult:
     """Collect, reduce, test and report, as `calib run` does; return the result.
 
     Parameters
@@ -45,7 +49,8 @@ def run(
     Returns
     -------
     Result
-        Also where the verdict is not passed: look at ``passed``.
+        Also where the verdict is not passed: look at ``passed``. Of a file with the key ``chain``
+        the results of its steps, by name.
 
     Raises
     ------
@@ -56,11 +61,17 @@ def run(
     --------
     >>> z = calib.run("z-2018.yaml", out="z-2018")  # doctest: +SKIP
     """
+    before = None if earlier is None else Path(earlier)
+    if isinstance(config, (str, Path)) and is_chain(Path(config)):
+        from jobs.interactive.chains import run_chain
+
+        with shown(progress) as tell:
+            return run_chain(Path(config), Path(out), tell, before)
     values, calibration, where = completed(config)
     work = in_directory((values, calibration), Path(where), Path(out))
     with work.directory.lock("calib.run"), shown(progress) as tell:
         adopt(work)
-        steps.run(work, tell, None if earlier is None else Path(earlier))
+        steps.run(work, tell, before)
     return result_of(work)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 import calib
 from calib.errors import InputError
@@ -54,3 +55,22 @@ def test_a_picture_of_progress():
     page = running.picture({"collect <main>": (1, 4), "reduce": (0, 0)})
     assert "collect &lt;main&gt;" in page and "25&nbsp;%" in page
     assert "value='1' max='4'" in page
+
+
+def test_a_chain_gives_the_results_of_its_steps(values, tmp_path):
+    own = {k: v for k, v in values.items() if k not in ("calibration", "settings")}
+    settings = {**values["settings"], "gates": {"min_events": 100_000}}  # nothing is published
+    steps = [
+        {"name": "first", "calibration": "mass_resolution", "settings": settings},
+        {"name": "second", "calibration": "mass_resolution", "settings": settings},
+    ]
+    path = tmp_path / "chain.yaml"
+    path.write_text(yaml.safe_dump({**own, "chain": steps}))
+    chain = calib.run(path, tmp_path / "run", progress=False)
+    assert list(chain) == ["first"] and not chain.passed and not chain["first"].passed
+    assert list(chain.to_dataframe()["step"]) == ["first", "second"]
+    assert "0 of 2 steps" in chain._repr_html_()
+    assert repr(calib.open_result(tmp_path / "run")["first"]) == repr(chain["first"])
+    assert "first" in chain and "second" not in chain
+    with pytest.raises(InputError, match="no result of a step 'second'; there are first"):
+        chain["second"]
