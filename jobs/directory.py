@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import re
-import socket
-import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ from calib import histograms
 from calib.documents import json_values, yaml_values
 from calib.errors import InputError
 from calib.results import Curve, Pass
+from jobs import locks
 
 INSIDE = ".calib"
 
@@ -160,24 +157,12 @@ class RunDirectory:
             raise InputError(
                 f"{self.path}: cannot be written ({error.strerror}); choose another directory"
             ) from None
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"{self.path}: in use by {self.holder() or 'another process'};"
-                    " wait until it ends, or stop it"
-                ) from None
-            since = time.strftime("%Y-%m-%d %H:%M:%S")
-            text = f"`{command}`, process {os.getpid()} on {socket.gethostname()}, {since}"
-            os.ftruncate(file.fileno(), 0)
-            with suppress(OSError):  # who it is may remain unsaid on a full disk
-                os.write(file.fileno(), text.encode())
+        with file, locks.held(file, command, self._busy):
             self._sweep()
-            try:
-                yield
-            finally:
-                os.ftruncate(file.fileno(), 0)
+            yield
+
+    def _busy(self, holder: str) -> str:
+        return f"{self.path}: in use by {holder}; wait until it ends, or stop it"
 
     @contextmanager
     def reading(self) -> Iterator[None]:
@@ -193,14 +178,7 @@ class RunDirectory:
         except OSError:  # put away, or not ours to write: nobody will
             yield
             return
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"{self.path}: in use by {file.read().strip() or 'another process'};"
-                    " wait until it ends, or stop it"
-                ) from None
+        with file, locks.shared(file, self._busy):
             yield
 
     def _sweep(self) -> None:
@@ -210,15 +188,7 @@ class RunDirectory:
 
     def holder(self) -> str:
         """Return who holds the directory, empty where nobody does."""
-        try:
-            with (self._inside / "lock").open("r", encoding="utf-8") as file:
-                try:
-                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-                except OSError:
-                    return file.read().strip() or "another process"
-        except FileNotFoundError:
-            pass
-        return ""
+        return locks.holder(self._inside / "lock")
 
     # what is done --------------------------------------------------------------------------------
     def marker(self, step: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ knows of itself; it is written after each step, and every step can be done again
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -23,7 +22,7 @@ from sqlalchemy import Column, Engine, Integer, String, Text
 
 from calib.documents import json_values
 from calib.errors import InputError
-from jobs import database
+from jobs import database, locks
 from jobs.provenance import now
 
 FILE = "nightly.sqlite"
@@ -325,32 +324,14 @@ def lock(folder: Path, command: str) -> Iterator[None]:
     InputError
         If another process holds them; the sentence says which.
     """
-    path = folder / LOCK_FILE
-    with path.open("a+", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(
-                f"{folder}: a nightly is at work on this store: {holder(folder)}; wait until it"
-                " ends, or stop it"
-            ) from None
-        os.ftruncate(file.fileno(), 0)
-        who = f"`{command}`, process {os.getpid()} on {socket.gethostname()}, since {now()}"
-        os.write(file.fileno(), who.encode())
-        try:
-            yield
-        finally:
-            os.ftruncate(file.fileno(), 0)
+    with (folder / LOCK_FILE).open("a+", encoding="utf-8") as file, locks.held(
+        file, command,
+        lambda who: f"{folder}: a nightly is at work on this store: {who}; wait until it ends, or"
+        " stop it",
+    ):  # fmt: skip
+        yield
 
 
 def holder(folder: Path) -> str:
     """Return who is at work on the store, empty where nobody is."""
-    try:
-        with (folder / LOCK_FILE).open("r", encoding="utf-8") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except OSError:
-                return file.read().strip() or "another process"
-    except FileNotFoundError:
-        pass
-    return ""
+    return locks.holder(folder / LOCK_FILE)

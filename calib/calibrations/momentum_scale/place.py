@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from calib.arrays import AnyArray, Array, IntArray, UIntArray
+from calib.bins import bin_of
 from calib.kinematics import mass_of
 from calib.pairs import Pairs
 from calib.random import normal_pair
@@ -44,20 +45,6 @@ class Placed:
     mass: Array
     pt_plus: Array
     pt_minus: Array
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _bin(x, edges, per_width):  # type: ignore[no-untyped-def]
-    """Return the bin of x, -1 outside; a guess for even bins, which the edges correct."""
-    n = len(edges) - 1
-    if not (x >= edges[0] and x < edges[n]):
-        return -1
-    b = min(int((x - edges[0]) * per_width), n - 1)
-    while x < edges[b]:
-        b -= 1
-    while x >= edges[b + 1]:
-        b += 1
-    return b
 
 
 BLOCK = 512
@@ -93,7 +80,7 @@ def _correct(pt_p, eta_p, pt_m, eta_m, cells, bins, out_p, out_m):  # type: igno
     n_eta = len(eta) - 1
     per_eta = n_eta / (eta[n_eta] - eta[0])
     for i in range(len(bins)):
-        p, m = _bin(eta_p[i], eta, per_eta), _bin(eta_m[i], eta, per_eta)
+        p, m = bin_of(eta_p[i], eta, per_eta), bin_of(eta_m[i], eta, per_eta)
         bins[i] = p * n_eta + m if p >= 0 and m >= 0 else -1
         out_p[i], out_m[i] = pt_p[i], pt_m[i]
     if len(steps) == 0:
@@ -176,7 +163,7 @@ def _rows(category, mass, keys, edges, n, row, at):  # type: ignore[no-untyped-d
     per_mass = (len(edges) - 1) / (edges[len(edges) - 1] - edges[0])
     used = 0
     for i in range(len(row)):
-        at[i] = _bin(mass[i], edges, per_mass) if category[i] >= 0 else -1
+        at[i] = bin_of(mass[i], edges, per_mass) if category[i] >= 0 else -1
         row[i] = category[i] + n * np.int64(keys[i] & np.uint64(1))
         used += at[i] >= 0
     return used
@@ -310,7 +297,7 @@ def _smear(pt_p, eta_p, pt_m, eta_m, eta, a2, c2, least, keys, counter, out_p, o
         high = min(low + BLOCK, len(pt_p))
         _normals(keys[low:high], counter, first[: high - low], second[: high - low])
         for i in range(low, high):
-            p, m = _bin(eta_p[i], eta, per_eta), _bin(eta_m[i], eta, per_eta)
+            p, m = bin_of(eta_p[i], eta, per_eta), bin_of(eta_m[i], eta, per_eta)
             out_p[i], out_m[i] = pt_p[i], pt_m[i]
             if p < 0 or m < 0:
                 continue
@@ -346,7 +333,7 @@ def _scatter(row, value, edges, weight, unit, counts, sumw, sumw2):  # type: ign
     for i in range(len(row)):
         if row[i] < 0:
             continue
-        b = _bin(value[i], edges, per_width)
+        b = bin_of(value[i], edges, per_width)
         if b < 0:
             continue
         if unit:

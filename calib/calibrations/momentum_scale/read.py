@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from calib.arrays import AnyArray, Array, IntArray
+from calib.bins import bin_of
 from calib.errors import InputError
 from calib.results import Status
 from calib.scale.model import KINDS, corrected
@@ -46,25 +47,11 @@ class Scale:
         return out
 
 
-@numba.njit(cache=True, inline="always")
-def _bin(x, edges, per_width):  # type: ignore[no-untyped-def]
-    """Return the bin of x, -1 outside; a guess for even bins, which the edges correct."""
-    n = len(edges) - 1
-    if not (x >= edges[0] and x < edges[n]):
-        return -1
-    b = min(int((x - edges[0]) * per_width), n - 1)
-    while x < edges[b]:
-        b -= 1
-    while x >= edges[b + 1]:
-        b += 1
-    return b
-
-
 @numba.njit(cache=True)
 def _correct(edges, A, e, M, pt, eta, charge, out):  # type: ignore[no-untyped-def]
     per_width = len(A) / (edges[-1] - edges[0])
     for i in range(len(out)):
-        b = _bin(eta[i], edges, per_width)
+        b = bin_of(eta[i], edges, per_width)
         if b < 0:
             out[i] = pt[i]
             continue
@@ -92,7 +79,7 @@ class Width:
 def _widths(edges, a2, c2, pt, eta, out):  # type: ignore[no-untyped-def]
     per_width = len(a2) / (edges[-1] - edges[0])
     for i in range(len(out)):
-        b = _bin(eta[i], edges, per_width)
+        b = bin_of(eta[i], edges, per_width)
         out[i] = 0.0 if b < 0 else math.sqrt(max(a2[b] + c2[b] * pt[i] * pt[i], 0.0))
 
 
