@@ -64,7 +64,7 @@ def test_killed_publishers(address: str, tmp_path: Path, done: list[Path]) -> No
     assert since[:2] == [500, 0] and len(set(since)) == len(since)
     assert 1000 not in since and 1001 not in since  # killed before the commit
     # nobody has to clear up before the next one
-    made = store.publish(done[2], None, 700)
+    made = store.publish(done[2], None, 700, 799)
     assert made.number == len(found) + 1
     whole(store)
 
