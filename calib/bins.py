@@ -1,6 +1,11 @@
 """Which bin a number is in, for compiled loops."""
 
+from __future__ import annotations
+
 import numba
+import numpy as np
+
+from calib.arrays import Array, IntArray
 
 
 @numba.njit(cache=True, nogil=True, inline="always")
@@ -19,3 +24,23 @@ def bin_of(x, edges, per_width):  # type: ignore[no-untyped-def]
     while x >= edges[b + 1]:
         b += 1
     return b
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _count(values, edges, counts):  # type: ignore[no-untyped-def]
+    n = len(counts)
+    per_width = n / (edges[n] - edges[0])
+    for x in values:
+        b = bin_of(x, edges, per_width)
+        if b >= 0:
+            counts[b] += 1
+
+
+def counts_of(values: Array, edges: Array) -> IntArray:
+    """Return how many values are in each of about even bins, shape (bins,); NaN is in none.
+
+    `numpy.histogram` sorts, which takes ten times as long, and closes the last bin above.
+    """
+    counts = np.zeros(len(edges) - 1, dtype=np.int64)
+    _count(np.ascontiguousarray(values, dtype=np.float64), edges, counts)
+    return counts

@@ -138,8 +138,9 @@ _WHERE, _VALUES, _SHAPE = "@where", "@values", "@shape"
 
 def _members(name: str, values: AnyArray) -> Iterator[tuple[str, AnyArray]]:
     if values.size >= _LARGE and values.size < 2**32:
-        where = np.flatnonzero(values).astype(np.uint32)
-        if len(where) * (4 + values.itemsize) < values.nbytes // 2:
+        # counting is five times faster than finding
+        if np.count_nonzero(values) * (4 + values.itemsize) < values.nbytes // 2:
+            where = np.flatnonzero(values).astype(np.uint32)
             yield name + _WHERE, where
             yield name + _VALUES, values.ravel()[where]
             yield name + _SHAPE, np.array(values.shape, dtype=np.int64)

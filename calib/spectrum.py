@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from calib.arrays import AnyArray, Array, IntArray
+from calib.bins import counts_of
 from calib.constants import RESONANCES
 
 BINS = 240
@@ -30,8 +31,7 @@ def edges(resonance: str) -> Array:
 
 def spectrum(mass: Array, resonance: str) -> IntArray:
     """Return the counts of the masses, shape (BINS,)."""
-    found: IntArray = np.histogram(mass, edges(resonance))[0].astype(np.int64)
-    return found
+    return counts_of(mass, edges(resonance))
 
 
 def contrast(counts: AnyArray, resonance: str) -> tuple[float, float]:
