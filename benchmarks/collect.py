@@ -48,6 +48,8 @@ from processors.calibration import CalibrationProcessor
 from processors.seen import Seen
 
 CHUNK = 500_000
+AGAIN = 5
+"""How often workers are given every chunk."""
 
 
 class OneHistogram(Calibration):
@@ -153,8 +155,8 @@ def work(inspection: Inspection, sample: str) -> list[WorkItem]:
 def measure(row: Row, options: argparse.Namespace, client: Any) -> tuple[int, float, float]:
     """Return the events, and the seconds of reading alone and of the processor.
 
-    With workers these are differences between all chunks and a quarter of them: what is the same
-    for any number of events (the first chunk to be handed out, the last to be waited for) is out.
+    With workers these are differences between all chunks several times over and once: what is the
+    same for any number of events (the first to be handed out, the last to be waited for) is out.
     """
     inspection = inspect(row.config, row.calibration, Path.cwd())
     samples = {s.name: s for s in row.config.samples}
@@ -166,7 +168,9 @@ def measure(row: Row, options: argparse.Namespace, client: Any) -> tuple[int, fl
     names = columns.read(sample, row.calibration.needs(sample), selections[row.sample])
     items = work(inspection, row.sample)
     executor = ChunkExecutor(status=False, store=lambda *_: None, client=client)
-    few = items[: len(items) // 4] if client is not None else []
+    if client is not None:
+        items *= AGAIN
+    few = items[: len(items) // AGAIN] if client is not None else []
 
     def through(function: Callable[[WorkItem], Any]) -> float:
         return best(options.repeat, lambda: executor(items, function, None)) - (

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import pickle
 import sys
 import tempfile
 import time
@@ -37,6 +36,7 @@ from jobs.datasets import LARGEST, MOST_CHUNKS, chunks, inspect
 from jobs.executor import ChunkExecutor
 from jobs.toys import write_toys
 from processors.calibration import CalibrationProcessor
+from processors.seen import Seen
 
 WORKERS = (10, 100, 1000)
 EVENTS = (10**8, 10**9, 10**10, 10**11)
@@ -51,7 +51,8 @@ class Costs:
     write: float
     read: float
     add: float
-    size: int
+    sums: int
+    keys: float
     rate: float
 
 
@@ -72,19 +73,24 @@ def best(function: Callable[[], Any], repeat: int = 5) -> float:
 
 def measured(folder: Path, events: int, tasks: int) -> Costs:
     """Return the costs on this machine: two workers, stage1, momentum_scale."""
-    write_toys(folder / "toys", generate("jpsi", events, seed=1), "stage1", 1)
-    samples = [{"name": "data", "resonance": "jpsi", "format": "stage1",
-                "files": [str(folder / "toys")]}]  # fmt: skip
-    config = Config.model_validate({
-        "name": "scaling", "calibration": "momentum_scale", "samples": samples,
-        "settings": {"reference": False},
-    })  # fmt: skip
+    samples = []
+    for name, n in (("data", events), ("mc", 1000)):  # a simulation makes the reference
+        is_mc = name == "mc"
+        write_toys(folder / name, generate("jpsi", n, seed=1, simulation=is_mc), "stage1", 1)
+        samples.append({"name": name, "resonance": "jpsi", "format": "stage1",
+                        "files": [str(folder / name)], "simulation": is_mc})  # fmt: skip
+    config = Config.model_validate(
+        {"name": "scaling", "calibration": "momentum_scale", "samples": samples}
+    )
     calibration = build(config)
     inspection = inspect(config, calibration, folder)
     processor = CalibrationProcessor(
-        calibration, {s.name: s for s in config.samples}, inspection.selections, Pass()
+        Seen(calibration, want_keys=True),
+        {s.name: s for s in config.samples},
+        inspection.selections,
+        Pass(),
     )
-    [chunk] = chunks(inspection, events)
+    [chunk] = [c for c in chunks(inspection, events) if c.sample == "data"]
     item = work_item(chunk)
     function = partial(parcel.work, processor=processor)
     function(item)
@@ -105,8 +111,9 @@ def measured(folder: Path, events: int, tasks: int) -> Costs:
         empty = partial(small, content=b"")
         executor(items[:50], empty, None)
         each = best(lambda: executor(items, empty, None), 1) / tasks
-    size = len(pickle.dumps(result))
-    return Costs(start, each, write, read, add, size, events / took)
+    assert result.keys is not None
+    keys = len(result.keys) / events
+    return Costs(start, each, write, read, add, len(result.sums), keys, events / took)
 
 
 @dataclass(frozen=True)
@@ -127,23 +134,21 @@ class Prediction:
         return max({**self.parts, "adding": self.merge}.items(), key=lambda x: x[1])[0]
 
 
-def predicted(costs: Costs, workers: int, events: int, network: float, tree: bool) -> Prediction:
+def predicted(
+    costs: Costs, workers: int, events: int, network: float, *, keys: bool, tree: bool
+) -> Prediction:
     """Return what a pass over the events takes."""
     size = max(LARGEST, min(events // MOST_CHUNKS, 4 * LARGEST))
     n = math.ceil(events / size)
     work = events / costs.rate / workers
+    move = costs.sums / (network * 1e9)
     if tree:
         # each worker adds its own; then pairs of workers, and one result comes back
         depth = math.ceil(math.log2(workers))
-        work += n / workers * costs.add
-        move = costs.size / (network * 1e9)
-        parts = {"events": work, "handing out": n * costs.task}
+        parts = {"events": work + n / workers * costs.add, "handing out": n * costs.task}
         return Prediction(parts, depth * (costs.add + move) + costs.write)
-    parts = {
-        "events": work,
-        "handing out": n * (costs.task + costs.write),
-        "network": n * costs.size / (network * 1e9),
-    }
+    moved = n * move + keys * events * costs.keys / (network * 1e9)
+    parts = {"events": work, "handing out": n * (costs.task + costs.write), "network": moved}
     return Prediction(parts, n * (costs.read + costs.add))
 
 
@@ -164,8 +169,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, value in (
         (f"overhead of a chunk, {options.tasks} small ones, 2 workers",
          f"{costs.task * 1e3:.2f} ms"),
-        (f"result of {options.events} J/psi, momentum_scale, with the keys of its events",
-         f"{costs.size / 1e6:.2f} MB"),
+        ("sums of a chunk of J/psi, momentum_scale", f"{costs.sums / 1e6:.2f} MB"),
+        ("keys of its events, by which doubles are found", f"{costs.keys:.1f} bytes an event"),
         ("to write one", f"{costs.write * 1e3:.1f} ms"),
         ("to read one", f"{costs.read * 1e3:.1f} ms"),
         ("to add one to another", f"{costs.add * 1e3:.1f} ms"),
@@ -175,17 +180,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
         out(f"| {name} | {value} |\n")
     out(f"\nBandwidth of whoever hands out the chunks, assumed: {options.network:g} GB/s. Input is"
         " assumed to arrive as fast as it is read.\n")  # fmt: skip
-    for tree in (False, True):
-        way = (
-            "Added by the workers, in a tree (computed, not built)" if tree
-            else "As it is: results come one by one and are files, which are added at the end"
-        )  # fmt: skip
+    for way, keys, tree in (
+        ("As it is: results come one by one and are files, which are added at the end",
+         True, False),
+        ("The same without keys: `duplicates: ignore`, simulation, passes after the first",
+         False, False),
+        ("Added by the workers, in a tree, without keys (computed, not built)", False, True),
+    ):  # fmt: skip
         out(f"\n## {way}\n\n| events | " + " | ".join(f"{w} workers" for w in WORKERS) + " |\n")
         out("|---|" + "---|" * len(WORKERS) + "\n")
         for events in EVENTS:
             cells = []
             for workers in WORKERS:
-                found = predicted(costs, workers, events, options.network, tree)
+                found = predicted(costs, workers, events, options.network, keys=keys, tree=tree)
                 cells.append(f"{found.seconds:.3g} s, {found.limit}")
             out(f"| 1e{round(math.log10(events))} | " + " | ".join(cells) + " |\n")
 
