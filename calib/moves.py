@@ -337,6 +337,23 @@ def moved(new: Effects, old: Effects, shared: tuple[float, float] = (0.0, 0.0)) 
     return Effects(new.names, values, covariance, new.own & old.own & ~neither)
 
 
+def relative(change: Effects, to: Effects) -> Effects:
+    """Return changes of parameters, widths or the like, as shares of their values before.
+
+    One whose value before is zero, or none, has no share: NaN.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = 1 / np.abs(to.values)
+        scale = np.where(np.isfinite(scale), scale, np.nan)
+        # what has not moved, since it is nowhere, has not moved relatively either
+        still = (change.values == 0) & (np.diagonal(change.covariance) == 0)
+        scale = np.where(still, 0.0, scale)
+        return Effects(
+            change.names, change.values * scale, change.covariance * np.outer(scale, scale),
+            change.own,
+        )  # fmt: skip
+
+
 def gate(moves: Effects | None, limits: Limits, candidate: Candidate | None = None) -> Gated:
     """Return whether new constants are published.
 

@@ -104,9 +104,8 @@ def _gate(
                            " with; look, and publish by hand")  # fmt: skip
     fixed = frozenset(s.name for s in settings.samples if not s.grows)
     shared = constants.shared_events(constants.inputs_of(work), force.inputs, fixed)
-    return moves.gate(
-        moves.moved(constants.effects_of(work), old, shared), task.gate.limits, candidate
-    )
+    change = constants.change(kind, constants.effects_of(work), old, shared)
+    return moves.gate(change, task.gate.limits, candidate)
 
 
 def _publish(tools: Tools, it: Asked, known: Progress, work: Work, bucket: Bucket) -> Progress:

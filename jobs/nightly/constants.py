@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from calib import histograms
+from calib import histograms, moves
 from calib.arrays import AnyArray
 from calib.calibrations.base import Calibration
 from calib.documents import json_values
@@ -48,6 +48,18 @@ class InForce:
         if not self.tables and not self.arrays:
             return None
         return kind.effects(self.tables, self.arrays, like)
+
+
+def change(
+    kind: type[Calibration], new: Effects, old: Effects, shared: tuple[float, float] = (0.0, 0.0)
+) -> Effects:
+    """Return the relative change from old constants to new ones (`calib.moves.moved`).
+
+    Effects of a calibration's own are relative already, its parameters as they are are not.
+    """
+    found = moves.moved(new, old, shared)
+    is_own = kind.effects.__func__ is not Calibration.effects.__func__  # type: ignore[attr-defined]
+    return found if is_own else moves.relative(found, old)
 
 
 def interval_for(store: Store | None, calibration: str, run: int, tag: str) -> Interval | None:

@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from calib import moves
+from calib.calibrations import get
 from calib.errors import CalibError, InputError
 from calib.moves import Residual
 from calib.results import MAIN, Pass, Reduction
@@ -77,7 +78,14 @@ def _add_sums(tools: Tools, it: Asked, known: Progress) -> None:
 def _tested(
     tools: Tools, it: Asked, force: constants.InForce, first: int, last: int
 ) -> moves.Tested:
-    payloads = [*payloads_before(tools, it, last), force.payload]
+    """Return what is left of the new events with the constants in force.
+
+    Constants that correct nothing are measured again, and compared with those in force.
+    """
+    is_applied = get(it.task.calibration).corrects() != "nothing"
+    payloads = payloads_before(tools, it, last)
+    if is_applied:
+        payloads = [*payloads, force.payload]
     work = directories.test_work(tools.settings, it.task, first, last, payloads)
     shared = directories.rooms(tools.settings, it.task).sums
     with work.directory.lock("calib nightly"):
@@ -86,9 +94,15 @@ def _tested(
         directories.share(work, shared)
     kind = type(work.calibration)
     left = kind.effects(found.tables, found.arrays)
-    return moves.residual(
-        moves.with_force(left, force.effects(kind, found.tables)), it.task.test.tolerance
-    )
+    before = force.effects(kind, found.tables)
+    if is_applied:
+        left = moves.with_force(left, before)
+    elif before is not None:
+        left = constants.change(kind, left, before)
+    else:
+        raise CalibError(f"nothing is kept of revision {force.number} to compare new runs with;"
+                         " publish constants by hand")  # fmt: skip
+    return moves.residual(left, it.task.test.tolerance)
 
 
 def _reduced(work: Work, passes: int, tools: Tools) -> Reduction:
