@@ -278,7 +278,8 @@ class Calibration(ABC):
     ) -> Effects:
         """Return what the constants of a run do, quantity by quantity: see `calib.moves`.
 
-        By default its parameters as they are, from ``covariance``.
+        By default its parameters as they are, from ``covariance``: relative changes already where
+        its payload corrects something, else their moves are taken as shares of their values.
 
         Parameters
         ----------

@@ -55,11 +55,13 @@ def change(
 ) -> Effects:
     """Return the relative change from old constants to new ones (`calib.moves.moved`).
 
-    Effects of a calibration's own are relative already, its parameters as they are are not.
+    Effects are relative where a calibration has its own, or corrects something; parameters as
+    they are (widths, say) are not.
     """
     found = moves.moved(new, old, shared)
     is_own = kind.effects.__func__ is not Calibration.effects.__func__  # type: ignore[attr-defined]
-    return found if is_own else moves.relative(found, old)
+    plain = not is_own and kind.corrects() == "nothing"
+    return moves.relative(found, old) if plain else found
 
 
 def interval_for(store: Store | None, calibration: str, run: int, tag: str) -> Interval | None:
