@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from calib.calibrations.base import Calibration
 from calib.errors import CalibError
@@ -69,17 +70,8 @@ def require_sums(calibration: Any, sums: Sums) -> None:
 
 def require_reduction(calibration: Calibration, reduction: Any) -> None:
     """Raise CalibError unless this is a reduction with a table of fits and a status for each."""
-    if not isinstance(reduction, Reduction):
-        raise CalibError(
-            f"calibration {calibration.name!r}, reduce: returned {type(reduction).__name__},"
-            " expected a Reduction"
-        )
-    missing = [name for name in FITS if name not in reduction.fits]
-    if missing:
-        raise CalibError(
-            f"calibration {calibration.name!r}, reduce: the fits have no column"
-            f" {', '.join(missing)}; expected at least {', '.join(FITS)}"
-        )
+    _require_kind(calibration, "reduce", reduction, Reduction)
+    _require_columns(calibration, "reduce: the fits have", reduction.fits, FITS)
     known = {s.value for s in Status}
     strange = [s for s in reduction.fits["status"] if str(getattr(s, "value", s)) not in known]
     if strange:
@@ -91,16 +83,26 @@ def require_reduction(calibration: Calibration, reduction: Any) -> None:
 
 def require_closure(calibration: Calibration, closure: Any) -> None:
     """Raise CalibError unless this is a closure test with its table."""
-    if not isinstance(closure, Closure):
+    _require_kind(calibration, "closure", closure, Closure)
+    _require_columns(calibration, "closure: the table has", closure.table, CLOSURE)
+
+
+def _require_kind(calibration: Calibration, step: str, found: Any, kind: type) -> None:
+    if not isinstance(found, kind):
         raise CalibError(
-            f"calibration {calibration.name!r}, closure: returned {type(closure).__name__},"
-            " expected a Closure"
+            f"calibration {calibration.name!r}, {step}: returned {type(found).__name__},"
+            f" expected a {kind.__name__}"
         )
-    missing = [name for name in CLOSURE if name not in closure.table]
+
+
+def _require_columns(
+    calibration: Calibration, where: str, table: pd.DataFrame, wanted: Sequence[str]
+) -> None:
+    missing = [name for name in wanted if name not in table]
     if missing:
         raise CalibError(
-            f"calibration {calibration.name!r}, closure: the table has no column"
-            f" {', '.join(missing)}; expected at least {', '.join(CLOSURE)}"
+            f"calibration {calibration.name!r}, {where} no column {', '.join(missing)}; expected"
+            f" at least {', '.join(wanted)}"
         )
 
 

@@ -1,7 +1,7 @@
 """Maps of many categories over two of their axes: for hundreds or thousands of cells.
 
-`plots.category_map` writes a value into each cell; here the other axes are averaged over, and
-the colour alone speaks.
+`category_maps.category_map` writes a value into each cell; here the other axes are averaged over,
+and the colour alone speaks.
 """
 
 from __future__ import annotations

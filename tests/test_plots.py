@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from calib import plots
 from calib.categories import Axis, Categories
+from calib.category_maps import category_map
 from calib.results import Curve, Status
 
 CATEGORIES = Categories.of(
@@ -65,7 +66,7 @@ def test_a_map_writes_values_and_marks_what_is_not_good():
     statuses = [Status.OK] * 12
     statuses[1], statuses[2], statuses[3] = Status.MERGED, Status.HELD, Status.FIT_FAILED
     values[3] = np.nan
-    figure = plots.category_map(values, errors, statuses, CATEGORIES, label="factor")
+    figure = category_map(values, errors, statuses, CATEGORIES, label="factor")
     found = texts(figure)
     assert found.count("1.043\n± 0.012") == 11
     for word in ("merged", "held", "fit failed", "factor", r"leading $p_T$ 30–45 GeV"):
@@ -75,7 +76,7 @@ def test_a_map_writes_values_and_marks_what_is_not_good():
 
 def test_a_map_without_a_single_value():
     nothing = np.full(12, np.nan)
-    figure = plots.category_map(nothing, nothing, ["too_few_events"] * 12, CATEGORIES)
+    figure = category_map(nothing, nothing, ["too_few_events"] * 12, CATEGORIES)
     assert "too few events" in texts(figure)
     drawn(figure)
 
@@ -84,7 +85,7 @@ def test_a_map_without_a_single_value():
 def test_a_map_of_fewer_axes(n_axes):
     categories = Categories.of(CATEGORIES.axes[:n_axes])
     n = len(categories)
-    drawn(plots.category_map(np.arange(n) * 1.0, np.ones(n), ["ok"] * n, categories, center=None))
+    drawn(category_map(np.arange(n) * 1.0, np.ones(n), ["ok"] * n, categories, center=None))
 
 
 @pytest.mark.parametrize("tested", [True, False])

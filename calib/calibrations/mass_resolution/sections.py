@@ -62,7 +62,7 @@ def sections(
 
 
 def _factors(reduction: Reduction, settings: Settings, categories: Categories) -> Section:
-    from calib import plots
+    from calib.category_maps import category_map
 
     table = reduction.tables["factors"]
     statuses = table["status"].to_list()
@@ -79,7 +79,7 @@ def _factors(reduction: Reduction, settings: Settings, categories: Categories) -
         text += f" Factors of the muons per ring ({names}), shared by all categories: {values}."
     counts = table["status"].value_counts()
     text += " Categories: " + ", ".join(f"{n} {word}" for word, n in counts.items()) + "."
-    figure = plots.category_map(
+    figure = category_map(
         table["factor"].to_numpy(dtype=float),
         table["factor_err"].to_numpy(dtype=float),
         statuses,
@@ -136,6 +136,7 @@ def _moved(
 
 def _models(reduction: Reduction, categories: Categories) -> Section:
     from calib import plots
+    from calib.category_maps import category_map
 
     table = reduction.tables["models"]
     main, *others = [c for c in table.columns[1:] if not c.endswith("_err")]
@@ -155,7 +156,7 @@ def _models(reduction: Reduction, categories: Categories) -> Section:
         tables["breit_wigner_bias"] = bias
         by_name = bias.set_index("category")["bias_percent"].reindex(categories.names)
         values = by_name.to_numpy(dtype=float)
-        figures["breit_wigner_bias"] = plots.category_map(
+        figures["breit_wigner_bias"] = category_map(
             values,
             np.full(len(values), np.nan),
             [Status.OK if np.isfinite(v) else Status.TOO_FEW_EVENTS for v in values],
