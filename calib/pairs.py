@@ -88,15 +88,6 @@ class Pairs:
         taken = Pairs(**parts)
         return taken.with_mass(self.mass[keep]) if "mass" in self.__dict__ else taken
 
-    def with_muons(self, leading: Muons, subleading: Muons) -> Pairs:
-        """Return the same pairs with other muons (corrected ones), leading first by pt."""
-        first = leading.pt >= subleading.pt
-        return replace(
-            self,
-            leading=_choose(first, leading, subleading),
-            subleading=_choose(first, subleading, leading),
-        )
-
 
 def generated_mass(first: Muons, second: Muons) -> Array:
     """Return the mass of the generated muons, in GeV; not a number without two different ones."""

@@ -5,7 +5,6 @@ Both ends belong to the interval; one without an end holds until something later
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from calib.errors import InputError
@@ -76,8 +75,3 @@ class Validity:
         if self.until is None:
             return f"{self.since} - open"
         return f"{self.since} - {self.until}"
-
-
-def overlapping(validity: Validity, others: Iterable[Validity]) -> tuple[Validity, ...]:
-    """Return those that share a run with an interval, in order."""
-    return tuple(sorted((o for o in others if validity.overlaps(o)), key=lambda v: v.since))

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calib.errors import InputError
-from calib.validity import LAST, Validity, overlapping
+from calib.validity import LAST, Validity
 
 TOP = 30
 
@@ -37,9 +37,8 @@ def test_as_sets(a: Validity, b: Validity) -> None:
 def test_open_to_the_last_run() -> None:
     assert Validity(5).contains(LAST) and not Validity(5).contains(4)
     assert str(Validity(5)) == "5 - open" and str(Validity(5, 9)) == "5 - 9"
-    assert overlapping(Validity(5, 9), [Validity(9), Validity(1, 4), Validity(0, 5)]) == (
-        Validity(0, 5), Validity(9),
-    )  # fmt: skip
+    others = [Validity(9), Validity(1, 4), Validity(0, 5)]
+    assert [Validity(5, 9).overlaps(o) for o in others] == [True, False, True]
 
 
 @pytest.mark.parametrize(

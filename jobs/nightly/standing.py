@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from rich.markup import escape
 
-from jobs import database
 from jobs.console import FAILED, NOT_PASSED, PASSED
 from jobs.nightly import states
-from jobs.store.opening import FILE
 from jobs.store.store import Store
 
 OVERDUE = timedelta(hours=36)
 """Since the last night has begun: somebody has switched it off, or the machine."""
 
 LINES = 10
-
-
-def is_store(place: str) -> bool:
-    """Return whether this is the address of a store."""
-    return database.is_address(place) or (Path(place) / FILE).is_file()
 
 
 def standing(place: str, at: datetime | None = None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from calib.arrays import AnyArray, Array, IntArray
 from calib.constants import RESONANCES
 from calib.results import Pass, Status
 from calib.scale import chi2
-from calib.scale.model import KINDS, Extraction, Means, composed, sigma2
+from calib.scale.model import KINDS, Extraction, Means, composed
 
 from .collect import resolution_of, steps_of
 from .passes import pass_number
@@ -283,8 +283,3 @@ def taken(peaks: Peaks, at: AnyArray) -> Means:
     """Return the means of some categories."""
     m = peaks.means
     return type(m)(**{f: getattr(m, f)[at] for f in m.__dataclass_fields__})
-
-
-def model_sigma2(peaks: Peaks, a2: Array, c2: Array) -> Array:
-    """Return the predicted (sigma/m)^2 of each category."""
-    return sigma2(peaks.means, a2, c2)

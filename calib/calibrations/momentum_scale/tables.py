@@ -10,7 +10,7 @@ from scipy.stats import chi2 as chi2_distribution
 
 from calib.arrays import AnyArray, Array
 from calib.results import Status
-from calib.scale.model import KINDS, Extraction, mu2
+from calib.scale.model import KINDS, Extraction
 
 from .peaks import Peaks
 from .reduction import Kind
@@ -212,15 +212,3 @@ def iterations(history: Array) -> pd.DataFrame:
     table["kind"] = np.where(table["kind"] == 0, "data", "simulation")
     table["max_move"] = table[[f"move_{k}" for k in KINDS]].max(axis=1)
     return table
-
-
-def model_residuals(kind: Kind, extraction: Extraction) -> Array:
-    """Return data over model - 1 of mu^2 for each category in units of its error."""
-    moves = kind.moves(extraction)
-    out = []
-    for p in kind.peaks:
-        value = np.exp(2 * p.log_mu)
-        error = 2 * value * np.sqrt(p.covariance[:, 0, 0])
-        pull = (value - mu2(p.means, moves["A"], moves["e"], moves["M"])) / error
-        out.append(np.where(p.ok, pull, np.nan))
-    return np.concatenate(out)
