@@ -221,7 +221,7 @@ def soft_free(z: Array, eta: float) -> Array:
     return np.asarray(soft * (0.5 * (1 + z**2) - 0.25 * eta * second))
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=128)
 def _radiation_table(eta: float, n: int) -> Array:
     """Return t = (1 - z)^eta on an even grid of its probability."""
     t = 1 - np.linspace(1, 0, 40_001) ** 2  # fine where much is radiated
