@@ -24,7 +24,17 @@ from calib.fast import atan2, exp, log, sin_cos
 from calib.kinematics import mass_of
 from calib.lines import Line, line_weight, narrow_line, z_line
 from calib.pairs import Pairs
-from calib.radiation import MIN_PHOTON, Radiation, collinear_photon, collinear_weight
+from calib.radiation import (
+    FIRST_PHOTON_DRAW,
+    MIN_PHOTON,
+    PHOTON_DRAWS,
+    Radiation,
+    collinear_photon,
+    collinear_weight,
+    photons,
+    poisson_weight,
+    softest,
+)
 from calib.random import normal_pair, uniform
 
 __all__ = [
@@ -34,6 +44,7 @@ __all__ = [
 
 DRAWS = 16
 """Random numbers kept for one copy of one event."""
+
 
 @dataclass(frozen=True)
 class Generated:
@@ -76,9 +87,8 @@ columns do not overlap, and does many pairs at once."""
 
 (
     PT1, PT2, ETA1, ETA2, PHI1, PHI2, MASS, NORMAL1, NORMAL2, LOST1, LOST2,
-    BORN, PX, PY, COSH, SINH, NX, NY, NZ,
-) = (BLOCK * column for column in range(19))  # fmt: skip
-_N_OUT = 12
+    BORN, PHOTONS, PX, PY, COSH, SINH, NX, NY, NZ,
+) = (BLOCK * column for column in range(20))  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -109,7 +119,7 @@ def _to_rest(n, w):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _draw(keys, base, quantiles, fsr, w):  # type: ignore[no-untyped-def]
+def _draw(keys, base, quantiles, collinear, w):  # type: ignore[no-untyped-def]
     """Write the new mass, what both muons radiate, and their normal numbers."""
     last = len(quantiles) - 2
     for i in range(len(keys)):
@@ -119,7 +129,7 @@ def _draw(keys, base, quantiles, fsr, w):  # type: ignore[no-untyped-def]
         w[BORN + i] = w[MASS + i]
     for i in range(len(keys)):
         w[NORMAL1 + i], w[NORMAL2 + i] = normal_pair(keys[i], base + 5)
-    if not fsr:
+    if not collinear:
         w[LOST1 : LOST1 + len(keys)] = 0.0
         w[LOST2 : LOST2 + len(keys)] = 0.0
         return
@@ -130,14 +140,19 @@ def _draw(keys, base, quantiles, fsr, w):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, inline="always", error_model="numpy")
+def _pt_eta_phi(px, py, pz):  # type: ignore[no-untyped-def]
+    pt = math.sqrt(px * px + py * py)
+    slope = pz / pt
+    eta = log(abs(slope) + math.sqrt(slope * slope + 1.0))
+    return pt, eta if slope >= 0.0 else -eta, atan2(py, px)
+
+
+@numba.njit(cache=True, inline="always", error_model="numpy")
 def _muon(sign, px, py, long, nx, ny, nz, half, along):  # type: ignore[no-untyped-def]
     """Return pt, eta, phi of a muon of momentum +-half n in the pair's rest frame."""
     scale = sign * along + 0.5
     ax, ay = sign * half * nx + px * scale, sign * half * ny + py * scale
-    pt = math.sqrt(ax * ax + ay * ay)
-    slope = (sign * half * nz + long * scale) / pt
-    eta = log(abs(slope) + math.sqrt(slope * slope + 1.0))
-    return pt, eta if slope >= 0.0 else -eta, atan2(ay, ax)
+    return _pt_eta_phi(ax, ay, sign * half * nz + long * scale)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -160,11 +175,45 @@ def _decay(n, w):  # type: ignore[no-untyped-def]
         w[MASS + i], _ = mass_of(pt1, eta1, phi1, pt2, eta2, phi2)
 
 
+@numba.njit(cache=True, inline="always", error_model="numpy")
+def _boosted(muon, px, py, long, energy, mass):  # type: ignore[no-untyped-def]
+    """Return pt, eta, phi of a muon that has (E, px, py, pz) in the pair's rest frame."""
+    e, x, y, z = muon
+    scale = (px * x + py * y + long * z) / (mass * (energy + mass)) + e / mass
+    return _pt_eta_phi(x + px * scale, y + py * scale, z + long * scale)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _radiate(keys, base, w):  # type: ignore[no-untyped-def]
+    """Write the muons, what they lost and their mass anew, for pairs that radiate at angles."""
+    for i in range(len(keys)):
+        w[PHOTONS + i] = softest(w[BORN + i], keys[i], base)
+    for i in range(len(keys)):
+        if w[PHOTONS + i] >= 1.0:
+            w[PHOTONS + i] = 0.0
+            continue
+        px, py, mass = w[PX + i], w[PY + i], w[BORN + i]
+        nx, ny, nz = w[NX + i], w[NY + i], w[NZ + i]
+        number, first, second = photons(mass, nx, ny, nz, keys[i], base)
+        w[PHOTONS + i] = number
+        if number == 0:
+            continue
+        mt = math.sqrt(mass * mass + px * px + py * py)
+        energy, long = mt * w[COSH + i], mt * w[SINH + i]
+        pt1, eta1, phi1 = _boosted(first, px, py, long, energy, mass)
+        pt2, eta2, phi2 = _boosted(second, px, py, long, energy, mass)
+        w[PT1 + i], w[ETA1 + i], w[PHI1 + i] = pt1, eta1, phi1
+        w[PT2 + i], w[ETA2 + i], w[PHI2 + i] = pt2, eta2, phi2
+        w[MASS + i], _ = mass_of(pt1, eta1, phi1, pt2, eta2, phi2)
+        w[LOST1 + i] = 1.0 - 2.0 * first[0] / mass
+        w[LOST2 + i] = 1.0 - 2.0 * second[0] / mass
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _embed(  # type: ignore[no-untyped-def]
-    pt1, eta1, phi1, pt2, eta2, phi2, width1, width2, keys, copy, quantiles, fsr, out
+    pt1, eta1, phi1, pt2, eta2, phi2, width1, width2, keys, copy, quantiles, radiator, out
 ):
-    w = np.empty(19 * BLOCK)
+    w = np.empty(20 * BLOCK)
     for low in range(0, len(pt1), BLOCK):
         high = min(low + BLOCK, len(pt1))
         n = high - low
@@ -172,9 +221,11 @@ def _embed(  # type: ignore[no-untyped-def]
         w[ETA1 : ETA1 + n], w[ETA2 : ETA2 + n] = eta1[low:high], eta2[low:high]
         w[PHI1 : PHI1 + n], w[PHI2 : PHI2 + n] = phi1[low:high], phi2[low:high]
         _to_rest(n, w)
-        _draw(keys[low:high], copy * DRAWS, quantiles, fsr, w)
+        _draw(keys[low:high], copy * DRAWS, quantiles, radiator == 1, w)
         _decay(n, w)
-        for row in range(_N_OUT):
+        if radiator == 2:
+            _radiate(keys[low:high], FIRST_PHOTON_DRAW + copy * PHOTON_DRAWS, w)
+        for row in range(len(out)):
             out[row, low:high] = w[row * BLOCK : row * BLOCK + n]
         out[7, low:high] *= width1[low:high]
         out[8, low:high] *= width2[low:high]
@@ -212,12 +263,12 @@ def embed(
     """
     a, b = pairs.leading, pairs.subleading
     radiation = radiation if fsr else "none"
-    if radiation == "exponentiated":
-        raise NotImplementedError("radiation exponentiated")
-    out = np.empty((_N_OUT, len(pairs)))
+    radiators: dict[str, int] = {"none": 0, "leading_log": 1, "exponentiated": 2}
+    # photons are counted where there may be several
+    out = np.empty((13 if radiation == "exponentiated" else 12, len(pairs)))
     _embed(
         a.pt, a.eta, a.phi, b.pt, b.eta, b.phi, relative_first, relative_second,
-        keys, copy, line.quantiles, radiation != "none", out,
+        keys, copy, line.quantiles, radiators[radiation], out,
     )  # fmt: skip
     return replace(Generated(*out), radiation=radiation)
 
@@ -246,6 +297,8 @@ def fsr_weight(generated: Generated, strength: float) -> Array:
         return np.ones(len(generated))
     if generated.radiation == "unknown":
         raise ValueError("what simulated muons radiated is not known: no weights for another rate")
+    if generated.photons is not None:
+        return poisson_weight(generated.born_mass, generated.photons, strength)
     return collinear_weight(
         generated.born_mass, generated.lost_first, generated.lost_second, strength
     )
