@@ -12,78 +12,38 @@ When not: if the generated muons are known (simulation), start from them.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numba
 import numpy as np
 
 from calib.arrays import Array, UIntArray
-from calib.constants import ALPHA, MUON_MASS, RESONANCES, SIN2_THETA_W
+from calib.constants import MUON_MASS
 from calib.fast import atan2, exp, log, sin_cos
 from calib.kinematics import mass_of
+from calib.lines import Line, line_weight, narrow_line, z_line
 from calib.pairs import Pairs
+from calib.radiation import (
+    FIRST_PHOTON_DRAW,
+    MIN_PHOTON,
+    PHOTON_DRAWS,
+    Radiation,
+    collinear_photon,
+    collinear_weight,
+    photons,
+    poisson_weight,
+    softest,
+)
 from calib.random import normal_pair, uniform
 
-MIN_PHOTON = 1e-4
-"""Smallest energy fraction of a radiated photon."""
-_LOG_MIN_PHOTON = math.log(MIN_PHOTON)
+__all__ = [
+    "DRAWS", "Generated", "Line", "MIN_PHOTON", "Radiation", "embed", "fsr_weight", "line_weight",
+    "narrow_line", "z_line",
+]  # fmt: skip
 
 DRAWS = 16
 """Random numbers kept for one copy of one event."""
-
-_TABLE = 8192
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line shape as the table of its inverse cumulative distribution, in GeV."""
-
-    quantiles: Array
-
-
-def z_line(low: float = 60.0, high: float = 140.0) -> Line:
-    """Return Z and photon exchange between low and high, in GeV.
-
-    Relativistic Breit-Wigner with running width, m^2 / ((m^2 - M^2)^2 + m^4 Gamma^2 / M^2), with
-    the photon's share at the pole from the couplings of u and d quarks and falling as 1/m^2;
-    their interference, odd around the pole, goes with the mass shift and the slope of the
-    background.
-    """
-    (m0,), width = RESONANCES["z"].masses, RESONANCES["z"].width
-    grid = np.linspace(low, high, 200_001)
-    s = grid**2
-    z = s / ((s - m0**2) ** 2 + (s * width / m0) ** 2)
-    at_pole = 1.0 / width**2
-    photon = _photon_share() * at_pole * (m0 / grid) ** 2
-    return _tabulated(grid, z + photon)
-
-
-def _photon_share() -> float:
-    """Return the photon's cross section over the Z's at the pole, mean of u and d quarks."""
-
-    def z_coupling(charge: float, isospin: float) -> float:
-        vector = isospin - 2 * charge * SIN2_THETA_W
-        return (vector**2 + isospin**2) / (4 * SIN2_THETA_W * (1 - SIN2_THETA_W))
-
-    (m0,), width = RESONANCES["z"].masses, RESONANCES["z"].width
-    lepton = z_coupling(-1.0, -0.5)
-    shares = [
-        charge**2 / (z_coupling(charge, isospin) * lepton) * (width / m0) ** 2
-        for charge, isospin in ((2 / 3, 0.5), (-1 / 3, -0.5))
-    ]
-    return float(np.mean(shares))
-
-
-def narrow_line(mass: float) -> Line:
-    """Return a line without width at this mass, in GeV."""
-    return Line(np.full(2, mass))
-
-
-def _tabulated(grid: Array, density: Array) -> Line:
-    steps = 0.5 * (density[1:] + density[:-1])
-    cumulative = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
-    # a table even in probability, but for its two ends, where the tails need their own
-    return Line(np.interp(np.linspace(0.0, 1.0, _TABLE * 16 + 1), cumulative, grid))
 
 
 @dataclass(frozen=True)
@@ -93,6 +53,12 @@ class Generated:
     ``relative`` is the muon's reconstructed minus generated k over the generated k, for a
     resolution that is as predicted (residual at factor 1). ``first`` and ``second`` follow the
     leading and the sub-leading muon of the source pair. ``source`` is the index of that pair.
+
+    ``born_mass`` is the mass before radiation, ``lost`` the share of its energy in the rest frame
+    of the pair that the muon radiated, 0 for none, and ``photons`` the number of photons where
+    there may be several. ``radiation`` says what made them: ``unknown`` are those of a
+    simulation, where ``born_mass`` is the mass after FSR, the nearest that is known, and
+    ``lost`` is NaN.
     """
 
     pt_first: Array
@@ -104,6 +70,11 @@ class Generated:
     mass: Array
     relative_first: Array
     relative_second: Array
+    lost_first: Array
+    lost_second: Array
+    born_mass: Array
+    photons: Array | None = None
+    radiation: Radiation | Literal["unknown"] = "unknown"
 
     def __len__(self) -> int:
         return len(self.mass)
@@ -116,22 +87,8 @@ columns do not overlap, and does many pairs at once."""
 
 (
     PT1, PT2, ETA1, ETA2, PHI1, PHI2, MASS, NORMAL1, NORMAL2, LOST1, LOST2,
-    PX, PY, COSH, SINH, NX, NY, NZ,
-) = (BLOCK * column for column in range(18))  # fmt: skip
-_N_OUT = 9
-
-
-@numba.njit(cache=True, inline="always", error_model="numpy")
-def _photon(log_ratio, key, counter):  # type: ignore[no-untyped-def]
-    """Return the energy fraction that a muon radiates, 0 for most; log_ratio = ln(m^2/m_mu^2).
-
-    Leading logarithm, collinear: dP/dx = (alpha/pi)(ln(m^2/m_mu^2) - 1)(1 + (1-x)^2)/(2x).
-    """
-    rate = ALPHA / math.pi * (log_ratio - 1.0) * -_LOG_MIN_PHOTON
-    u = uniform(key, counter)
-    x = exp(_LOG_MIN_PHOTON * u / rate)
-    accepted = (u < rate) & (uniform(key, counter + 1) < 0.5 * (1.0 + (1.0 - x) ** 2))
-    return x if accepted else 0.0
+    BORN, PHOTONS, PX, PY, COSH, SINH, NX, NY, NZ,
+) = (BLOCK * column for column in range(20))  # fmt: skip
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -162,23 +119,32 @@ def _to_rest(n, w):  # type: ignore[no-untyped-def]
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _draw(keys, base, quantiles, fsr, w):  # type: ignore[no-untyped-def]
+def _draw(keys, base, quantiles, collinear, w):  # type: ignore[no-untyped-def]
     """Write the new mass, what both muons radiate, and their normal numbers."""
     last = len(quantiles) - 2
     for i in range(len(keys)):
         u = uniform(keys[i], base) * (last + 1)
         j = min(int(u), last)
         w[MASS + i] = quantiles[j] + (u - j) * (quantiles[j + 1] - quantiles[j])
+        w[BORN + i] = w[MASS + i]
     for i in range(len(keys)):
         w[NORMAL1 + i], w[NORMAL2 + i] = normal_pair(keys[i], base + 5)
-    if not fsr:
+    if not collinear:
         w[LOST1 : LOST1 + len(keys)] = 0.0
         w[LOST2 : LOST2 + len(keys)] = 0.0
         return
     for i in range(len(keys)):
         log_ratio = 2.0 * log(w[MASS + i] / MUON_MASS)
-        w[LOST1 + i] = _photon(log_ratio, keys[i], base + 1)
-        w[LOST2 + i] = _photon(log_ratio, keys[i], base + 3)
+        w[LOST1 + i] = collinear_photon(log_ratio, keys[i], base + 1)
+        w[LOST2 + i] = collinear_photon(log_ratio, keys[i], base + 3)
+
+
+@numba.njit(cache=True, inline="always", error_model="numpy")
+def _pt_eta_phi(px, py, pz):  # type: ignore[no-untyped-def]
+    pt = math.sqrt(px * px + py * py)
+    slope = pz / pt
+    eta = log(abs(slope) + math.sqrt(slope * slope + 1.0))
+    return pt, eta if slope >= 0.0 else -eta, atan2(py, px)
 
 
 @numba.njit(cache=True, inline="always", error_model="numpy")
@@ -186,10 +152,7 @@ def _muon(sign, px, py, long, nx, ny, nz, half, along):  # type: ignore[no-untyp
     """Return pt, eta, phi of a muon of momentum +-half n in the pair's rest frame."""
     scale = sign * along + 0.5
     ax, ay = sign * half * nx + px * scale, sign * half * ny + py * scale
-    pt = math.sqrt(ax * ax + ay * ay)
-    slope = (sign * half * nz + long * scale) / pt
-    eta = log(abs(slope) + math.sqrt(slope * slope + 1.0))
-    return pt, eta if slope >= 0.0 else -eta, atan2(ay, ax)
+    return _pt_eta_phi(ax, ay, sign * half * nz + long * scale)
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -212,11 +175,45 @@ def _decay(n, w):  # type: ignore[no-untyped-def]
         w[MASS + i], _ = mass_of(pt1, eta1, phi1, pt2, eta2, phi2)
 
 
+@numba.njit(cache=True, inline="always", error_model="numpy")
+def _boosted(muon, px, py, long, energy, mass):  # type: ignore[no-untyped-def]
+    """Return pt, eta, phi of a muon that has (E, px, py, pz) in the pair's rest frame."""
+    e, x, y, z = muon
+    scale = (px * x + py * y + long * z) / (mass * (energy + mass)) + e / mass
+    return _pt_eta_phi(x + px * scale, y + py * scale, z + long * scale)
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _radiate(keys, base, w):  # type: ignore[no-untyped-def]
+    """Write the muons, what they lost and their mass anew, for pairs that radiate at angles."""
+    for i in range(len(keys)):
+        w[PHOTONS + i] = softest(w[BORN + i], keys[i], base)
+    for i in range(len(keys)):
+        if w[PHOTONS + i] >= 1.0:
+            w[PHOTONS + i] = 0.0
+            continue
+        px, py, mass = w[PX + i], w[PY + i], w[BORN + i]
+        nx, ny, nz = w[NX + i], w[NY + i], w[NZ + i]
+        number, first, second = photons(mass, nx, ny, nz, keys[i], base)
+        w[PHOTONS + i] = number
+        if number == 0:
+            continue
+        mt = math.sqrt(mass * mass + px * px + py * py)
+        energy, long = mt * w[COSH + i], mt * w[SINH + i]
+        pt1, eta1, phi1 = _boosted(first, px, py, long, energy, mass)
+        pt2, eta2, phi2 = _boosted(second, px, py, long, energy, mass)
+        w[PT1 + i], w[ETA1 + i], w[PHI1 + i] = pt1, eta1, phi1
+        w[PT2 + i], w[ETA2 + i], w[PHI2 + i] = pt2, eta2, phi2
+        w[MASS + i], _ = mass_of(pt1, eta1, phi1, pt2, eta2, phi2)
+        w[LOST1 + i] = 1.0 - 2.0 * first[0] / mass
+        w[LOST2 + i] = 1.0 - 2.0 * second[0] / mass
+
+
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _embed(  # type: ignore[no-untyped-def]
-    pt1, eta1, phi1, pt2, eta2, phi2, width1, width2, keys, copy, quantiles, fsr, out
+    pt1, eta1, phi1, pt2, eta2, phi2, width1, width2, keys, copy, quantiles, radiator, out
 ):
-    w = np.empty(18 * BLOCK)
+    w = np.empty(20 * BLOCK)
     for low in range(0, len(pt1), BLOCK):
         high = min(low + BLOCK, len(pt1))
         n = high - low
@@ -224,9 +221,11 @@ def _embed(  # type: ignore[no-untyped-def]
         w[ETA1 : ETA1 + n], w[ETA2 : ETA2 + n] = eta1[low:high], eta2[low:high]
         w[PHI1 : PHI1 + n], w[PHI2 : PHI2 + n] = phi1[low:high], phi2[low:high]
         _to_rest(n, w)
-        _draw(keys[low:high], copy * DRAWS, quantiles, fsr, w)
+        _draw(keys[low:high], copy * DRAWS, quantiles, radiator == 1, w)
         _decay(n, w)
-        for row in range(_N_OUT):
+        if radiator == 2:
+            _radiate(keys[low:high], FIRST_PHOTON_DRAW + copy * PHOTON_DRAWS, w)
+        for row in range(len(out)):
             out[row, low:high] = w[row * BLOCK : row * BLOCK + n]
         out[7, low:high] *= width1[low:high]
         out[8, low:high] *= width2[low:high]
@@ -240,6 +239,7 @@ def embed(
     copy: int,
     line: Line,
     *,
+    radiation: Radiation = "leading_log",
     fsr: bool = True,
 ) -> Generated:
     """Return one generated pair for each source pair.
@@ -255,13 +255,50 @@ def embed(
     copy : int
         Number of the copy; each has its own random numbers.
     line : Line
+    radiation : str
+        What the muons radiate: ``none``, ``leading_log`` or ``exponentiated``
+        (`calib.radiation`).
     fsr : bool
-        Whether the muons radiate.
+        Whether they radiate at all: False is ``none``.
     """
     a, b = pairs.leading, pairs.subleading
-    out = np.empty((9, len(pairs)))
+    radiation = radiation if fsr else "none"
+    radiators: dict[str, int] = {"none": 0, "leading_log": 1, "exponentiated": 2}
+    # photons are counted where there may be several
+    out = np.empty((13 if radiation == "exponentiated" else 12, len(pairs)))
     _embed(
         a.pt, a.eta, a.phi, b.pt, b.eta, b.phi, relative_first, relative_second,
-        keys, copy, line.quantiles, fsr, out,
+        keys, copy, line.quantiles, radiators[radiation], out,
     )  # fmt: skip
-    return Generated(*out)
+    return replace(Generated(*out), radiation=radiation)
+
+
+def fsr_weight(generated: Generated, strength: float) -> Array:
+    """Return weights that turn the pairs into those of muons that radiate more or less.
+
+    Parameters
+    ----------
+    generated : Generated
+        From `embed`.
+    strength : float
+        Of the rate of radiation, over that of the radiator that made the pairs.
+
+    Returns
+    -------
+    array, shape (n,)
+        Mean 1; all 1 if the muons do not radiate.
+
+    Raises
+    ------
+    ValueError
+        If the photons are not known (simulation), or the strength is not possible.
+    """
+    if generated.radiation == "none":
+        return np.ones(len(generated))
+    if generated.radiation == "unknown":
+        raise ValueError("what simulated muons radiated is not known: no weights for another rate")
+    if generated.photons is not None:
+        return poisson_weight(generated.born_mass, generated.photons, strength)
+    return collinear_weight(
+        generated.born_mass, generated.lost_first, generated.lost_second, strength
+    )

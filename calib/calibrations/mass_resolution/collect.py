@@ -243,7 +243,9 @@ def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated,
         second = relative_resolution(b, settings) ** 2
         pt1 = a.pt * np.exp(log_ratio * first / (first + second))
         pt2 = b.pt * np.exp(log_ratio * second / (first + second))
+    lost = np.full(len(pairs), np.nan)
     generated = Generated(
-        pt1, pt2, a.eta, b.eta, a.phi, b.phi, pairs.gen_mass, pt1 / a.pt - 1, pt2 / b.pt - 1
-    )
+        pt1, pt2, a.eta, b.eta, a.phi, b.phi, pairs.gen_mass, pt1 / a.pt - 1, pt2 / b.pt - 1,
+        lost, lost, pairs.gen_mass,
+    )  # fmt: skip
     return pairs, generated, pair_mass(pt1, a.eta, a.phi, pt2, b.eta, b.phi)
