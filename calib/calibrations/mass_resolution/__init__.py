@@ -29,6 +29,7 @@ from calib.pairs import Pairs
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 
 from . import closure as closing
+from . import closure_rows as closing_rows
 from . import collect as collecting
 from . import payload as payloads
 from . import settings as settings_module
@@ -135,25 +136,35 @@ class Calibration(Base):
         """Return mass and prediction of a target's pairs, and templates."""
         is_target = sample in self.targets
         if walk.name == closing.NAME:
-            found = closing.observed(pairs, self.settings, walk) if is_target else {}
-            wanted = "embedded" if is_target else "simulation"
-            if str(walk.values["closure_model"]) == wanted:
-                found |= closing.templates(
-                    pairs, self.settings, self._selected(), sample, self.seed, walk
-                )
-            return found
+            return self._collect_closure(pairs, sample, walk)
         if not is_target:
             known = (self.settings, self._selected(), sample.resonance)
-            found = dict(collecting.simulated(pairs, *known))
+            templates = collecting.simulated(pairs, *known)
             if "kernel" in self._models():
-                found |= collecting.kernel_simulated(pairs, *known)
-            return found
+                templates |= collecting.kernel_simulated(pairs, *known)
+            return templates
         found = collecting.observed(pairs, self.settings)
         made = (self.settings, self._selected(), sample.resonance, self.seed, walk)
         if "embedded" in self._models():
             found |= collecting.embedded(pairs, *made)
         if "kernel" in self._models() and not self._simulated():
             found |= collecting.kernel_embedded(pairs, *made)
+        return found
+
+    def _collect_closure(
+        self, pairs: Pairs, sample: Sample, walk: Pass
+    ) -> Mapping[str, Fill | AnyArray]:
+        """Return the rows of the closure of a target's pairs, and their templates."""
+        is_target = sample in self.targets
+        wanted = "embedded" if is_target else "simulation"
+        makes = str(walk.values["closure_model"]) == wanted
+        made = (self.settings, self._selected(), sample.resonance, self.seed, walk)
+        found: dict[str, Fill | AnyArray] = {}
+        for muons in (False, True) if "half_muons" in walk.values else (False,):
+            if is_target:
+                found |= closing_rows.observed(pairs, self.settings, walk, muons)
+            if makes:
+                found |= closing_rows.templates(pairs, *made, muons)
         return found
 
     def layout(self, sample: Sample) -> Mapping[str, Layout]:

@@ -1,374 +1,305 @@
-"""Closure: factors of one half, tested on the events of the other.
+"""Closure: the result of one half, tested on the events of the other.
 
-In bins of the predicted *calibrated* resolution (not the categories of the derivation), and in
-each category. The fitted sigma of a bin is compared with the median prediction in it. The
-templates are made again for these bins, so that they carry their selection too. Both directions
-are kept apart: averaged, the differences of the two halves would cancel.
+Bins, factors and templates of a half are those of the other half's result. In each row of each
+kind (`closure_rows`) the width that the events prefer is compared with the median calibrated
+prediction by the one distance of `curves`; the error of the factors enters with its
+correlations. Both directions are kept apart: averaged, the differences of the two halves would
+cancel.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, replace
 
-import numba
 import numpy as np
 import pandas as pd
+from scipy.stats import chi2 as chi2_distribution
+from scipy.stats import norm
 
-from calib.arrays import AnyArray, Array, IntArray
-from calib.closing import coverage, worst_pull
-from calib.config import Sample
-from calib.embedding import Generated
-from calib.histograms import Fill, Sums
-from calib.kinematics import predicted_mass_resolution
-from calib.pairs import Pairs
-from calib.random import half
+from calib.arrays import Array
+from calib.closing import coverage
+from calib.histograms import Sums
 from calib.results import Check, Closure, Curve, Pass, Reduction, Status
 
-from .collect import (
-    PREDICTED_EDGES,
-    Selected,
-    categories,
-    category_of,
-    cuts,
-    embedded_copies,
-    relative_resolution,
-    simulated_muons,
-    unit_of,
-)
-from .fits import CategoryFit, Fitter, Observed
+from .closure_rows import NAME, Kinds, kinds_of, prefix_of
+from .collect import unit_of
+from .curves import Curves, curves
+from .fits import Observed
 from .peaks import prepare
-from .scan import NODES, RESIDUAL_EDGES, Cuts, bin_of, place
 from .settings import Settings
 
-NAME = "closure"
+__all__ = ["NAME", "evaluate", "walk_of"]
+
+TEXTS = {
+    "resolution": "calibrated resolution",
+    "category": "categories of the factors",
+    "leading_pt": "finer leading pt",
+    "abs_eta": "finer |eta| of both muons",
+    "phi": "phi of the leading muon",
+    "period": "periods of runs",
+}
+ADVICE = {
+    "resolution": "ptErr fluctuates beyond the width, or its scale depends on more than the"
+    " categories",
+    "category": "the errors of the factors are too small",
+    "leading_pt": "ptErr is wrong in a way that depends on pt within the categories",
+    "abs_eta": "the resolution changes inside the |eta| rings: apply the factors of muons"
+    " (settings.apply: muon), or make abs_eta finer",
+    "phi": "ptErr is wrong in a way that depends on phi",
+    "period": "the resolution changed with time: calibrate the periods apart",
+}
 
 
 def walk_of(reduction: Reduction) -> Pass:
     """Return the pass over the events that the closure needs."""
-    names = ("half_factor", "half_factor_err", "half_log_rings", "half_stretch", "closure_model")
-    return Pass(NAME, {name: reduction.state[name] for name in names})
+    names = ("half_factor", "half_covariance", "half_log_rings", "half_stretch", "half_muons",
+             "half_muons_covariance", "ring_of", "periods", "closure_model")  # fmt: skip
+    known = {name: reduction.state[name] for name in names if name in reduction.state}
+    return Pass(NAME, known)
 
 
-def _factors(walk: Pass) -> Array:
-    """Return the factor to use for events of each half: that of the other half."""
-    return np.asarray(walk.values["half_factor"])[::-1]
+@dataclass(frozen=True)
+class _Compared:
+    """One kind of factors, in all rows of both halves: the table, z, and their correlation."""
 
-
-def observed(pairs: Pairs, settings: Settings, walk: Pass) -> dict[str, Fill | AnyArray]:
-    """Return mass and calibrated prediction by half, closure bin and category."""
-    edges = np.asarray(settings.closure.edges)
-    n, n_bins = len(categories(settings)), len(edges) - 1
-    part = half(pairs.run, pairs.luminosityBlock, pairs.event)
-    category = category_of(pairs, settings)
-    mass = pairs.mass
-    calibrated = np.where(
-        category >= 0, _factors(walk)[part, category], np.nan
-    ) * predicted_mass_resolution(
-        mass,
-        relative_resolution(pairs.leading, settings),
-        relative_resolution(pairs.subleading, settings),
-    )
-    with np.errstate(invalid="ignore"):
-        found = np.searchsorted(edges, calibrated, side="right") - 1
-        inside = (calibrated >= edges[0]) & (calibrated < edges[-1])
-    bins = np.where(inside, part * n_bins + found, -1)
-    flat = np.where(np.isfinite(calibrated) & (category >= 0), part * n + category, -1)
-    weight = pairs.weight
-    number = np.linspace(-0.5, n - 0.5, n + 1)
-    return {
-        "resolution": Fill(bins, 2 * n_bins, mass, settings.mass_edges, weight),
-        "resolution_expected": Fill(bins, 2 * n_bins, calibrated, PREDICTED_EDGES, weight),
-        "composition": Fill(bins, 2 * n_bins, category.astype(np.float64), number, weight),
-        "category": Fill(flat, 2 * n, mass, settings.mass_edges, weight),
-        "category_expected": Fill(flat, 2 * n, calibrated, PREDICTED_EDGES, weight),
-    }
-
-
-@numba.njit(cache=True, nogil=True)
-def _scan(  # type: ignore[no-untyped-def]
-    pt1,
-    pt2,
-    eta1,
-    eta2,
-    base,
-    gen,
-    relative1,
-    relative2,
-    predicted,
-    weight,
-    part,
-    source,
-    nodes,
-    unit,
-    ring_factor,
-    stretch,
-    factor,
-    closure_edges,
-    leading_pt,
-    subleading_pt,
-    pt_edges,
-    ring_edges,
-    mass_low,
-    mass_step,
-    n_mass,
-    residual_low,
-    residual_step,
-    n_residual,
-    template,
-    squares,
-    residual,
-):
-    rings = len(ring_edges) - 1
-    n_bins = len(closure_edges) - 1
-    rows = n_bins + factor.shape[1]
-    for i in range(len(pt1)):
-        ring1, ring2 = bin_of(abs(eta1[i]), ring_edges), bin_of(abs(eta2[i]), ring_edges)
-        if ring1 < 0 or ring2 < 0 or source[i] < 0:
-            continue
-        h = part[i]
-        common = stretch[h, source[i]]
-        for a in range(len(nodes)):
-            u1 = max(1.0 + nodes[a] * common * ring_factor[h, ring1] * relative1[i], 1e-3)
-            u2 = max(1.0 + nodes[a] * common * ring_factor[h, ring2] * relative2[i], 1e-3)
-            mass = base[i] / (u1 * u2) ** 0.5
-            bin_mass = int((mass - mass_low) / mass_step)
-            if mass < mass_low or bin_mass >= n_mass:
-                continue
-            category = place(
-                pt1[i] / u1, pt2[i] / u2, ring1, ring2, rings, pt_edges, leading_pt, subleading_pt
-            )
-            if category < 0 or not factor[h, category] > 0:
-                continue
-            step = ((mass - gen[i]) / unit - residual_low) / residual_step
-            bin_residual = min(max(int(step), 0), n_residual - 1)
-            found = bin_of(factor[h, category] * predicted[i] * mass, closure_edges)
-            for row in (found, n_bins + category):
-                if row < 0:
-                    continue
-                at = h * rows + row
-                template[at, a, bin_mass] += weight[i]
-                squares[at, bin_mass] += weight[i] * weight[i]
-                residual[at, a, bin_residual] += weight[i]
-
-
-def templates(
-    pairs: Pairs,
-    settings: Settings,
-    selected: Selected,
-    sample: Sample,
-    seed: int,
-    walk: Pass,
-) -> dict[str, AnyArray]:
-    """Return templates of the closure bins and categories, by half, on a grid of one factor."""
-    n_rows = 2 * (len(settings.closure.edges) - 1 + len(categories(settings)))
-    sums = {
-        "template": np.zeros((n_rows, len(NODES), len(settings.mass_edges) - 1)),
-        "squares": np.zeros((n_rows, len(settings.mass_edges) - 1)),
-        "residual": np.zeros((n_rows, len(NODES), len(RESIDUAL_EDGES) - 1)),
-    }
-    unit = unit_of(sample.resonance)
-    limits = cuts(settings, selected)
-    if str(walk.values["closure_model"]) == "embedded":
-        source, copies = embedded_copies(pairs, settings, sample.resonance, seed, walk)
-        part = half(source.run, source.luminosityBlock, source.event)
-        for made in copies:
-            _add(sums, source, made, made.mass, part, settings, limits, unit, walk)
-    else:
-        source, made, base = simulated_muons(pairs, settings)
-        for number in (0, 1):
-            both = np.full(len(source), number, dtype=np.int64)
-            _add(sums, source, made, base, both, settings, limits, unit, walk)
-    return {f"closure/{name}": values for name, values in sums.items()}
-
-
-def _add(
-    sums: dict[str, Array],
-    source: Pairs,
-    made: Generated,
-    base: Array,
-    part: IntArray,
-    settings: Settings,
-    limits: Cuts,
-    unit: float,
-    walk: Pass,
-) -> None:
-    edges = limits.mass_edges
-    predicted = 0.5 * np.hypot(
-        relative_resolution(source.leading, settings),
-        relative_resolution(source.subleading, settings),
-    )
-    _scan(
-        made.pt_first,
-        made.pt_second,
-        made.eta_first,
-        made.eta_second,
-        base,
-        made.mass,
-        made.relative_first,
-        made.relative_second,
-        predicted,
-        source.weight,
-        part,
-        category_of(source, settings),
-        NODES,
-        unit,
-        np.exp(np.asarray(walk.values["half_log_rings"])),
-        np.asarray(walk.values["half_stretch"]),
-        _factors(walk),
-        np.asarray(settings.closure.edges),
-        limits.leading_pt,
-        limits.subleading_pt,
-        limits.pt_edges,
-        limits.ring_edges,
-        edges[0],
-        (edges[-1] - edges[0]) / (len(edges) - 1),
-        len(edges) - 1,
-        RESIDUAL_EDGES[0],
-        RESIDUAL_EDGES[1] - RESIDUAL_EDGES[0],
-        len(RESIDUAL_EDGES) - 1,
-        sums["template"],
-        sums["squares"],
-        sums["residual"],
-    )
+    table: pd.DataFrame
+    z: Array
+    correlation: Array
+    pictures: tuple[Curve, ...]
 
 
 def evaluate(
+    target: Sums, made: Sums | None, reduction: Reduction, settings: Settings, resonance: str
+) -> Closure:
+    """Return the table of pulls, and the checks of the verdict."""
+    walk = walk_of(reduction)
+    periods = np.asarray(walk.values["periods"])
+    tables: list[pd.DataFrame] = []
+    checks: list[Check] = []
+    pictures: list[Curve] = []
+    for muons in (False, True):
+        if muons and "half_muons" not in walk.values:
+            continue
+        kinds = kinds_of(settings, periods, muons)
+        found = _compared(target, made, reduction, settings, resonance, kinds, muons)
+        tables.append(found.table)
+        pictures += found.pictures
+        for kind in kinds.labels:
+            is_judged = kind not in ("resolution", "leading_pt", "abs_eta") or (
+                muons == (settings.apply == "muon")
+            )
+            if is_judged:
+                checks += _checks(found, kind, settings)
+    table = pd.concat(tables, ignore_index=True)
+    return Closure(table, tuple(checks), tuple(pictures))
+
+
+def _compared(
     target: Sums,
     made: Sums | None,
     reduction: Reduction,
     settings: Settings,
     resonance: str,
-) -> Closure:
-    """Return the table of pulls, and the number that the verdict uses."""
-    names = categories(settings).names
-    edges = settings.closure.edges
-    bins = [f"{low:g}-{high:g}" for low, high in zip(edges[:-1], edges[1:], strict=True)]
-    rows: list[dict[str, Any]] = []
-    curves: list[Curve] = []
-    model = str(reduction.state["closure_model"])
-    n_rows = len(bins) + len(names)
-    data = _observed(target, len(bins), len(names))
-    grid = None
-    if made is not None and "closure/template" in made:
-        grid = prepare(
-            _on_diagonal(made), [(0, 0)] * (2 * n_rows), settings.mass_edges, unit_of(resonance)
+    kinds: Kinds,
+    muons: bool,
+) -> _Compared:
+    """Return the rows of both halves, fitted and expected."""
+    n, prefix = len(kinds), prefix_of(muons)
+    if made is None or f"closure_{prefix}template" not in made:
+        return _Compared(pd.DataFrame(), np.array([]), np.zeros((0, 0)), ())
+    n_values = np.asarray(reduction.state["half_muons"]).shape[1] if muons else 0
+    data, composition = _observed(target, kinds, muons, n_values)
+    rows = data.rows(settings)
+    raw = {k: made[f"closure_{prefix}{k}"] for k in ("template", "residual", "pairs")}
+    unit = unit_of(resonance)
+    grid = prepare(raw, [(0, 0)] * (2 * n), settings.mass_edges, unit)
+    found = curves(rows, grid.shapes([[r] for r in range(2 * n)], np.zeros(1)))
+    expected, expected_error = np.array(data.medians).T
+    names = [(kind, name) for kind, labels in kinds.labels.items() for name in labels]
+    edited = np.ones(2 * n)
+    if not muons:
+        # within a category the factor is one number: an edit needs no events
+        first = kinds.first("category")
+        state = reduction.state
+        change = (
+            np.asarray(state["half_factor_edited"])[::-1] / np.asarray(state["half_factor"])[::-1]
         )
-    fitter = Fitter(data, grid, model, settings, resonance)
-    used = np.asarray(reduction.state["half_factor"])[::-1]
-    used_error = np.asarray(reduction.state["half_factor_err"])[::-1]
-    edited = np.asarray(reduction.state["half_factor_edited"])[::-1] / used
+        for part in (0, 1):
+            edited[part * n + first : part * n + first + change.shape[1]] = change[part]
+    expected = expected * edited
+    common = _common_error(reduction, composition, muons)
+    own = expected_error / expected
+    total = common + np.diag(own**2 + settings.closure.tolerance**2)
+    x0 = found.at_width(expected)
+    slope = np.abs(found.relative_slope(np.nan_to_num(x0)))
+    slope = np.where(slope > 0.2, slope, 1.0)
+    spread = np.sqrt(np.diag(total)) / slope
+    z = found.distance(x0, spread)
+    status = _status(found, data, x0, slope, z, settings)
+    tested = np.array([s is Status.OK for s in status])
+    z = np.where(tested, z, np.nan)
+    covariance = total + np.diag((slope * np.nan_to_num(found.error)) ** 2)
+    size = np.sqrt(np.diag(covariance))
+    fitted = found.width(np.nan_to_num(found.best))
+    table = pd.DataFrame(
+        {
+            "bin": [name for _, name in names] * 2,
+            "expected": expected,
+            "fitted": np.where(tested, fitted, np.nan),
+            "error": np.where(tested, expected * size, np.nan),
+            "pull": z,
+            "status": [s.value for s in status],
+            "kind": [kind for kind, _ in names] * 2,
+            "factors": "muon" if muons else "category",
+            "half": np.repeat([0, 1], n),
+            "n_events": data.entries,
+            "chi2": found.chi2,
+            "ndf": found.ndf,
+        }
+    )
+    pictures = tuple(
+        replace(found.drawn[r], name=f"{names[r % n][1]}, half {r // n}", group="closure")
+        for r in range(2 * n)
+        if tested[r] and names[r % n][0] == "resolution" and not muons
+    )
+    return _Compared(table, z, covariance / np.outer(size, size), pictures)
+
+
+def _status(
+    found: Curves, data: Observed, x0: Array, slope: Array, z: Array, settings: Settings
+) -> list[Status]:
+    """Return why each row was tested, or was not."""
+    status = []
+    for r in range(len(x0)):
+        if data.effective[r] < settings.closure.min_events:
+            status.append(Status.TOO_FEW_EVENTS)
+        elif not np.isfinite(found.error[r]):
+            status.append(Status.NO_TEMPLATE)
+        elif slope[r] * found.error[r] > settings.closure.max_error:
+            status.append(Status.TOO_FEW_EVENTS)
+        elif not found.converged[r]:
+            status.append(Status.FIT_FAILED)
+        elif not np.isfinite(z[r]):
+            status.append(Status.NOT_DETERMINED)
+        else:
+            status.append(Status.OK)
+    return status
+
+
+def _common_error(reduction: Reduction, rows: Array, muons: bool) -> Array:
+    """Return the relative covariance that the other half's result brings to all rows.
+
+    Parameters
+    ----------
+    reduction : Reduction
+    rows : array, shape (2 rows, values)
+        How the prediction of each row, of both halves, hangs on each value of the result: on the
+        factors of the categories, or on the values of the muons' factors.
+    muons : bool
+    """
+    name = "half_muons_covariance" if muons else "half_covariance"
+    total = np.zeros((len(rows), len(rows)))
+    n = len(rows) // 2
     for part in (0, 1):
-        for row in range(n_rows):
-            kind = "resolution" if row < len(bins) else "category"
-            name = bins[row] if kind == "resolution" else names[row - len(bins)]
-            at = part * n_rows + row
-            found = fitter.category(f"{name}, half {part}", [at], np.zeros(1), "closure")
-            if kind == "resolution":
-                share = np.maximum(target["composition/sumw"][part * len(bins) + row], 0.0)
-            else:
-                share = np.eye(len(names))[row - len(bins)]
-            relative = _factor_error(share, used[part], used_error[part])
-            # within a category the factor is one number: an edit needs no events
-            scale = 1.0 if kind == "resolution" else float(edited[part][row - len(bins)])
-            rows.append(_row(name, kind, part, found, relative, scale, settings))
-            if found.curve is not None and kind == "resolution":
-                curves.append(found.curve)
-    table = pd.DataFrame(rows)
-    return Closure(table, tuple(_checks(table, settings)), tuple(curves))
+        own = slice(part * n, (part + 1) * n)
+        covariance = np.nan_to_num(np.asarray(reduction.state[name])[1 - part])
+        total[own, own] = rows[own] @ covariance @ rows[own].T
+    return total
 
 
-def _factor_error(share: Array, factor: Array, error: Array) -> float:
-    """Return the relative error of the factors that a bin's events were calibrated with."""
-    known = (share > 0) & np.isfinite(factor) & np.isfinite(error)
-    if not known.any():
-        return 0.0
-    part = share[known] / share[known].sum()
-    return float(np.sqrt(np.sum((part * error[known] / factor[known]) ** 2)))
+def _observed(target: Sums, kinds: Kinds, muons: bool, n_values: int) -> tuple[Observed, Array]:
+    """Return what was counted in the rows of both halves, and how they hang on the values."""
+    prefix = prefix_of(muons)
 
-
-def _row(
-    name: str,
-    kind: str,
-    part: int,
-    found: CategoryFit,
-    relative: float,
-    scale: float,
-    settings: Settings,
-) -> dict[str, Any]:
-    expected, fitted = found.median * scale, found.sigma
-    status = found.status
-    if found.n_events < settings.closure.min_events:
-        status = Status.TOO_FEW_EVENTS
-    elif status is Status.OK and found.candidate().at_limit:
-        status = Status.AT_LIMIT
-    tested = status in (Status.OK, Status.AT_LIMIT)
-    error = float("nan")
-    if tested:
-        error = float(
-            np.sqrt(
-                found.sigma_error**2
-                + found.median_error**2
-                + (expected * relative) ** 2
-                + (expected * settings.closure.tolerance) ** 2
+    def total(what: str) -> Array:
+        # a row is filled by its own kind alone
+        return np.asarray(
+            sum(
+                np.asarray(target[f"{prefix}{kind}{what}"], dtype=np.float64)
+                for kind in kinds.labels
             )
         )
-    return {
-        "bin": name,
-        "expected": expected,
-        "fitted": fitted if tested else float("nan"),
-        "error": error,
-        "pull": (fitted - expected) / error if tested else float("nan"),
-        "status": status.value,
-        "kind": kind,
-        "half": part,
-        "n_events": found.n_events,
-        "chi2": found.result.chi2 if found.result else float("nan"),
-        "ndf": found.result.ndf if found.result else 0,
-    }
 
-
-def _checks(table: pd.DataFrame, settings: Settings) -> list[Check]:
-    worst = worst_pull(table, settings.closure.probability)
-    bins = (table["kind"] == "resolution").to_numpy()
-    tested = np.isfinite(table["pull"].to_numpy(dtype=float))
-    if not tested.any():
-        return [worst]
-    text = (
-        f"share of the events in the {int((bins & tested).sum())} bins of resolution, of"
-        f" {int(bins.sum())} in both halves, with at least {settings.closure.min_events}"
-    )
-    return [coverage(table, bins, settings.closure.coverage, text), worst]
-
-
-def _observed(sums: Mapping[str, AnyArray], n_bins: int, n_categories: int) -> Observed:
-    """Return resolution bins and categories of each half, one below the other."""
-
-    def stacked(kind: str, what: str) -> Array:
-        parts = []
-        for part in (0, 1):
-            for name, n in (("resolution", n_bins), ("category", n_categories)):
-                parts.append(sums[f"{name}{kind}/{what}"][part * n : (part + 1) * n])
-        return np.concatenate(parts).astype(np.float64)
-
-    counts = stacked("", "sumw")
-    return Observed(
+    counts = total("/sumw")
+    if muons:
+        rows = np.stack([total(f"/mean_share_{k}") for k in range(n_values)], axis=1)
+        weight = counts.sum(axis=1)
+    else:
+        rows = np.maximum(total("_composition/sumw"), 0.0)
+        weight = rows.sum(axis=1)
+    rows = rows / np.where(weight > 0, weight, np.inf)[:, None]
+    data = Observed(
         counts,
-        stacked("", "sumw2"),
-        stacked("_expected", "sumw"),
-        stacked("_expected", "sumw2"),
-        stacked("", "counts").sum(axis=1).astype(np.int64),
+        total("/sumw2"),
+        total("_expected/sumw"),
+        total("_expected/sumw2"),
+        total("/counts").sum(axis=1).astype(np.int64),
         np.full((len(counts), 2), 0.5),
+        np.zeros(len(counts)),
     )
+    return data, np.asarray(rows)
 
 
-def _on_diagonal(sums: Sums) -> dict[str, AnyArray]:
-    """Return the templates of one factor as those of two equal ones."""
-    n = np.arange(len(NODES))
-    grid: dict[str, AnyArray] = {"squares": sums["closure/squares"]}
-    for name in ("template", "residual"):
-        values = sums[f"closure/{name}"]
-        full = np.zeros((len(values), len(n), len(n), values.shape[-1]))
-        full[:, n, n] = values
-        grid[name] = full
-    return grid
+def _checks(found: _Compared, kind: str, settings: Settings) -> list[Check]:
+    """Return the check of one kind of rows; of the resolution, how much of it was tested too."""
+    name = "closure" if kind == "resolution" else f"closure_{kind}"
+    least = settings.closure.probability
+    if not len(found.table):
+        return [Check(name, 0.0, least, False, "no template could be made for the closure")]
+    own = (found.table["kind"] == kind).to_numpy()
+    z = np.where(own, found.z, np.nan)
+    tested = np.isfinite(z)
+    failed = own & found.table["status"].isin(
+        [s.value for s in (Status.FIT_FAILED, Status.NOT_DETERMINED)]
+    )
+    checks = []
+    if kind == "resolution" and tested.any():
+        text = (
+            f"share of the events in the {int(tested.sum())} bins of resolution, of"
+            f" {int(own.sum())} in both halves, with at least {settings.closure.min_events}"
+        )
+        checks.append(coverage(found.table, own, settings.closure.coverage, text))
+    if not tested.any():
+        enough = int(failed.sum())
+        text = f"no bin of {TEXTS[kind]} in a half has enough events to be tested"
+        return (
+            [*checks, Check(name, 0.0, least, False, text)]
+            if kind == "resolution" or enough
+            else checks
+        )
+    probability, worst, shape = _probability(z, found)
+    at = found.table.iloc[worst]
+    text = (
+        f"probability of the {int(tested.sum())} pulls in bins of {TEXTS[kind]}: worst"
+        f" {z[worst]:+.2f} in {at['bin']}, half {at['half']} ({at['fitted']:.3f} GeV for"
+        f" {at['expected']:.3f}); {shape}"
+    )
+    if failed.any():
+        probability = 0.0
+        names = ", ".join(f"{b}" for b in found.table.loc[failed, "bin"].head(3))
+        text += f"; {int(failed.sum())} with enough events could not be tested ({names})"
+    if probability < least:
+        text += f"; {ADVICE[kind]}"
+    return [*checks, Check(name, probability, least, probability >= least, text)]
+
+
+def _probability(z: Array, found: _Compared) -> tuple[float, int, str]:
+    """Return the probability of pulls, the row of the worst, and a word on their chi2.
+
+    The least of the worst pull, given their number, and of the chi2 of each half with the
+    correlations that the other half's factors bring; times their number.
+    """
+    tested = np.flatnonzero(np.isfinite(z))
+    worst = int(tested[np.argmax(np.abs(z[tested]))])
+    single = 2 * norm.sf(abs(z[worst]))
+    ps, words = [float(-np.expm1(len(tested) * np.log1p(-single)))], []
+    half = found.table["half"].to_numpy()
+    for part in (0, 1):
+        at = tested[half[tested] == part]
+        if not len(at):
+            continue
+        correlation = found.correlation[np.ix_(at, at)]
+        chi2 = float(z[at] @ np.linalg.solve(correlation, z[at]))
+        ps.append(float(chi2_distribution.sf(chi2, len(at))))
+        words.append(f"{chi2:.0f}/{len(at)}")
+    return min(1.0, len(ps) * min(ps)), worst, f"chi2 of the halves {', '.join(words)}"

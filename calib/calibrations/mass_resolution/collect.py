@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +11,28 @@ import numpy as np
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
 from calib.categories import Axis, Categories
 from calib.constants import RESONANCES, Z_MASS
-from calib.embedding import Generated, Line, embed, narrow_line, z_line
+from calib.embedding import Generated, embed, fsr_weight
 from calib.histograms import Fill
 from calib.kinematics import mass as pair_mass
 from calib.kinematics import predicted_mass_resolution
+from calib.lines import Line, line_weight, narrow_line, z_line
 from calib.pairs import Muons, Pairs
 from calib.random import half, keys, uniforms
 from calib.results import Pass
 
 from . import generated as generated_shapes
-from .scan import Cuts, Scan
+from .scan import Cuts, Scan, coarse_bins, group_of
 from .settings import Settings
 
 PREDICTED_EDGES = np.geomspace(0.05, 25.0, 1601)
 """Bins of the predicted resolution in GeV, 0.4 % wide, for its median."""
+
+
+REFERENCE_PT = 45.0
+"""GeV; where the slopes in ln pt are zero."""
+
+RUN_STEP, N_RUN_BINS = 2, 250_000
+"""Bins of the run number, by which the closure finds periods with the same number of events."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +97,57 @@ def cuts(settings: Settings, selected: Selected) -> Cuts:
         np.asarray(settings.leading_pt),
         np.asarray(settings.abs_eta),
         settings.mass_edges,
+        np.asarray(settings.muons.abs_eta),
     )
 
 
+def coarse_edges(settings: Settings) -> Array:
+    """Return the edges of the coarse mass bins of the rows of muons, in GeV."""
+    fine = settings.mass_edges
+    n = coarse_bins(len(fine) - 1)
+    return np.asarray(fine[0] + settings.step * group_of(len(fine) - 1) * np.arange(n + 1))
+
+
+def muon_rows(pairs: Pairs, settings: Settings) -> tuple[IntArray, BoolArray]:
+    """Return the row of each pair by leading pt and the fine |eta| bins of both muons.
+
+    -1 outside; and whether the leading muon is the one in the lower |eta| bin.
+    """
+    edges = np.asarray(settings.muons.abs_eta)
+    axis, pt = Axis("abs_eta", settings.muons.abs_eta), Axis("leading_pt", settings.leading_pt)
+    lead = axis.index(np.abs(pairs.leading.eta))
+    other = axis.index(np.abs(pairs.subleading.eta))
+    at, n = pt.index(pairs.leading.pt), len(edges) - 1
+    low, high = np.minimum(lead, other), np.maximum(lead, other)
+    pair = low * n - low * (low - 1) // 2 + high - low
+    flat = at * (n * (n + 1) // 2) + pair
+    return np.where((at < 0) | (low < 0), -1, flat), lead <= other
+
+
+def observed_muons(pairs: Pairs, settings: Settings) -> Fill:
+    """Return the mass of the pairs in rows of muons, with what their factors need.
+
+    ``variance_first`` is the relative variance of the muon in the lower |eta| bin, ``pt_first``
+    the logarithm of its pt over 45 GeV, weighted with it.
+    """
+    row, leads = muon_rows(pairs, settings)
+    edges = settings.muons.abs_eta
+    n = (len(settings.leading_pt) - 1) * (len(edges) - 1) * len(edges) // 2
+    part = half(pairs.run, pairs.luminosityBlock, pairs.event)
+    lead, other = (
+        (relative_resolution(m, settings) ** 2, np.log(m.pt / REFERENCE_PT))
+        for m in (pairs.leading, pairs.subleading)
+    )
+    means: dict[str, Array] = {}
+    for name, chosen in (("first", leads), ("second", ~leads)):
+        variance, log_pt = (np.where(chosen, a, b) for a, b in zip(lead, other, strict=True))
+        means |= {f"variance_{name}": variance, f"pt_{name}": variance * log_pt}
+    flat = np.where(row < 0, -1, part * n + row)
+    return Fill(flat, 2 * n, pairs.mass, coarse_edges(settings), pairs.weight, means)
+
+
 def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
-    """Return the mass and the predicted resolution of the pairs, by half and category."""
+    """Return mass and predicted resolution of the pairs, by half and category, and their runs."""
     n = len(categories(settings))
     part = half(pairs.run, pairs.luminosityBlock, pairs.event)
     category = category_of(pairs, settings)
@@ -101,11 +155,20 @@ def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
     first = relative_resolution(pairs.leading, settings)
     second = relative_resolution(pairs.subleading, settings)
     mass = pairs.mass
-    means = {"variance_leading": first**2, "variance_subleading": second**2}
+    means = {
+        "variance_leading": first**2,
+        "variance_subleading": second**2,
+        "log_pt": np.log(pairs.leading.pt / REFERENCE_PT),
+    }
     predicted = predicted_mass_resolution(mass, first, second)
     return {
         "mass": Fill(flat, 2 * n, mass, settings.mass_edges, pairs.weight, means),
         "predicted": Fill(flat, 2 * n, predicted, PREDICTED_EDGES, pairs.weight),
+        "muons": observed_muons(pairs, settings),
+        "runs": np.bincount(
+            np.minimum(pairs.run.astype(np.int64) // RUN_STEP, N_RUN_BINS - 1),
+            minlength=N_RUN_BINS,
+        ),
     }
 
 
@@ -143,16 +206,41 @@ def copies_of(settings: Settings, walk: Pass) -> float:
     return float(walk.values.get("copies", np.asarray(MOST_COPIES)))
 
 
+FSR_CHANGE, POWER_CHANGE = 0.1, 1.5
+"""By how much the line shape is varied: relative rate of radiation, power of the mass."""
+
+
+def variations_of(resonance: str, settings: Settings) -> tuple[str, ...]:
+    """Return the names of the variations of the line shape of a resonance."""
+    radiates = ("fsr",) if settings.fsr else ()
+    return (*radiates, "photon", "mass_power") if resonance == "z" else radiates
+
+
+def varied(made: Generated, names: tuple[str, ...]) -> Array:
+    """Return the weights of generated pairs for each variation, shape (variations, n).
+
+    ``fsr``: radiation times 1.1; ``photon``: Z exchange alone; ``mass_power``: times
+    (m / m_Z)^1.5.
+    """
+    weights: dict[str, Callable[[], Array]] = {
+        "fsr": lambda: fsr_weight(made, 1 + FSR_CHANGE),
+        "photon": lambda: line_weight(made.born_mass, "no_photon"),
+        "mass_power": lambda: line_weight(made.born_mass, "mass_power", power=POWER_CHANGE),
+    }
+    return np.array([weights[name]() for name in names]).reshape(len(names), len(made))
+
+
 def embedded(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int, walk: Pass
 ) -> dict[str, AnyArray]:
     """Return templates made from the pairs under the peak, by half and category."""
-    n = len(categories(settings))
-    found = Scan(2 * n, cuts(settings, selected), unit_of(resonance))
+    names = variations_of(resonance, settings)
+    found = Scan(2, cuts(settings, selected), unit_of(resonance), names)
     source, copies = embedded_copies(pairs, settings, resonance, seed, walk)
-    offset = n * half(source.run, source.luminosityBlock, source.event)
-    for made in copies:
-        found.add(made, made.mass, source.weight, offset)
+    part = half(source.run, source.luminosityBlock, source.event)
+    found.add(
+        ((made, made.mass) for made in copies), source.weight, part, lambda m: varied(m, names)
+    )
     return {f"embedded/{name}": values for name, values in found.sums().items()}
 
 
@@ -214,9 +302,9 @@ def simulated(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str
 ) -> dict[str, AnyArray]:
     """Return templates from simulated pairs, their residuals stretched, by category."""
-    found = Scan(len(categories(settings)), cuts(settings, selected), unit_of(resonance))
+    found = Scan(1, cuts(settings, selected), unit_of(resonance))
     source, generated, base = simulated_muons(pairs, settings)
-    found.add(generated, base, source.weight, np.zeros(len(source), dtype=np.int64))
+    found.add([(generated, base)], source.weight, np.zeros(len(source), dtype=np.int64))
     return {f"simulation/{name}": values for name, values in found.sums().items()}
 
 

@@ -1,9 +1,13 @@
-"""Fit of the mass in one category, or several merged: sigma, prediction, factor."""
+"""What was counted in the categories, and fits with models that know nothing of the templates.
+
+The templates' likelihoods are those of `curves`. The kernel model and the Breit-Wigner give one
+fit for each category, which stands as a parabola in the logarithm of the factor.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,24 +17,17 @@ from calib.arrays import AnyArray, Array, IntArray
 from calib.constants import RESONANCES
 from calib.fit import Attempt, Binned, FitResult, climb, from_starts
 from calib.fit_all import fit_categories
-from calib.gates import Candidate
+from calib.models import exponential
 from calib.models.breit_wigner import BreitWignerPeak
 from calib.models.kernel import KernelPeak
-from calib.models.template import TemplatePeak
 from calib.opinion import second_opinion
+from calib.profile import Window
 from calib.results import Curve, Status
 
 from .collect import PREDICTED_EDGES
+from .curves import FINE, Curves, Rows
 from .generated import Shapes
-from .peaks import Templates
 from .settings import Settings
-
-TEMPLATE_STARTS: Sequence[Sequence[float]] = (
-    (1.0, 1.0, 0.03, 0.5),
-    (0.8, 1.0, 0.03, 0.5),
-    (1.25, 0.998, 0.10, 1.0),
-    (1.0, 1.002, 0.20, 2.0),
-)
 
 
 @dataclass(frozen=True)
@@ -45,12 +42,48 @@ class Observed:
     """Number of events in each category, whatever their weights, (categories,)."""
     variance_share: Array
     """Mean relative variance of the leading and the other muon, (categories, 2)."""
+    log_pt: Array
+    """Mean ln(leading pt / 45 GeV), (categories,)."""
 
-    def effective(self, members: Sequence[int]) -> float:
-        """Return the effective number of entries of some categories."""
-        total = float(self.counts[list(members)].sum())
-        squares = float(self.variance[list(members)].sum())
-        return total**2 / squares if squares > 0 else 0.0
+    def take(self, at: Sequence[int]) -> Observed:
+        """Return some of the categories."""
+        rows = list(at)
+        return Observed(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    @property
+    def effective(self) -> Array:
+        """Effective number of entries of each category, (categories,)."""
+        squares = self.variance.sum(axis=1)
+        total = self.counts.sum(axis=1)
+        return np.where(squares > 0, total**2 / np.where(squares > 0, squares, 1.0), 0.0)
+
+    @property
+    def medians(self) -> list[tuple[float, float]]:
+        """Median of the prediction and its uncertainty, of each category, in GeV."""
+        return [
+            median(own, variance, PREDICTED_EDGES)
+            for own, variance in zip(self.predicted, self.predicted_variance, strict=True)
+        ]
+
+    def rows(self, settings: Settings) -> Rows:
+        """Return the counts in the range of the fit."""
+        edges = settings.mass_edges
+        first = int(round((settings.fit.range[0] - edges[0]) / settings.step))
+        last = first + settings.fit.bins
+        window = Window(
+            edges[first : last + 1],
+            float(edges[0]),
+            settings.step,
+            settings.fit.background != "none",
+        )
+        counts, variance = self.counts[:, first:last], self.variance[:, first:last]
+        return Rows(counts, variance, window, first, last)
+
+    def wide_rows(self, settings: Settings) -> Rows:
+        """Return the counts in the whole window."""
+        edges, n = settings.mass_edges, self.counts.shape[1]
+        window = Window(edges, float(edges[0]), settings.step)
+        return Rows(self.counts, self.variance, window, 0, n)
 
 
 def observed(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Observed:
@@ -60,65 +93,21 @@ def observed(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Observed:
         return np.asarray(sum(sums[name][block] for block in rows), dtype=np.float64)
 
     weight = total("mass/sumw").sum(axis=1)
-    share = np.stack(
-        [total(f"mass/mean_variance_{muon}") for muon in ("leading", "subleading")], axis=1
-    )
+    weight = np.where(weight != 0, weight, 1.0)
+
+    def mean(name: str) -> Array:
+        # rounded: the last bits depend on how the events were cut into chunks
+        return np.asarray(np.round(total(f"mass/mean_{name}") / weight, 12))
+
     return Observed(
         total("mass/sumw"),
         total("mass/sumw2"),
         total("predicted/sumw"),
         total("predicted/sumw2"),
         np.asarray(sum(sums["mass/counts"][block].sum(axis=1) for block in rows)),
-        # rounded: the last bits depend on how the events were cut into chunks
-        np.round(share / np.where(weight != 0, weight, 1.0)[:, None], 12),
+        np.stack([mean("variance_leading"), mean("variance_subleading")], axis=1),
+        mean("log_pt"),
     )
-
-
-@dataclass(frozen=True)
-class CategoryFit:
-    """What the fit of one category (or of several merged) gave. GeV; NaN where there is none."""
-
-    name: str
-    model: str
-    n_events: int
-    effective: float
-    sigma: float
-    sigma_error: float
-    median: float
-    median_error: float
-    mass: float
-    mass_error: float
-    result: FitResult | None
-    curve: Curve | None
-    status: Status
-
-    @property
-    def factor(self) -> float:
-        """sigma over the median of the predicted resolution."""
-        return self.sigma / self.median if self.median > 0 else float("nan")
-
-    @property
-    def factor_error(self) -> float:
-        """Uncertainty of the factor: fit, template and median."""
-        if not (self.sigma > 0 and self.median > 0):
-            return float("nan")
-        return self.factor * float(
-            np.hypot(self.sigma_error / self.sigma, self.median_error / self.median)
-        )
-
-    def candidate(self) -> Candidate:
-        """Return it as the gates want to see it."""
-        r = self.result
-        return Candidate(
-            self.name,
-            self.effective,
-            self.factor,
-            self.factor_error,
-            r.chi2 if r else float("nan"),
-            r.ndf if r else 0,
-            self.status,
-            bool(r and set(r.at_limit) - {"background", "slope", "n_low", "n_high"}),
-        )
 
 
 def median(histogram: Array, variance: Array, edges: Array) -> tuple[float, float]:
@@ -132,137 +121,67 @@ def median(histogram: Array, variance: Array, edges: Array) -> tuple[float, floa
     return float(middle), float((high - low) / 0.2 * 0.5 / np.sqrt(effective))
 
 
+@dataclass(frozen=True)
+class PeakFit:
+    """What the fit of one category gave: width and mass in GeV, NaN where there is none."""
+
+    sigma: float
+    sigma_error: float
+    mass: float
+    mass_error: float
+    result: FitResult | None
+    status: Status
+
+
+NOTHING = PeakFit(*(float("nan"),) * 4, None, Status.TOO_FEW_EVENTS)
+LEAST = 50.0
+"""Effective events below which nothing is fitted."""
+
+
 class Fitter:
-    """Fits of one set of events, with one model of the mass."""
+    """Fits of one set of events with the kernel or the Breit-Wigner model."""
 
     def __init__(
         self,
         data: Observed,
-        templates: Templates | None,
         model: str,
         settings: Settings,
         resonance: str,
         shapes: Shapes | None = None,
     ) -> None:
-        self.data, self.templates, self.model = data, templates, model
-        self.shapes = shapes
-        self.settings, self.resonance = settings, resonance
-        edges = settings.mass_edges
-        self.low = int(round((settings.fit.range[0] - edges[0]) / settings.step))
-        self.high = self.low + settings.fit.bins
-        self.edges = edges[self.low : self.high + 1]
+        self.data, self.model, self.settings = data, model, settings
+        self.shapes, self.resonance = shapes, resonance
+        self.rows = data.rows(settings)
         self.pole = RESONANCES[resonance].masses[0]
 
-    def category(
-        self, name: str, members: Sequence[int], log_rings: Array, group: str = "categories"
-    ) -> CategoryFit:
-        """Return the fit of some categories together (of one, usually)."""
-        rows = list(members)
-        binned = Binned(
-            self.edges,
-            self.data.counts[rows, self.low : self.high].sum(0),
-            self.data.variance[rows, self.low : self.high].sum(0),
-        )
-        middle = median(
-            self.data.predicted[rows].sum(0),
-            self.data.predicted_variance[rows].sum(0),
-            PREDICTED_EDGES,
-        )
-        n = int(self.data.entries[rows].sum())
-        nothing = CategoryFit(
-            name,
-            self.model,
-            n,
-            self.data.effective(rows),
-            *(float("nan"),) * 2,
-            *middle,
-            *(float("nan"),) * 2,
-            None,
-            None,
-            Status.TOO_FEW_EVENTS,
-        )
-        if binned.effective < min(50, self.settings.gates.min_events):
-            return nothing
-        if self.model == "breit_wigner":
-            return self._breit_wigner(nothing, binned, group)
-        if self.model == "kernel":
-            return self._kernel(nothing, binned, rows, group)
-        found = self.templates and self.templates.model(rows, log_rings, self.low, self.high)
-        if not found:
-            return replace(nothing, status=Status.NO_TEMPLATE)
-        peak, width = found
-        result = self._climb(binned, peak)
-        sigma = width.at(result["factor"])
-        return CategoryFit(
-            name,
-            self.model,
-            n,
-            nothing.effective,
-            sigma,
-            abs(width.slope(result["factor"])) * result.error("factor"),
-            *middle,
-            result["mu"] * self.pole,
-            result.error("mu") * self.pole,
-            result,
-            self._curve(name, binned, peak, result, sigma, group),
-            result.status,
+    def categories(self) -> list[PeakFit]:
+        """Return the fit of each category."""
+        return [self.category(c) for c in range(len(self.rows.counts))]
+
+    def category(self, c: int) -> PeakFit:
+        """Return the fit of one category."""
+        edges = self.rows.window.edges
+        binned = Binned(edges, self.rows.counts[c], self.rows.variance[c])
+        if binned.effective < LEAST:
+            return NOTHING
+        return self._kernel(binned, c) if self.model == "kernel" else self.breit_wigner(binned)
+
+    def breit_wigner(self, binned: Binned) -> PeakFit:
+        """Return the fit of a Breit-Wigner with a Crystal Ball to a content of the bins."""
+        peak = BreitWignerPeak(binned.edges, self.pole, RESONANCES[self.resonance].width)
+        start = (0.0, 1.2, 2.0, 3.0, 2.0, 3.0, 0.03, 0.5)
+        simpler = Attempt("exponents fixed", start, ("n_low", "n_high"))
+        result = climb(binned, peak, [*from_starts(peak.starts), simpler])
+        at_limit = set(result.at_limit) - {"background", "slope", "n_low", "n_high"}
+        status = Status.AT_LIMIT if at_limit and result.status is Status.OK else result.status
+        mass = self.pole + result["mean"]
+        return PeakFit(
+            result["sigma"], result.error("sigma"), mass, result.error("mean"), result, status
         )
 
-    def _climb(self, binned: Binned, peak: TemplatePeak) -> FitResult:
-        """Fit by a ladder: first start, no background, further starts, mass fixed."""
-        no_background = self.settings.fit.background == "none"
-        fixed: tuple[str, ...] = ("background", "slope") if no_background else ()
-        starts = [(s[0], s[1], 0.0, 0.0) if no_background else s for s in TEMPLATE_STARTS]
-        nuisance = ("background", "slope")
-
-        def doubtful(r: FitResult) -> bool:
-            return r.status is not Status.OK or bool(set(r.at_limit) - set(nuisance))
-
-        attempts = [
-            Attempt("first", starts[0], fixed),
-            Attempt(
-                "no background",
-                lambda r: (r["factor"], r["mu"], 0.0, 0.0),
-                nuisance,
-                when=lambda r: "background" in r.at_limit and r["background"] < 0.1,
-                always=True,
-            ),
-            *from_starts(starts[1:], fixed=fixed, step="further starts", when=doubtful),
-            Attempt("mass and background fixed", (1.0, 1.0, 0.0, 0.0), ("mu", *nuisance)),
-        ]
-        return climb(binned, peak, attempts)
-
-    def second_opinion(self, names: Sequence[str], seed: int) -> pd.DataFrame:
-        """Return the kernel fits of all categories against independent ones by iminuit.
-
-        One row per category that was fitted again: ``category, minuit_delta_mu,
-        minuit_delta_sigma`` (in errors), ``minuit_agrees``.
-        """
+    def _kernel(self, binned: Binned, c: int) -> PeakFit:
         assert self.shapes is not None
-        arrays = [self.shapes.of([c]) for c in range(len(names))]
-        template, spread, mass = (np.stack(x) for x in zip(*arrays, strict=True))
-        counts = self.data.counts[:, self.low : self.high]
-        options: dict[str, Any] = {
-            "variance": self.data.variance[:, self.low : self.high],
-            "template_variance": spread,
-            "background": self.settings.fit.background,
-        }
-        found = fit_categories(counts, self.edges, template, mass, engine="numpy", **options)
-        again = second_opinion(found, counts, self.edges, template, mass, seed=seed, **options)
-        return pd.DataFrame(
-            {
-                "category": [names[c] for c in again["category"]],
-                "minuit_delta_mu": again["delta_mu"],
-                "minuit_delta_sigma": again["delta_sigma"],
-                "minuit_agrees": again["agrees"].astype(bool),
-            }
-        )
-
-    def _kernel(
-        self, nothing: CategoryFit, binned: Binned, rows: Sequence[int], group: str
-    ) -> CategoryFit:
-        assert self.shapes is not None
-        template, variance, mass = self.shapes.of(rows)
+        template, variance, mass = self.shapes.of([c])
         found = fit_categories(
             binned.counts[None],
             binned.edges,
@@ -275,129 +194,102 @@ class Fitter:
         )
         status = Status(str(found.status[0]))
         if not np.isfinite(found.sigma[0]):
-            return replace(nothing, status=status)
+            return replace(NOTHING, status=status)
         names = ("mu", "sigma", "background", "slope")
         values = np.array([getattr(found, name)[0] for name in names])
-        peak = KernelPeak(binned.edges, template, mass)
-        expected = peak(*values) * binned.counts.sum()
+        expected = KernelPeak(binned.edges, template, mass)(*values) * binned.counts.sum()
         result = FitResult(
             names, values, found.covariance[0], float(found.nll[0]), float(found.chi2[0]),
             int(found.ndf[0]), float(found.edm[0]), status, str(found.step[0]), expected,
             tuple(name for name, at in zip(names, found.at_limit[0], strict=False) if at),
         )  # fmt: skip
-        sigma = values[1] * self.pole
-        return replace(
-            nothing,
-            sigma=sigma,
-            sigma_error=float(found.sigma_err[0]) * self.pole,
-            mass=values[0] * self.pole,
-            mass_error=float(found.mu_err[0]) * self.pole,
-            result=result,
-            curve=self._curve(nothing.name, binned, peak, result, sigma, group),
-            status=status,
-        )
+        return PeakFit(
+            values[1] * self.pole, float(found.sigma_err[0]) * self.pole, values[0] * self.pole,
+            float(found.mu_err[0]) * self.pole, result, status,
+        )  # fmt: skip
 
-    def shape(self, name: str, content: Array) -> CategoryFit:
-        """Return the Breit-Wigner fit of a given content of the bins, without fluctuations."""
-        nothing = CategoryFit(
-            name,
-            self.model,
-            round(content.sum()),
-            float(content.sum()),
-            *(float("nan"),) * 6,
-            None,
-            None,
-            Status.FIT_FAILED,
-        )
-        return self._breit_wigner(nothing, Binned(self.edges, content, content), self.model)
+    def second_opinion(self, names: Sequence[str], seed: int) -> pd.DataFrame:
+        """Return the kernel fits of all categories against independent ones by iminuit.
 
-    def _breit_wigner(self, nothing: CategoryFit, binned: Binned, group: str) -> CategoryFit:
-        width = RESONANCES[self.resonance].width
-        peak = BreitWignerPeak(self.edges, self.pole, width)
-        start = (0.0, 1.2, 2.0, 3.0, 2.0, 3.0, 0.03, 0.5)
-        simpler = Attempt("exponents fixed", start, ("n_low", "n_high"))
-        result = climb(binned, peak, [*from_starts(peak.starts), simpler])
-        sigma = result["sigma"]
-        return CategoryFit(
-            nothing.name,
-            self.model,
-            nothing.n_events,
-            nothing.effective,
-            sigma,
-            result.error("sigma"),
-            nothing.median,
-            nothing.median_error,
-            self.pole + result["mean"],
-            result.error("mean"),
-            result,
-            self._curve(nothing.name, binned, peak, result, sigma, group),
-            result.status,
-        )
-
-    def _curve(
-        self,
-        name: str,
-        binned: Binned,
-        peak: TemplatePeak | BreitWignerPeak | KernelPeak,
-        result: FitResult,
-        sigma: float,
-        group: str,
-    ) -> Curve:
-        total = binned.counts.sum()
-        background = result["background"] * peak.background(result["slope"])
-        text = (
-            f"sigma {sigma:.3f} GeV, background {100 * result['background']:.1f} %,"
-            f" step: {result.step}"
-        )
-        return Curve(
-            name,
-            binned.edges,
-            binned.counts,
-            binned.variance,
-            result.expected,
-            total * background,
-            group,
-            "GeV",
-            text,
+        One row per category that was fitted again: ``category, minuit_delta_mu,
+        minuit_delta_sigma`` (in errors), ``minuit_agrees``.
+        """
+        assert self.shapes is not None
+        arrays = [self.shapes.of([c]) for c in range(len(names))]
+        template, spread, mass = (np.stack(x) for x in zip(*arrays, strict=True))
+        edges = self.rows.window.edges
+        options: dict[str, Any] = {
+            "variance": self.rows.variance,
+            "template_variance": spread,
+            "background": self.settings.fit.background,
+        }
+        found = fit_categories(self.rows.counts, edges, template, mass, engine="numpy", **options)
+        again = second_opinion(found, self.rows.counts, edges, template, mass, seed=seed, **options)
+        return pd.DataFrame(
+            {
+                "category": [names[c] for c in again["category"]],
+                "minuit_delta_mu": again["delta_mu"],
+                "minuit_delta_sigma": again["delta_sigma"],
+                "minuit_agrees": again["agrees"].astype(bool),
+            }
         )
 
 
-def ring_factors(fitter: Fitter, rings: Sequence[tuple[int, int]], n_rings: int) -> Array:
-    """Return the logarithm of one factor per ring, shared by all categories.
+def parabolas(fits: Sequence[PeakFit], data: Observed, rows: Rows, pole: float) -> Curves:
+    """Return fits as likelihoods: parabolas in the logarithm of the factor, x = 0 at factor 1.
 
-    The categories of each pair of rings are fitted together over all pt; each fit gives a
-    common change r of its two factors, ln r = w_first d(ln F_first) + w_second d(ln F_second)
-    with the muons' shares w of the variance. The rings' factors are moved by weighted least
-    squares until all changes are gone. A weak prior (30 %) ties the rings to each other, so
-    that a ring without data follows the others.
+    Parameters
+    ----------
+    fits : sequence of PeakFit
+    data : Observed
+    rows : Rows
+        What was fitted.
+    pole : float
+        Mass of the resonance, in GeV.
     """
-    log_rings = np.zeros(n_rings)
-    pairs = sorted(set(rings))
-    groups = [[c for c, pair in enumerate(rings) if pair == p] for p in pairs]
-    for _ in range(8):
-        normal = 1e-6 * np.eye(n_rings)
-        right = np.zeros(n_rings)
-        for (x, y), members in zip(pairs, groups, strict=True):
-            found = fitter.category("", members, log_rings)
-            r = found.result
-            if r is None or r.status is not Status.OK:
-                continue
-            # a fit at the end of the grid says no more than in which direction to go
-            error = r.error("factor") if r.error("factor") > 0 else 0.5
-            counts = fitter.data.counts[members].sum(1)
-            share = np.average(
-                fitter.data.variance_share[members], axis=0, weights=np.maximum(counts, 1e-9)
-            ) * np.exp(2 * log_rings[[x, y]])
-            share = share / share.sum()
-            row = np.zeros(n_rings)
-            row[x] += share[0]
-            row[y] += share[1]
-            weight = (r["factor"] / error) ** 2
-            normal += weight * np.outer(row, row)
-            right += weight * row * np.log(r["factor"])
-        prior = (np.eye(n_rings) - 1.0 / n_rings) / 0.3**2
-        change = np.linalg.solve(normal + prior, right - prior @ log_rings)
-        log_rings = np.clip(log_rings + np.clip(change, -0.4, 0.4), -0.6, 0.6)
-        if np.abs(change).max() < 2e-3:
-            break
-    return np.asarray(log_rings)
+    n = len(fits)
+    x = np.tile(np.linspace(np.log(0.05), np.log(20.0), FINE), (n, 1))
+    middle = np.array([m for m, _ in data.medians])
+    sigma, error = (np.array([getattr(f, k) for f in fits]) for k in ("sigma", "sigma_error"))
+    good = np.array([f.status is Status.OK for f in fits]) & (sigma > 0) & (error > 0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        best = np.where(good, np.log(sigma / middle), np.nan)
+        expected_error = np.where(good, error / sigma, np.nan)
+    nll = np.nan_to_num(0.5 * ((x - best[:, None]) / expected_error[:, None]) ** 2)
+    results = [f.result for f in fits]
+    nuisances, errors = np.full((3, n), np.nan), np.full((3, n), np.nan)
+    for c, (fit, result) in enumerate(zip(fits, results, strict=True)):
+        if result is None:
+            continue
+        nuisances[0, c], errors[0, c] = fit.mass / pole, fit.mass_error / pole
+        for k, name in ((1, "background"), (2, "slope")):
+            nuisances[k, c], errors[k, c] = result[name], result.error(name)
+    nan = float("nan")
+    return Curves(
+        x,
+        nll,
+        best,
+        expected_error,
+        middle[:, None] * np.exp(x),
+        nuisances,
+        errors,
+        np.array([r.nll if r else nan for r in results]),
+        tuple(_drawn(rows, c, r) for c, r in enumerate(results)),
+        np.array([r.chi2 if r else nan for r in results]),
+        np.array([r.ndf if r else 0 for r in results], dtype=np.int64),
+        good,
+        np.array([f.status is Status.AT_LIMIT for f in fits]),
+        {},
+    )
+
+
+def _drawn(rows: Rows, c: int, result: FitResult | None) -> Curve:
+    """Return the picture of a fit."""
+    edges = rows.window.edges
+    expected = np.zeros(len(edges) - 1) if result is None else result.expected
+    flat = np.zeros(len(edges) - 1)
+    if result is not None:
+        low, high = edges[0], edges[-1]
+        flat = np.diff(exponential.cdf(edges, result["slope"], low, high))
+        flat = flat * result["background"] * rows.counts[c].sum()
+    return Curve("", edges, rows.counts[c], rows.variance[c], expected, flat)

@@ -47,6 +47,21 @@ class Gates(Strict):
     max_held: float = Field(default=0.15, description="share of the events in held categories")
 
 
+class MuonSettings(Strict):
+    """Factors of single muons, in fine bins."""
+
+    abs_eta: tuple[float, ...] = Field(
+        default=(0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4),
+        min_length=2,
+        description="edges of |eta|",
+    )
+    pt: tuple[float, ...] = Field(
+        default=(20.0, 30.0, 37.5, 45.0, 52.0, 62.0, 80.0, 200.0),
+        min_length=2,
+        description="GeV, edges of the payload; between them the factor is a power of pt",
+    )
+
+
 class ClosureSettings(Strict):
     """The closure test."""
 
@@ -66,7 +81,22 @@ class ClosureSettings(Strict):
         2.5,
         3.5,
     )
+    abs_eta: tuple[float, ...] = Field(
+        default=(0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4),
+        min_length=2,
+        description="edges of |eta|, for both muons",
+    )
+    leading_pt: tuple[float, ...] = Field(
+        default=(30.0, 34.0, 38.0, 41.0, 43.0, 45.0, 47.0, 49.0, 52.0, 57.0, 62.0, 75.0, 200.0),
+        min_length=2,
+        description="GeV, edges of the finer leading pt",
+    )
+    phi_bins: int = Field(default=12, ge=1, le=72, description="of phi of the leading muon")
+    periods: int = Field(default=4, ge=1, le=24, description="of runs, with as many events each")
     min_events: int = Field(default=500, ge=1, description="below: too_few_events")
+    max_error: float = Field(
+        default=0.25, description="largest expected error of a width that is compared"
+    )
     coverage: float = Field(
         default=0.5, description="least share of the events in bins that can be tested"
     )
@@ -75,7 +105,7 @@ class ClosureSettings(Strict):
         description="relative; half of the central 68 % of a mixture is not its median",
     )
     probability: float = Field(
-        default=1e-3, description="least probability of the worst pull, given their number"
+        default=1e-3, description="least probability of the pulls of one kind of bins"
     )
 
 
@@ -108,6 +138,12 @@ class Settings(Strict):
     fit: FitSettings = FitSettings()
     gates: Gates = Gates()
     closure: ClosureSettings = ClosureSettings()
+    muons: MuonSettings = MuonSettings()
+    apply: Literal["category", "muon"] = Field(
+        default="category",
+        description="what `calib apply` multiplies the prediction with: the factor of the pair's"
+        " category, or ptErr of each muon with the muon's own; the verdict is on it",
+    )
 
     @field_validator("copies")
     @classmethod

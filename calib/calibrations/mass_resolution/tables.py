@@ -2,192 +2,181 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
-from calib.arrays import AnyArray
+from calib.arrays import AnyArray, IntArray
 from calib.calibrations.base import Edits
-from calib.gates import Limits, own_status, probability
+from calib.gates import probability
 from calib.results import Check, Status
 
-from .fallbacks import FitSet, Published
-from .fits import CategoryFit, Fitter
+from .population import FALLBACK, FitSet
 from .settings import Settings
 
 
-def fits(sample: str, published: Sequence[Published]) -> pd.DataFrame:
-    """Return one row per category with everything that its fit says."""
-    rows = []
-    for p in published:
-        r = p.fit.result
-        row: dict[str, Any] = {
+def fits(sample: str, found: FitSet, entries: IntArray, pole: float) -> pd.DataFrame:
+    """Return one row per category with everything that its fit says.
+
+    Parameters
+    ----------
+    sample : str
+    found : FitSet
+    entries : int array, shape (n,)
+        Number of events.
+    pole : float
+        Mass of the resonance, in GeV.
+    """
+    curves = found.curves
+    table = pd.DataFrame(
+        {
             "sample": sample,
-            "category": p.fit.name,
-            "n_events": p.fit.n_events,
-            "sigma": p.fit.sigma,
-            "sigma_err": p.fit.sigma_error,
-            "mass": p.fit.mass,
-            "mass_err": p.fit.mass_error,
+            "category": found.members.names,
+            "n_events": entries,
+            "sigma": found.own_factor * found.members.median,
+            "sigma_err": found.own_factor_error * found.members.median,
+            "mass": curves.nuisances[0] * pole,
+            "mass_err": curves.nuisance_errors[0] * pole,
         }
-        for name in ("background", "slope"):
-            row[name] = r[name] if r else float("nan")
-            row[f"{name}_err"] = r.error(name) if r else float("nan")
-        row |= {
-            "nll": r.nll if r else float("nan"),
-            "edm": r.edm if r else float("nan"),
-            "chi2": r.chi2 if r else float("nan"),
-            "ndf": r.ndf if r else 0,
-            "chi2_probability": probability(r.chi2, r.ndf) if r else float("nan"),
-            "status": p.own.value,
-            "model": p.fit.model,
-            "step": r.step if r else "",
-            "reason": p.reason,
+    )
+    for k, name in ((1, "background"), (2, "slope")):
+        table[name], table[f"{name}_err"] = curves.nuisances[k], curves.nuisance_errors[k]
+    table["nll"], table["chi2"], table["ndf"] = curves.level, curves.chi2, curves.ndf
+    table["chi2_probability"] = [
+        probability(c, int(n)) for c, n in zip(curves.chi2, curves.ndf, strict=True)
+    ]
+    table["status"] = [s.value for s in found.own]
+    table["model"], table["reason"] = found.model, found.reasons
+    missing = ~np.isfinite(curves.best)
+    numbers = table.columns.drop(["sample", "category", "n_events", "ndf", "status", "model",
+                                  "reason"])  # fmt: skip
+    table.loc[missing, numbers] = np.nan
+    table.loc[missing, "ndf"] = 0
+    return table
+
+
+def factors(found: FitSet, entries: IntArray, edits: Edits) -> pd.DataFrame:
+    """Return factors.csv: the columns of the contract, then why each value is what it is.
+
+    ``factor_err`` contains what is ``factor_err_stat`` and the systematic variations.
+    """
+    members, curves = found.members, found.curves
+    known = np.isfinite(curves.best)
+    table = pd.DataFrame(
+        {
+            "category": members.names,
+            "n_events": entries,
+            "sigma_fit": found.own_factor * members.median,
+            "sigma_fit_err": found.own_factor_error * members.median,
+            "median_predicted": members.median,
+            "factor": found.factor,
+            "factor_err": found.factor_error,
+            "chi2": np.where(known, curves.chi2, np.nan),
+            "ndf": np.where(known, curves.ndf, 0),
+            "status": [s.value for s in found.status],
+            "own_status": [s.value for s in found.own],
+            "own_factor": found.own_factor,
+            "own_factor_err": found.own_factor_error,
+            "factor_err_stat": found.factor * np.sqrt(np.diag(found.statistical)),
+            "held_at": [
+                FALLBACK if s in (Status.MERGED, Status.HELD) else "" for s in found.status
+            ],
+            "model": found.model,
+            "edited": [
+                "; ".join(f"{k}={v}" for k, v in edits.get(name, {}).items())
+                for name in members.names
+            ],
         }
-        rows.append(row)
+    )
+    for name, shift in found.systematics.items():
+        table[f"syst_{name}"] = found.factor * shift
+    return table
+
+
+def rings(found: FitSet, settings: Settings) -> pd.DataFrame:
+    """Return what the categories have in common: a factor per ring, a slope, a spread."""
+    k, common = len(found.common.log_rings), found.common.found
+    logs = found.common.log_rings + common.theta[:k]
+    error = np.sqrt(np.diag(common.covariance))
+    edges = settings.abs_eta
+    rows = [
+        {
+            "name": f"ring_{label}",
+            "abs_eta_low": low,
+            "abs_eta_high": high,
+            "value": float(np.exp(logs[r])),
+            "error": float(np.exp(logs[r]) * error[r]),
+            "text": "factor of the muons of the ring",
+        }
+        for r, (label, low, high) in enumerate(
+            zip(settings.ring_labels, edges[:-1], edges[1:], strict=True)
+        )
+    ]
+    rows += [
+        {
+            "name": "slope",
+            "value": float(common.theta[k]),
+            "error": float(error[k]),
+            "text": "change of ln(factor) with ln(leading pt)",
+        },
+        {
+            "name": "spread",
+            "value": common.spread,
+            "error": np.nan,
+            "text": "standard deviation of ln(factor) among categories beyond that",
+        },
+    ]
     return pd.DataFrame(rows)
 
 
-def factors(published: Sequence[Published], edits: Edits) -> pd.DataFrame:
-    """Return factors.csv: the columns of the contract, then why each value is what it is."""
-    return pd.DataFrame(
-        [
-            {
-                "category": p.fit.name,
-                "n_events": p.fit.n_events,
-                "sigma_fit": p.fit.sigma,
-                "sigma_fit_err": p.fit.sigma_error,
-                "median_predicted": p.fit.median,
-                "factor": p.factor,
-                "factor_err": p.factor_error,
-                "chi2": p.fit.result.chi2 if p.fit.result else float("nan"),
-                "ndf": p.fit.result.ndf if p.fit.result else 0,
-                "status": p.status.value,
-                "own_status": p.own.value,
-                "own_factor": p.fit.factor,
-                "own_factor_err": p.fit.factor_error,
-                "held_at": p.held_at,
-                "model": p.fit.model,
-                "edited": "; ".join(f"{k}={v}" for k, v in edits.get(p.fit.name, {}).items()),
-            }
-            for p in published
-        ]
-    )
-
-
-def merged(parents: Iterable[CategoryFit], limits: Limits) -> pd.DataFrame:
-    """Return the merged categories that others may fall back on."""
-    return pd.DataFrame(
-        [
-            {
-                "category": f.name,
-                "n_events": f.n_events,
-                "sigma_fit": f.sigma,
-                "sigma_fit_err": f.sigma_error,
-                "median_predicted": f.median,
-                "factor": f.factor,
-                "factor_err": f.factor_error,
-                "mass": f.mass,
-                "mass_err": f.mass_error,
-                "chi2": f.result.chi2 if f.result else float("nan"),
-                "ndf": f.result.ndf if f.result else 0,
-                "status": own_status(f.candidate(), limits)[0].value,
-            }
-            for f in parents
-        ]
-    )
-
-
-def models(
-    published: Sequence[Published], model: str, others: Mapping[str, FitSet]
-) -> pd.DataFrame:
-    """Return the factors of each model side by side."""
-    columns: dict[str, Any] = {"category": [p.fit.name for p in published]}
-    columns[model] = [p.fit.factor for p in published]
-    columns[f"{model}_err"] = [p.fit.factor_error for p in published]
-    for name, fits in others.items():
-        columns[name] = [f.factor for f in fits.categories]
-        columns[f"{name}_err"] = [f.factor_error for f in fits.categories]
+def models(main: FitSet, others: Mapping[str, FitSet]) -> pd.DataFrame:
+    """Return the factors that each model gives by its own fits, side by side."""
+    columns: dict[str, AnyArray | tuple[str, ...]] = {"category": main.members.names}
+    for found in (main, *others.values()):
+        columns[found.model] = found.own_factor
+        columns[f"{found.model}_err"] = found.own_factor_error
     return pd.DataFrame(columns)
 
 
-def breit_wigner_bias(fitter: Fitter, reference: Fitter, main: FitSet) -> pd.DataFrame:
-    """Return what the Breit-Wigner model finds on the template itself, whose width is known."""
-    assert fitter.templates is not None
-    rows = []
-    for c, own in enumerate(main.categories):
-        if own.result is None:
-            continue
-        found = fitter.templates.model([c], main.log_rings, fitter.low, fitter.high)
-        if found is None:
-            continue
-        shape = found[0].signal(own.result["factor"], 1.0) * own.n_events
-        fitted = reference.shape(own.name, np.maximum(shape, 0.0))
-        rows.append(
-            {
-                "category": own.name,
-                "sigma_template": own.sigma,
-                "sigma_breit_wigner": fitted.sigma,
-                "bias_percent": 100 * (fitted.sigma / own.sigma - 1),
-                "chi2": fitted.result.chi2 if fitted.result else float("nan"),
-                "ndf": fitted.result.ndf if fitted.result else 0,
-            }
-        )
-    return pd.DataFrame(
-        rows,
-        columns=[
-            "category",
-            "sigma_template",
-            "sigma_breit_wigner",
-            "bias_percent",
-            "chi2",
-            "ndf",
-        ],
-    )
-
-
-def checks(published: Sequence[Published], settings: Settings) -> list[Check]:
+def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:
     """Return the reduction's part of the verdict."""
-    n = np.array([p.fit.n_events for p in published])
-    usable = np.array([p.status.usable for p in published])
-    held = np.array([p.status is Status.HELD for p in published])
-    own = [p for p in published if p.own is Status.OK]
-    total = max(float(n.sum()), 1.0)
-    found = [
+    usable = np.array([s.usable for s in found.status])
+    held = np.array([s is Status.HELD for s in found.status])
+    share = float(entries[held].sum() / max(float(entries.sum()), 1.0))
+    checks = [
         Check(
             "categories_usable",
             float(usable.mean()),
             1.0,
             bool(usable.all()),
-            f"{int(usable.sum())} of {len(published)} categories have a value that may be used",
+            f"{int(usable.sum())} of {len(usable)} categories have a value that may be used",
         ),
         Check(
             "events_in_held_categories",
-            float(n[held].sum() / total),
+            share,
             settings.gates.max_held,
-            bool(n[held].sum() / total <= settings.gates.max_held),
-            f"{int(held.sum())} categories failed a gate and are held at a parent's value",
+            share <= settings.gates.max_held,
+            f"{int(held.sum())} categories failed a gate and are held at the rings' value",
         ),
     ]
-    values = [p.factor for p in published if np.isfinite(p.factor)]
+    values = found.factor[np.isfinite(found.factor)]
     low, high = settings.gates.factor_range
-    worst = max(values, key=lambda v: abs(np.log(v)), default=float("nan"))
-    found.append(
+    worst = float(max(values, key=lambda v: abs(np.log(v)), default=np.nan))
+    checks.append(
         Check(
             "extreme_factor",
-            float(worst),
+            worst,
             high,
-            bool(values and low <= worst <= high),
+            bool(len(values) and low <= worst <= high),
             f"the factor furthest from 1, within [{low:g}, {high:g}]",
         )
     )
+    own = [c for c, s in enumerate(found.own) if s is Status.OK]
     if own:
-        results = [c.fit.result for c in own if c.fit.result]
-        p = np.array([probability(r.chi2, r.ndf) for r in results])
-        least = 1 - (1 - float(p.min())) ** len(p)
-        found.append(
+        p = [probability(found.curves.chi2[c], int(found.curves.ndf[c])) for c in own]
+        least = 1 - (1 - min(p)) ** len(p)
+        checks.append(
             Check(
                 "worst_chi2_probability",
                 least,
@@ -196,7 +185,7 @@ def checks(published: Sequence[Published], settings: Settings) -> list[Check]:
                 f"probability of the worst of {len(p)} fits, given their number",
             )
         )
-    return found
+    return checks
 
 
 def agreement(opinion: pd.DataFrame) -> Check:
@@ -210,18 +199,18 @@ def agreement(opinion: pd.DataFrame) -> Check:
     )  # fmt: skip
 
 
-def covariance(published: Sequence[Published]) -> dict[str, AnyArray]:
+def covariance(found: FitSet) -> dict[str, AnyArray]:
     """Return ``names, values, covariance`` of the factors, NaN where one cannot be used.
 
-    Categories with fits of their own share no events and are independent; those that fall back
-    on one merged parent have its value and its whole error in common. What a parent shares with
-    the own fits of its other members is left out.
+    What categories have in common correlates them: the rings' factors, the slope, and the
+    systematic variations, which are kept apart as ``syst_NAME`` (change of each factor for one
+    standard deviation); ``statistical`` is the covariance without them.
     """
-    error = np.array([p.factor_error for p in published])
-    source = np.array([p.held_at or p.fit.name for p in published])
-    common = source[:, None] == source[None, :]
+    size = np.outer(found.factor, found.factor)
     return {
-        "names": np.array([p.fit.name for p in published]),
-        "values": np.array([p.factor for p in published]),
-        "covariance": np.where(common, np.outer(error, error), 0.0),
+        "names": np.array(found.members.names),
+        "values": found.factor,
+        "covariance": size * found.covariance,
+        "statistical": size * found.statistical,
+        **{f"syst_{name}": found.factor * shift for name, shift in found.systematics.items()},
     }
