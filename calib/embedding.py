@@ -4,7 +4,7 @@ When to use: no simulation is at hand, or none is trusted, and the shape of the 
 category must carry the category's own selection. The pair pt, rapidity and decay angles hardly
 depend on the mass; so they are kept, a new mass is drawn from the line shape, radiation is
 added, and the muons are rebuilt. What comes out are *generated* muons after FSR; smearing, cuts
-and categories are the caller's.
+and categories are the caller's. What was drawn is kept: weights vary the line and the radiation.
 
 When not: if the generated muons are known (simulation), start from them.
 """

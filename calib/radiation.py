@@ -5,7 +5,17 @@ When not: a simulation has its own photons.
 
 Two radiators, independent of each other, are there to be compared. ``leading_log``: at most one
 collinear photon a muon, its rate the leading logarithm. ``exponentiated``: the exact first order
-of a pair, exponentiated: any number of photons, at angles.
+of a pair, exponentiated: any number of photons, at angles. The first lacks ln(1 - x) beside the
+logarithm of the mass and radiates harder (400 000 pairs and quadrature, tests/test_radiation.py):
+
+============================ =========== ============= =====
+pairs                        leading_log exponentiated ratio
+============================ =========== ============= =====
+Z below 0.9 of its mass      6.35 %      5.96 %        1.064
+Z mean loss of mass          2.30 %      2.11 %        1.09
+J/psi below 0.9 of its mass  2.91 %      2.54 %        1.15
+J/psi mean loss of mass      1.04 %      0.88 %        1.17
+============================ =========== ============= =====
 """
 
 from __future__ import annotations
