@@ -60,11 +60,19 @@ def z_line(
         Whether photon and Z interfere.
     """
     grid = np.linspace(low, high, 200_001)
-    return _tabulated(grid, _z_density(grid, photon, interference))
+    return _tabulated(grid, line_density(grid, photon, interference))
 
 
-def _z_density(mass: Array, photon: bool, interference: bool) -> Array:
-    """Return dN/dm of the Z line, in 1/GeV^2; the Z alone is 1/Gamma^2 at its mass."""
+def line_density(mass: Array, photon: bool = True, interference: bool = True) -> Array:
+    """Return dN/dm of the Z line, in 1/GeV^2; the Z alone is 1/Gamma^2 at its mass.
+
+    Parameters
+    ----------
+    mass : array, shape (n,)
+        Before radiation, in GeV.
+    photon, interference : bool
+        As of `z_line`.
+    """
     (m0,), width = RESONANCES["z"].masses, RESONANCES["z"].width
     s = mass**2
     below = (s - m0**2) ** 2 + (s * width / m0) ** 2
@@ -150,13 +158,13 @@ def _ratio(mass: Array, variation: LineVariation, power: float) -> Array:
         raise ValueError(
             f"line variation {variation!r}; there are no_photon, no_interference, mass_power"
         )
-    other = _z_density(mass, photon=variation != "no_photon", interference=False)
-    return other / _z_density(mass, photon=True, interference=True)
+    other = line_density(mass, photon=variation != "no_photon", interference=False)
+    return other / line_density(mass, photon=True, interference=True)
 
 
 @lru_cache
 def _mean_ratio(variation: LineVariation, power: float, window: tuple[float, float]) -> float:
     grid = np.linspace(*window, 20_001)
-    nominal = _z_density(grid, photon=True, interference=True)
+    nominal = line_density(grid, photon=True, interference=True)
     varied = nominal * _ratio(grid, variation, power)
     return float(np.trapezoid(varied, grid) / np.trapezoid(nominal, grid))

@@ -34,7 +34,7 @@ SLOPES = 10.0
 ENOUGH = 1e-2
 """Distance to the least negative log-likelihood at which a fit has converged."""
 
-_ITERATIONS = 60
+_ITERATIONS = 200
 _MU, _SHARE, _SLOPE = range(3)
 
 
@@ -183,9 +183,7 @@ def _minimise(  # type: ignore[no-untyped-def]
     for _ in range(_ITERATIONS):
         _normal(counts, total, work, p[_SLOPE], gradient, matrix)
         fixed[_MU] = _held(p[_MU], gradient[_MU], MU_RANGE[0], MU_RANGE[1])
-        fixed[_SHARE] = not background or _held(
-            p[_SHARE], gradient[_SHARE], 0.0, MOST_BACKGROUND
-        )
+        fixed[_SHARE] = not background or _held(p[_SHARE], gradient[_SHARE], 0.0, MOST_BACKGROUND)
         # without background its slope has no meaning, and keeps its value
         fixed[_SLOPE] = (
             not background
@@ -202,7 +200,7 @@ def _minimise(  # type: ignore[no-untyped-def]
         for _ in range(12):
             damped = matrix.copy()
             for a in range(3):
-                damped[a, a] *= 1.0 + damping
+                damped[a, a] = max(damped[a, a] * (1.0 + damping), 1e-9)
             change[:] = np.linalg.solve(damped, gradient)
             edm = 0.5 * (change * gradient).sum()
             new = p - change
@@ -238,6 +236,9 @@ def _profile(  # type: ignore[no-untyped-def]
     work, other = np.empty((6, bins)), np.empty((6, bins))
     for r in range(rows):
         total = counts[r].sum()
+        out[0, r], out[1, r], out[2, r], out[3, r] = 0.0, 1.0, 0.0, 0.0
+        if not total > 0.0 or not cumulative[r, first[r], -1] > 0.0:
+            continue
         start = np.empty(3)
         for direction in (1, -1):
             # outwards from the middle, each point from the one before

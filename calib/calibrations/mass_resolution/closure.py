@@ -52,8 +52,17 @@ ADVICE = {
 
 def walk_of(reduction: Reduction) -> Pass:
     """Return the pass over the events that the closure needs."""
-    names = ("half_factor", "half_covariance", "half_log_rings", "half_stretch", "half_muons",
-             "half_muons_covariance", "ring_of", "periods", "closure_model")  # fmt: skip
+    names = (
+        "half_factor",
+        "half_log_rings",
+        "half_stretch",
+        "half_line",
+        "half_muons",
+        "half_muons_covariance",
+        "ring_of",
+        "periods",
+        "closure_model",
+    )
     known = {name: reduction.state[name] for name in names if name in reduction.state}
     return Pass(NAME, known)
 
@@ -212,13 +221,8 @@ def _observed(target: Sums, kinds: Kinds, muons: bool, n_values: int) -> tuple[O
     prefix = prefix_of(muons)
 
     def total(what: str) -> Array:
-        # a row is filled by its own kind alone
-        return np.asarray(
-            sum(
-                np.asarray(target[f"{prefix}{kind}{what}"], dtype=np.float64)
-                for kind in kinds.labels
-            )
-        )
+        own = [np.split(np.asarray(target[f"{prefix}{k}{what}"]), 2) for k in kinds.labels]
+        return np.concatenate([o[part] for part in (0, 1) for o in own]).astype(np.float64)
 
     counts = total("/sumw")
     if muons:

@@ -33,6 +33,8 @@ from .collect import (
     relative_resolution,
     simulated_muons,
     unit_of,
+    variations_of,
+    varied,
 )
 from .muons import MuonFactors
 from .scan import MIDDLE, NODES, RESIDUAL_EDGES, bin_of, coarse_bins, count_pairs, group_of, place
@@ -209,12 +211,13 @@ def observed(
     }
     fixed = fixed_rows(pairs, settings, periods, kinds)
     rows |= {k: fixed[i] for i, k in enumerate(FIXED) if k in kinds.labels}
-    n, n_categories = len(kinds), len(categories(settings))
+    n_categories = len(categories(settings))
     number = np.linspace(-0.5, n_categories - 0.5, n_categories + 1)
     shares = muon_shares(pairs, first, second, use) if muons else {}
     found: dict[str, Fill | AnyArray] = {}
     for kind, row in rows.items():
-        flat = np.where((row < 0) | ~np.isfinite(calibrated), -1, part * n + row)
+        n, first_row = len(kinds.labels[kind]), kinds.first(kind)
+        flat = np.where((row < 0) | ~np.isfinite(calibrated), -1, part * n + row - first_row)
         name = f"{prefix_of(muons)}{kind}"
         found[name] = Fill(flat, 2 * n, mass, settings.mass_edges, pairs.weight, shares)
         found[f"{name}_expected"] = Fill(flat, 2 * n, calibrated, PREDICTED_EDGES, pairs.weight)
@@ -361,12 +364,14 @@ def templates(
         np.zeros((n, len(NODES), len(RESIDUAL_EDGES) - 1)),
     )
     counted = np.zeros((n, wide, wide))
+    lines = np.asarray(walk.values["half_line"])[::-1]
     for block in np.array_split(np.arange(len(pairs)), max(1, len(pairs) // BLOCK)):
         for source, part, made in _made(pairs.take(block), settings, resonance, seed, walk):
             fixed = fixed_rows(source, settings, periods, kinds)
             width1, width2, prediction = _stretches(source, part, use, settings)
             places = []
             for m, base in made:
+                weight = source.weight * line_weights(m, resonance, settings, lines[part])
                 rings = [_bin(np.abs(eta), bins.ring_edges) for eta in (m.eta_first, m.eta_second)]
                 places.append(np.empty((len(MOVING) + len(FIXED), len(source)), dtype=np.int32))
                 _scan(
@@ -379,7 +384,7 @@ def templates(
                     m.relative_first * width1,
                     m.relative_second * width2,
                     prediction,
-                    source.weight,
+                    weight,
                     part,
                     np.ones_like(use.factor) if muons else use.factor,
                     fixed,
@@ -410,6 +415,25 @@ def _made(
         source, muons, base = simulated_muons(pairs, settings)
         for number in (0, 1):
             yield source, np.full(len(source), number, dtype=np.int64), [(muons, base)]
+
+
+def line_weights(made: Generated, resonance: str, settings: Settings, values: Array) -> Array:
+    """Return the weights of made pairs that give them the line shape of the data, shape (n,).
+
+    Parameters
+    ----------
+    made : Generated
+    resonance : str
+    settings : Settings
+    values : array, shape (n, variations)
+        How much of each variation the data have, for the half of each pair.
+    """
+    names = variations_of(resonance, settings)
+    if not names:
+        return np.ones(len(made))
+    change = np.einsum("vn,nv->n", varied(made, resonance, names) - 1.0, values)
+    # far in a tail the first order may go below nothing
+    return np.maximum(1.0 + change, 0.0)
 
 
 def _stretches(

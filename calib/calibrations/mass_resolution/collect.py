@@ -17,6 +17,8 @@ from calib.kinematics import mass as pair_mass
 from calib.kinematics import predicted_mass_resolution
 from calib.lines import Line, line_weight, narrow_line, z_line
 from calib.pairs import Muons, Pairs
+from calib.radiated import radiated_ratio
+from calib.radiation import Radiation
 from calib.random import half, keys, uniforms
 from calib.results import Pass
 
@@ -216,14 +218,20 @@ def variations_of(resonance: str, settings: Settings) -> tuple[str, ...]:
     return (*radiates, "photon", "mass_power") if resonance == "z" else radiates
 
 
-def varied(made: Generated, names: tuple[str, ...]) -> Array:
+def varied(made: Generated, resonance: str, names: tuple[str, ...]) -> Array:
     """Return the weights of generated pairs for each variation, shape (variations, n).
 
     ``fsr``: radiation times 1.1; ``photon``: Z exchange alone; ``mass_power``: times
-    (m / m_Z)^1.5.
+    (m / m_Z)^1.5. What simulated muons radiated is not known: theirs is the ratio of the spectra
+    after radiation.
     """
+    known = made.radiation != "unknown"
     weights: dict[str, Callable[[], Array]] = {
-        "fsr": lambda: fsr_weight(made, 1 + FSR_CHANGE),
+        "fsr": lambda: (
+            fsr_weight(made, 1 + FSR_CHANGE)
+            if known
+            else radiated_ratio(made.mass, resonance, 1 + FSR_CHANGE)
+        ),
         "photon": lambda: line_weight(made.born_mass, "no_photon"),
         "mass_power": lambda: line_weight(made.born_mass, "mass_power", power=POWER_CHANGE),
     }
@@ -239,7 +247,10 @@ def embedded(
     source, copies = embedded_copies(pairs, settings, resonance, seed, walk)
     part = half(source.run, source.luminosityBlock, source.event)
     found.add(
-        ((made, made.mass) for made in copies), source.weight, part, lambda m: varied(m, names)
+        ((made, made.mass) for made in copies),
+        source.weight,
+        part,
+        lambda m: varied(m, resonance, names),
     )
     return {f"embedded/{name}": values for name, values in found.sums().items()}
 
@@ -265,8 +276,9 @@ def embedded_copies(
     key = keys(seed, source.run, source.luminosityBlock, source.event)
     first = relative_resolution(source.leading, settings)
     second = relative_resolution(source.subleading, settings)
+    radiation: Radiation = settings.radiation if settings.fsr else "none"
     copies = (
-        embed(source, first, second, key, copy, line, fsr=settings.fsr)
+        embed(source, first, second, key, copy, line, radiation=radiation)
         for copy in range(math.ceil(number))
     )
     return source, copies
@@ -302,9 +314,11 @@ def simulated(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str
 ) -> dict[str, AnyArray]:
     """Return templates from simulated pairs, their residuals stretched, by category."""
-    found = Scan(1, cuts(settings, selected), unit_of(resonance))
+    names = variations_of(resonance, settings)
+    found = Scan(1, cuts(settings, selected), unit_of(resonance), names)
     source, generated, base = simulated_muons(pairs, settings)
-    found.add([(generated, base)], source.weight, np.zeros(len(source), dtype=np.int64))
+    whole = np.zeros(len(source), dtype=np.int64)
+    found.add([(generated, base)], source.weight, whole, lambda m: varied(m, resonance, names))
     return {f"simulation/{name}": values for name, values in found.sums().items()}
 
 

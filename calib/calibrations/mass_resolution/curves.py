@@ -29,8 +29,8 @@ from .peaks import Shapes
 FINE = 401
 """Points at which a likelihood is looked up."""
 
-FAR = 8.0
-"""Distance to the least negative log-likelihood beyond which a point need not have converged."""
+ENOUGH_POINTS = 0.8
+"""Least share of the points of a likelihood that must have converged; the others are left out."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +201,13 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
     floors = floors_of(shapes)
     found = profile(counts, shapes.cumulative, floors, rows.window)
     usable = (counts.sum(1) > 0) & (shapes.entries > 0) & np.isfinite(shapes.widths).all(1)
-    usable &= np.isfinite(found.nll).all(1)
+    converged = usable & (found.converged.mean(1) >= ENOUGH_POINTS)
     n = len(counts)
     fine = np.stack([np.linspace(x[0], x[-1], FINE) for x in shapes.x])
     nll, widths = np.zeros((n, FINE)), np.full((n, FINE), np.nan)
     for r in np.flatnonzero(usable):
-        nll[r] = CubicSpline(shapes.x[r], found.nll[r])(fine[r])
+        good = found.converged[r] if converged[r] else np.ones(len(found.nll[r]), dtype=np.bool_)
+        nll[r] = CubicSpline(shapes.x[r][good], found.nll[r][good])(fine[r])
         widths[r] = CubicSpline(shapes.x[r], shapes.widths[r])(fine[r])
     least = np.argmin(nll, axis=1)
     best = np.where(usable, fine[np.arange(n), least], np.nan)
@@ -238,7 +239,7 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
         drawn,
         chi2,
         ndf,
-        usable & (found.converged | (found.nll > found.nll.min(1)[:, None] + FAR)).all(1),
+        converged,
         usable & ((least == 0) | (least == FINE - 1)),
         at_zero.shifts,
         float(np.median((at_zero.noise / fisher)[usable])) if usable.any() else 0.0,

@@ -112,6 +112,7 @@ def muon_factors(
     parts: Sequence[int],
     settings: Settings,
     noise: float,
+    line: tuple[float, float] = (0.0, 0.0),
 ) -> MuonFactors | None:
     """Return the factors of muons from some halves, None where no row has enough events.
 
@@ -126,6 +127,8 @@ def muon_factors(
     settings : Settings
     noise : float
         Variance of x from the templates over that from the events.
+    line : (float, float)
+        What the line shape of the data does to x on average, and the error of that.
     """
     edges = np.asarray(settings.muons.abs_eta)
     n = len(edges) - 1
@@ -141,6 +144,8 @@ def muon_factors(
     values, hessian, chi2 = _fit(rows, rings, values, prior, n)
     ndf = max(len(rows.first) - len(values), 1)
     covariance = np.asarray(np.linalg.inv(hessian) * max(1.0, chi2 / ndf), dtype=np.float64)
+    values[:n] -= line[0]
+    covariance[:n, :n] += line[1] ** 2
     return MuonFactors(edges, rings, values, covariance, chi2, ndf)
 
 

@@ -155,6 +155,16 @@ class FitSet:
         )
         return np.asarray(self.own_factor * relative)
 
+    def common_line(self) -> tuple[float, float]:
+        """Return the mean change of x from the line shape of the data, and its error."""
+        line, curves = self.common.line, self.curves
+        weight = np.where(np.isfinite(curves.error), np.nan_to_num(curves.error) ** -2.0, 0.0)
+        if not line.names or not weight.sum() > 0:
+            return 0.0, 0.0
+        errors = [np.average(s, weights=weight) for s in line_errors(line, curves).values()]
+        mean = np.average(line.shift(curves.shifts), weights=weight)
+        return float(mean), float(np.sqrt(np.sum(np.square(errors))))
+
     def with_row(self, c: int, one: FitSet) -> FitSet:
         """Return the same with one category replaced by the only one of another set.
 

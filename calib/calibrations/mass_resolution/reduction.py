@@ -252,11 +252,8 @@ def _muon_state(start: Input, main: FitSet, model: str) -> dict[str, AnyArray]:
         return {}
     made = start.sums if model == "embedded" else start.simulation
     assert made is not None
-    noise = main.curves.noise
-    found = [
-        muon_factors(start.sums, made, model, parts, start.settings, noise)
-        for parts in ((0, 1), (0,), (1,))
-    ]
+    known = (start.settings, main.curves.noise, main.common_line())
+    found = [muon_factors(start.sums, made, model, parts, *known) for parts in ((0, 1), (0,), (1,))]
     whole, halves = found[0], found[1:]
     if whole is None or None in halves:
         return {}
@@ -333,6 +330,7 @@ def _state(
         "half_factor": np.array([h.factor for h in halves]),
         "half_covariance": np.array([h.covariance for h in halves]),
         "half_factor_edited": np.array([h.factor for h in edited]),
+        "half_line": np.array([h.common.line.values for h in halves]),
         "half_log_rings": np.array([h.common.log_rings for h in halves]),
         "half_stretch": np.array([np.exp(h.x.mean) for h in halves]),
         "model": np.array(main.model),

@@ -131,6 +131,11 @@ class Settings(Strict):
         " pairs",
     )
     fsr: bool = Field(default=True, description="embedded muons radiate")
+    radiation: Literal["leading_log", "exponentiated"] = Field(
+        default="leading_log",
+        description="how they radiate: collinear leading logarithm, or the exact first order,"
+        " exponentiated",
+    )
     predicted_resolution: tuple[PredictedResolution, ...] | None = Field(
         default=None,
         description="instead of ptErr: [{abs_eta: [0.0, 0.9], a: 0.008, c: 1.0e-4}, ...]",
