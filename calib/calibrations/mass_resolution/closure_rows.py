@@ -433,7 +433,7 @@ def line_weights(made: Generated, resonance: str, settings: Settings, values: Ar
         return np.ones(len(made))
     change = np.einsum("vn,nv->n", varied(made, resonance, names) - 1.0, values)
     # far in a tail the first order may go below nothing
-    return np.maximum(1.0 + change, 0.0)
+    return np.asarray(np.maximum(1.0 + change, 0.0))
 
 
 def _stretches(
