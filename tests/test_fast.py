@@ -1,4 +1,4 @@
-"""Functions for vector loops against those of numpy, which may be off by 4 ulp on some processors."""
+"""Functions for vector loops against those of numpy, which are off by 4 ulp on some machines."""
 
 from __future__ import annotations
 
