@@ -255,11 +255,11 @@ def scale_of(rows: Rows) -> Array:
 
 
 def floors_of(shapes: Shapes) -> Array:
-    """Return half of what one source event is worth: the least that is known of a bin.
+    """Return half of what one source event is worth in a bin: the least that is known of it.
 
-    Without any event a shape is flat.
+    A smoothed bin has a share of the events of its neighbours. Without any event a shape is flat.
     """
-    return np.asarray(np.maximum(0.5 * np.abs(shapes.sources), 1e-9))
+    return np.asarray(np.maximum(0.5 * shapes.smoothing * np.abs(shapes.sources), 1e-9))
 
 
 def between(shapes: Shapes, x: Array) -> Array:

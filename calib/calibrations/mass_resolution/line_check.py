@@ -26,9 +26,10 @@ _ITERATIONS = 40
 SLOPE = 1.0
 """Standard deviation of the slope of a background over the range of the fit, in these categories:
 a steep one would be taken for the tail of the radiation."""
-PHOTON = 0.3
-"""Standard deviation of the share of photon exchange: its couplings are known, the mixture of
-quarks is not."""
+PRIOR = {"fsr": 1.0, "photon": 0.5, "mass_power": 1.0}
+"""Standard deviations of what is known of each variation beforehand."""
+MODEL = {"fsr": 1.0, "photon": 0.5, "mass_power": 0.5}
+"""Standard deviations of what a background of another shape than the exponential makes of it."""
 
 
 @dataclass(frozen=True)
@@ -38,27 +39,44 @@ class LineFit:
     Parameters
     ----------
     names : tuple of str
-    values : array, shape (n,)
-        With Gaussians as what was known before.
-    covariance : array, shape (n, n)
-    prior : array, shape (n,)
-        Standard deviations of what was known before.
+    values, covariance : arrays, shape (n,) and (n, n)
+        After what the tails say and what was known before.
+    tails, tails_covariance : arrays, shape (n,) and (n, n)
+        What the tails say alone, with the statistical covariance.
     chi2, ndf : float, int
-        Of the fit.
+        Of the fit of the tails.
     """
 
     names: tuple[str, ...]
     values: Array
     covariance: Array
-    prior: Array
+    tails: Array
+    tails_covariance: Array
     chi2: float = 0.0
     ndf: int = 0
 
     @classmethod
+    def of(
+        cls, names: Sequence[str], tails: Array, covariance: Array, chi2: float, ndf: int
+    ) -> LineFit:
+        """Return what the tails say together with what was known before.
+
+        Parameters
+        ----------
+        names : sequence of str
+        tails, covariance : arrays, shape (n,) and (n, n)
+        chi2, ndf : float, int
+        """
+        known = np.diag(prior_of(names) ** -2.0)
+        said = np.linalg.inv(covariance + np.diag(model_of(names) ** 2))
+        after = np.asarray(np.linalg.inv(known + said))
+        return cls(tuple(names), after @ said @ tails, after, tails, covariance, chi2, ndf)
+
+    @classmethod
     def unknown(cls, names: Sequence[str]) -> LineFit:
         """Return what was known before."""
-        prior = prior_of(names)
-        return cls(tuple(names), np.zeros(len(names)), np.diag(prior**2), prior)
+        nothing, prior = np.zeros(len(names)), np.diag(prior_of(names) ** 2)
+        return cls(tuple(names), nothing, prior, nothing, prior)
 
     @property
     def errors(self) -> Array:
@@ -73,12 +91,9 @@ class LineFit:
 
     @property
     def pulls(self) -> Array:
-        """Distances from what was known before, in standard deviations, shape (n,).
-
-        The values lean on that; without it they would be further away.
-        """
-        spread = self.prior**2 - np.diag(self.covariance)
-        return np.asarray(self.values / np.sqrt(np.maximum(spread, 1e-3 * self.prior**2)))
+        """How far the tails are from what was known, in standard deviations, shape (n,)."""
+        variance = prior_of(self.names) ** 2 + model_of(self.names) ** 2
+        return np.asarray(self.tails / np.sqrt(variance + np.diag(self.tails_covariance)))
 
     def shift(self, shifts: Mapping[str, Array]) -> Array:
         """Return what the values do to x of each row, shape (rows,)."""
@@ -87,7 +102,12 @@ class LineFit:
 
 def prior_of(names: Sequence[str]) -> Array:
     """Return the standard deviations of what is known of each variation before any event."""
-    return np.array([PHOTON if name == "photon" else 1.0 for name in names])
+    return np.array([PRIOR[name] for name in names])
+
+
+def model_of(names: Sequence[str]) -> Array:
+    """Return the standard deviations of what a wrong background makes of each variation."""
+    return np.array([MODEL[name] for name in names])
 
 
 def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: BoolArray) -> LineFit:
@@ -109,14 +129,14 @@ def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: Bool
     names = tuple(name for name in shapes.varied if name != "nominal")
     if not names or not used.any():
         return LineFit.unknown(names)
-    prior = prior_of(names)
+    free = np.full(len(names), 30.0)
     rows = _WideRows.of(wide, narrow, shapes, found, used, names)
     state = _start(rows, found, used, len(names))
-    now, damping = _deviance(rows, state, prior), 1e-3
+    now, damping = _deviance(rows, state, free), 1e-3
     for _ in range(_ITERATIONS):
-        step = _step(rows, state, prior, damping)
+        step = _step(rows, state, free, damping)
         new = state.moved(step[0], step[1])
-        value = _deviance(rows, new, prior)
+        value = _deviance(rows, new, free)
         if not value <= now:
             damping *= 10
             if damping > 1e6:
@@ -125,8 +145,8 @@ def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: Bool
         gain, state, now, damping = now - value, new, value, max(damping / 10, 1e-9)
         if gain < 1e-3:
             break
-    _, _, covariance = _step(rows, state, prior, 0.0)
-    return LineFit(names, state.line, covariance, prior, *_chi2(rows, state))
+    _, _, covariance = _step(rows, state, free, 0.0)
+    return LineFit.of(names, state.line, covariance, *_chi2(rows, state))
 
 
 @dataclass(frozen=True)
@@ -155,7 +175,8 @@ class _WideRows:
         own = shapes.take(at)
         nominal = _normalised(own.varied["nominal"][:, wide.first : wide.last])
         changes = [_normalised(own.varied[k][:, wide.first : wide.last]) - nominal for k in names]
-        scale = scale_of(narrow)[at, None]
+        # the templates' noise lowers what the events say
+        scale = scale_of(narrow)[at, None] / (1 + found.noise)
         span = float(np.ptp(wide.window.edges) / np.ptp(narrow.window.edges))
         return cls(
             np.maximum(wide.counts[at], 0.0) * scale, own, floors_of(own), wide.window,
@@ -173,7 +194,9 @@ class _State:
     def moved(self, own: Array, line: Array) -> _State:
         """Return the state after a step, within what is possible."""
         new = self.own + own
-        new[:, :2] = np.maximum(new[:, :2], [[1.0, 0.0]])
+        # a background may come out below nothing: held at nothing in many small rows, it would
+        # be taken from the radiation
+        new[:, 1] = np.clip(new[:, 1], -0.3 * np.abs(new[:, 0]), np.abs(new[:, 0]))
         new[:, 3] = np.clip(new[:, 3], 0.98, 1.02)
         new[:, 4] = np.clip(new[:, 4], -10.0, 10.0)
         return _State(new, self.line + line)
@@ -232,17 +255,12 @@ def _step(
     """Return the Fisher step of the rows' own values and of the line, and its covariance."""
     expected, own, line = _model(rows, state)
     residual = (rows.counts - expected) / expected
-    # a background that is not there, and wants to be less, stays away
-    gone = (state.own[:, 1] <= 0) & (np.einsum("ri,ri->r", own[:, 1], residual) < 0)
-    free = np.ones(own.shape[:2], dtype=np.bool_)
-    free[gone, 1] = free[gone, 4] = False
-    own = np.where(free[:, :, None], own, 0.0)
     inner = np.einsum("rai,rbi->rab", own, own / expected[:, None])
     k = np.arange(inner.shape[1])
     inner[:, 4, 4] += 1 / SLOPE**2
-    inner[:, k, k] = np.where(free, inner[:, k, k] * (1 + damping), 1.0)
+    inner[:, k, k] = np.maximum(inner[:, k, k] * (1 + damping), 1e-9)
     score = np.einsum("rai,ri->ra", own, residual)
-    score[:, 4] -= state.own[:, 4] / SLOPE**2 * free[:, 4]
+    score[:, 4] -= state.own[:, 4] / SLOPE**2
     both = np.einsum("rvi,rai->rva", line, own / expected[:, None])
     outer = np.einsum("rvi,rwi->vw", line, line / expected[:, None]) + np.diag(prior**-2.0)
     turned = np.linalg.solve(inner, both.transpose(0, 2, 1)).transpose(0, 2, 1)

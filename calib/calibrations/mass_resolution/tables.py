@@ -152,7 +152,7 @@ def line_shape(found: FitSet) -> pd.DataFrame:
     """Return how much of each variation of the line shape the data have, and what that does.
 
     ``effect_percent`` is the mean change of the factors by which they were corrected for it,
-    ``pull`` the distance from what was known before (0, with a standard deviation of 1).
+    ``tails`` what the tails say alone, ``pull`` how far that is from what was known before.
     """
     line, members, curves = found.common.line, found.members, found.curves
     slope = curves.relative_slope(np.nan_to_num(curves.best))
@@ -166,7 +166,8 @@ def line_shape(found: FitSet) -> pd.DataFrame:
                 "variation": name,
                 "value": line.values[v],
                 "error": line.errors[v],
-                "prior": line.prior[v],
+                "tails": line.tails[v],
+                "tails_err": float(np.sqrt(line.tails_covariance[v, v])),
                 "pull": line.pulls[v],
                 "effect_percent": 100 * float(np.average(shift, weights=weight))
                 if len(shift)
@@ -174,7 +175,16 @@ def line_shape(found: FitSet) -> pd.DataFrame:
                 "text": LINE_TEXTS.get(name, name),
             }
         )
-    columns = ["variation", "value", "error", "prior", "pull", "effect_percent", "text"]
+    columns = [
+        "variation",
+        "value",
+        "error",
+        "tails",
+        "tails_err",
+        "pull",
+        "effect_percent",
+        "text",
+    ]
     return pd.DataFrame(rows, columns=columns)
 
 
@@ -187,7 +197,7 @@ def line_checks(found: FitSet) -> list[Check]:
     worst = table.loc[table["pull"].abs().idxmax()]
     text = (
         f"standard deviations of the line shape of the data from what was known; most of it is"
-        f" {worst['variation']} ({worst['text']}), {worst['value']:+.2f} +- {worst['error']:.2f}"
+        f" {worst['variation']} ({worst['text']}), {worst['tails']:+.2f} +- {worst['tails_err']:.2f}"
         f" of it, by which the factors were changed by {worst['effect_percent']:+.1f} %"
     )
     value = abs(float(worst["pull"]))
