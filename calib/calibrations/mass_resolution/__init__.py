@@ -139,7 +139,7 @@ class Calibration(Base):
             return self._collect_closure(pairs, sample, walk)
         if not is_target:
             known = (self.settings, self._selected(), sample.resonance)
-            templates = collecting.simulated(pairs, *known)
+            templates = collecting.simulated(pairs, *known, self.seed)
             if "kernel" in self._models():
                 templates |= collecting.kernel_simulated(pairs, *known)
             return templates

@@ -311,7 +311,7 @@ def kernel_simulated(
 
 
 def simulated(
-    pairs: Pairs, settings: Settings, selected: Selected, resonance: str
+    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int
 ) -> dict[str, AnyArray]:
     """Return templates from simulated pairs, their residuals stretched, by category."""
     names = variations_of(resonance, settings)
@@ -319,7 +319,47 @@ def simulated(
     source, generated, base = simulated_muons(pairs, settings)
     whole = np.zeros(len(source), dtype=np.int64)
     found.add([(generated, base)], source.weight, whole, lambda m: varied(m, resonance, names))
-    return {f"simulation/{name}": values for name, values in found.sums().items()}
+    sums = {f"simulation/{name}": values for name, values in found.sums().items()}
+    if resonance == "z" and pairs.leading.gen_pt is not None:
+        sums |= radiated_sums(source, generated, settings, selected, seed)
+    return sums
+
+
+RADIATED_COPY = 4000
+"""Number of the copy that radiates as known; those of the templates lie below."""
+
+
+def radiated_sums(
+    source: Pairs, generated: Generated, settings: Settings, selected: Selected, seed: int
+) -> dict[str, AnyArray]:
+    """Return the generated mass of simulated pairs, and of pairs like them that are made anew.
+
+    The latter radiate as the exact first order says; ``fsr`` and ``mass_power`` are theirs with
+    the weights of `varied`. All pass the same cuts.
+    """
+    limits, n = cuts(settings, selected), len(categories(settings))
+    low, high = settings.source_window
+    peak = source.take((source.mass >= low) & (source.mass < high))
+    key = keys(seed, peak.run, peak.luminosityBlock, peak.event)
+    widths = [relative_resolution(m, settings) for m in (peak.leading, peak.subleading)]
+    made = embed(
+        peak, widths[0], widths[1], key, RADIATED_COPY, z_line(), radiation="exponentiated"
+    )
+    fsr, power = varied(made, "z", ("fsr", "mass_power"))
+    kinds = {
+        "own": (generated, source.weight),
+        "made": (made, peak.weight),
+        "fsr": (made, peak.weight * fsr),
+        "mass_power": (made, peak.weight * power),
+    }
+    found = {}
+    for name, (muons, weight) in kinds.items():
+        sums = generated_shapes.empty(n)
+        whole = np.zeros(len(weight), dtype=np.int64)
+        generated_shapes.fill(sums, muons, weight, whole, limits, unit_of("z"))
+        found[f"simulation/radiated_{name}"] = sums["counts"].sum(axis=0)
+        found[f"simulation/radiated_{name}_squares"] = sums["squares"].sum(axis=0)
+    return found
 
 
 def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated, Array]:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.arrays import Array, BoolArray
+from calib.arrays import AnyArray, Array, BoolArray
 from calib.fit import chi_square
 from calib.profile import Window, fractions
 
+from .collect import FSR_CHANGE
 from .curves import Curves, Rows, between, floors_of, scale_of
 from .peaks import Shapes
 
@@ -30,6 +31,11 @@ PRIOR = {"fsr": 1.0, "photon": 0.5, "mass_power": 1.0}
 """Standard deviations of what is known of each variation beforehand."""
 MODEL = {"fsr": 1.0, "photon": 0.5, "mass_power": 0.5}
 """Standard deviations of what a background of another shape than the exponential makes of it."""
+
+
+RADIATED = (79.0, 101.0)
+"""Generated masses from which the radiation of a simulation is measured, in GeV: well inside the
+window of the reconstructed ones."""
 
 
 @dataclass(frozen=True)
@@ -283,3 +289,39 @@ def _chi2(rows: _WideRows, state: _State) -> tuple[float, int]:
 def _normalised(template: Array) -> Array:
     total = template.sum(axis=1)
     return np.asarray(template / np.where(total > 0, total, np.inf)[:, None])
+
+
+def simulated_radiation(sums: Mapping[str, AnyArray], edges: Array) -> tuple[float, float] | None:
+    """Return the radiation of simulated muons over the known one, and its statistical error.
+
+    From the generated mass alone, against pairs like the simulated ones that radiate as the
+    exact first order says; a power of the mass, which other parton densities make, is free. None
+    where the simulation has no generated muons.
+
+    Parameters
+    ----------
+    sums : mapping of name to array
+        Of the simulation.
+    edges : array
+        Of the generated mass, in GeV.
+    """
+    if "simulation/radiated_own" not in sums:
+        return None
+    low, high = np.searchsorted(edges, RADIATED)
+    starts = np.arange(low, high, 10)
+
+    def coarse(name: str) -> Array:
+        return np.asarray(np.add.reduceat(sums[f"simulation/radiated_{name}"][:high], starts))
+
+    own, made = coarse("own"), coarse("made")
+    variance = coarse("own_squares") + coarse("made_squares")
+    filled = (variance > 0) & (made > 0)
+    if filled.sum() < 10 or not made.sum() > 0:
+        return None
+    scale = own.sum() / made.sum()
+    columns = np.stack([made, coarse("fsr") - made, coarse("mass_power") - made], axis=1) * scale
+    weight = 1 / variance[filled]
+    normal = (columns[filled].T * weight) @ columns[filled]
+    values = np.linalg.solve(normal, (columns[filled].T * weight) @ own[filled])
+    error = np.sqrt(np.linalg.inv(normal)[1, 1])
+    return 1 + FSR_CHANGE * float(values[1] / values[0]), FSR_CHANGE * float(error)

@@ -23,8 +23,8 @@ from .collect import unit_of
 from .curves import Curves, curves
 from .edits import EDITABLE, edited_settings
 from .fits import Fitter, Observed, observed, parabolas
-from .generated import Shapes, shapes
-from .line_check import LineFit, line_fit
+from .generated import AXIS, Shapes, shapes
+from .line_check import LineFit, line_fit, simulated_radiation
 from .muons import muon_factors
 from .peaks import Shapes as TemplateShapes
 from .peaks import Templates, prepare
@@ -239,6 +239,9 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
         tables.fits(start.sample, main, entries, start.pole),
         tables.checks(main, entries, settings),
     )
+    if model == "simulation" and start.simulation is not None:
+        radiated = simulated_radiation(start.simulation, AXIS * unit_of(start.resonance))
+        checks += [tables.radiation_check(*radiated)] if radiated else []
     if model == "kernel":
         opinion = start.fitter(model, (0, 1)).second_opinion(categories.names, start.seed)
         fits = fits.merge(opinion, on="category", how="left")

@@ -197,8 +197,9 @@ def line_checks(found: FitSet) -> list[Check]:
     worst = table.loc[table["pull"].abs().idxmax()]
     text = (
         f"standard deviations of the line shape of the data from what was known; most of it is"
-        f" {worst['variation']} ({worst['text']}), {worst['tails']:+.2f} +- {worst['tails_err']:.2f}"
-        f" of it, by which the factors were changed by {worst['effect_percent']:+.1f} %"
+        f" {worst['variation']} ({worst['text']}), {worst['tails']:+.2f} +-"
+        f" {worst['tails_err']:.2f} of it, by which the factors were changed by"
+        f" {worst['effect_percent']:+.1f} %"
     )
     value = abs(float(worst["pull"]))
     if value > MOST_LINE:
@@ -208,6 +209,25 @@ def line_checks(found: FitSet) -> list[Check]:
             " templates"
         )
     return [Check("line_shape", value, MOST_LINE, value <= MOST_LINE, text)]
+
+
+RADIATION = 0.05
+"""Relative, to which the radiation of muons is known: what radiators differ by."""
+
+
+def radiation_check(strength: float, error: float) -> Check:
+    """Return whether a simulation radiates as muons do."""
+    value = abs(strength - 1) / float(np.hypot(error, RADIATION))
+    text = (
+        f"standard deviations of the radiation of the simulated muons, {strength:.3f} +-"
+        f" {error:.3f} of the known one, which is known to {100 * RADIATION:.0f} %"
+    )
+    if value > MOST_LINE:
+        text += (
+            f"; the factors could be off by {20 * abs(strength - 1):.0f} %: take a simulation"
+            " with final-state radiation, or line_shape embedded"
+        )
+    return Check("simulated_radiation", value, MOST_LINE, value <= MOST_LINE, text)
 
 
 def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:
