@@ -193,11 +193,10 @@ def resonance_peaks(
     if settings.reference:
         reference = fit_categories(
             found, grid.mass_edges, template, mass, variance=found_variance, background="none",
-            template_errors=False,
+            template_errors=source.copies > 1,
+            template_variance=shared_variance(template, source.copies),
         )  # fmt: skip
     ref_log_mu, ref_v, ref_cov = _log_mu_and_v(reference, means, a2, c2)
-    share = generated_share(template, mass, ref_v)
-    ref_cov = ref_cov * (1 + max(source.copies - 1, 0) * share)[:, None, None]
     if RESONANCES[grid.resonance].width > WIDE and reference is not None:
         many = joint_groups(means, settings.n_eta, cells(grid)[first])
         together_fit = fit_categories(
@@ -262,16 +261,21 @@ def predicted_v(fits: CategoryFits, group: IntArray, predicted: Array, entries: 
     return np.asarray(np.clip(factor, 0.5, 2.0)[group] * predicted)
 
 
-def generated_share(template: Array, mass: Array, v: Array) -> Array:
-    """Return how much of the width is that of the generated mass, between 0 and 1.
+def shared_variance(template: Array, copies: int) -> Array:
+    """Return what the copies of an event share, as a variance of the bins of generated mass.
 
-    Copies of an event are smeared anew, but share their generated mass: that part of the error
-    does not get smaller with the number of copies. The width is half of the central 68.27 %.
+    The error of a fit counts entries as independent. Copies of an event are smeared anew, but
+    have one generated mass: with s copies of weight w the variance of its bin is (s w)^2, of
+    which s w^2 is counted already. The rest is that of a template with this variance.
+
+    Parameters
+    ----------
+    template : array, shape (n, gen bins)
+        Entries.
+    copies : int
+        Of an event; 0 where the data are the reference's own events.
     """
-    total = np.cumsum(template, axis=1) / np.maximum(template.sum(1, keepdims=True), 1e-300)
-    low, high = (mass[np.argmax(total >= q, axis=1)] for q in (0.15865, 0.84135))
-    natural = (0.5 * (high - low) / (0.5 * (high + low))) ** 2
-    return np.asarray(natural / (natural + np.maximum(np.nan_to_num(v), 1e-8)))
+    return np.asarray(max(copies - 1, 0) * np.maximum(template, 0.0))
 
 
 def common_slope(fits: CategoryFits) -> float:

@@ -203,7 +203,14 @@ def _group(fits: pd.DataFrame) -> list[str]:
 # closure -----------------------------------------------------------------------------------------
 def _axis_rows(closure: Closure) -> pd.DataFrame:
     table = closure.table
-    return table[table["kind"] == "axis"] if "kind" in table else table.iloc[:0]
+    if "kind" not in table:
+        return table.iloc[:0]
+    # all events of a bin of eta, rather than the halves with the constants of the other half
+    fixed = table[table["kind"] == "axis_fit"]
+    own = table[table["kind"] == "axis"]
+    if "half" in table:
+        own = own[~own["half"].isin(("0", "1"))]
+    return pd.concat([fixed, own]) if len(fixed) else own
 
 
 def _along_axes(closure: Closure) -> Section:
@@ -219,9 +226,12 @@ def _along_axes(closure: Closure) -> Section:
     text = (
         "The mass scale, mu of the data over mu of the reference, in bins of eta, phi and pt of"
         " one muon at a time, before and after the correction. These axes are not those of the"
-        " categories: phi and pt know nothing of the fit. The grey band is 1e-4, the target of"
-        " the field. A bin of the measured pt moves the mass by the slope of the spectrum, which"
-        " the reference has only as well as its events: look at pt, do not judge by it."
+        " categories: phi and pt know nothing of the fit. A bin of eta was fixed by the events"
+        " that are drawn; what is judged is each half of them with the constants of the other half"
+        " (the rows of closure.csv with half 0 and 1). phi is judged around its mean. The grey"
+        " band is 1e-4, the target of the field. A bin of the measured pt moves the mass by the"
+        " slope of the spectrum, which the reference has only as well as its events: look at pt,"
+        " do not judge by it."
         "\n\nMean distance from 1, weighted with the errors: " + "; ".join(sentences) + "."
     )
     held = closure.table[closure.table["kind"] == "held_out"]
