@@ -92,11 +92,11 @@ def with_tails(pairs: Pairs, truth: Truth, seed: int) -> Pairs:
     return scaled(pairs, factor)
 
 
-def jpsi(case: str, n: int, seed: int, n_eta: int) -> Pairs:
-    """Return the J/psi data of a case."""
+def jpsi(case: str, n: int, seed: int, n_eta: int, strength: float = 1.2) -> Pairs:
+    """Return the J/psi data of a case; ``strength`` is that of the radiation in its case."""
     truth = momentum_truth(n_eta)
     if case == "radiation":
-        with patch.object(toys_decay, "photon_fraction", radiating(1.2)):
+        with patch.object(toys_decay, "photon_fraction", radiating(strength)):
             return generate("jpsi", n, seed=seed, truth=truth).pairs
     if case == "background":  # about a sixth of it goes with the turn-on
         made = generate("jpsi", int(1.1 * n), seed=seed, truth=replace(truth, background=0.19))
