@@ -131,12 +131,25 @@ def _check_halves(first: Kind, second: Kind, good: BoolArray) -> Check:
         return Check("closure_halves", np.nan, PROBABILITY, False, "no parameter is determined")
     d = (second.chi2.values - first.chi2.values)[at]
     both = first.chi2.covariance[np.ix_(at, at)] + second.chi2.covariance[np.ix_(at, at)]
-    chi2 = float(d @ np.linalg.pinv(both, rcond=1e-10, hermitian=True) @ d)
-    p = float(chi2_distribution.sf(chi2, len(at)))
+    chi2, ndf = distance2(d, both)
+    p = float(chi2_distribution.sf(chi2, ndf))
     return Check(
         "closure_halves", p, PROBABILITY, p >= PROBABILITY,
-        f"probability of the difference between the halves, chi2/ndf {chi2:.0f}/{len(at)}",
+        f"probability of the difference between the halves, chi2/ndf {chi2:.0f}/{ndf}",
     )  # fmt: skip
+
+
+def distance2(difference: Array, covariance: Array) -> tuple[float, int]:
+    """Return chi2 and its number of degrees of freedom.
+
+    In units of the errors: the variances of e and c^2 are 15 orders of magnitude apart, and a
+    pseudo-inverse of the covariance as it stands leaves out all c^2.
+    """
+    error = np.sqrt(np.diagonal(covariance))
+    values, vectors = np.linalg.eigh(covariance / np.outer(error, error))
+    kept = values > 1e-9 * values[-1]
+    turned = vectors[:, kept].T @ (difference / error)
+    return float((turned**2 / values[kept]).sum()), int(kept.sum())
 
 
 # a held-out resonance -----------------------------------------------------------------------------

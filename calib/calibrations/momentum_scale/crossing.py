@@ -57,11 +57,13 @@ def halves_of(first: Kind, second: Kind) -> Halves:
     covariance = np.stack([k.chi2.covariance[:n, :n] for k in (first, second)])
     known = np.isfinite(values).all(0)
     at = np.flatnonzero(known)
-    weight = [np.linalg.pinv(c[np.ix_(at, at)], hermitian=True) for c in covariance]
+    scale = np.sqrt(np.diagonal(covariance[0])[at])  # A, e and M have units of their own
+    units = np.outer(scale, scale)
+    weight = [np.linalg.pinv(c[np.ix_(at, at)] / units, hermitian=True) for c in covariance]
     both = np.linalg.pinv(weight[0] + weight[1], hermitian=True)
-    mean = both @ (weight[0] @ values[0, at] + weight[1] @ values[1, at])
+    mean = both @ (weight[0] @ (values[0, at] / scale) + weight[1] @ (values[1, at] / scale))
     moves = np.full_like(values, np.nan)
-    moves[:, at] = values[:, at] - mean
+    moves[:, at] = values[:, at] - scale * mean
     return Halves(moves, np.nan_to_num(covariance), (first, second))
 
 
