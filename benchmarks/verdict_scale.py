@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -186,11 +187,12 @@ class Outcome:
     seconds: float
 
 
-def outcome(case: str, seed: int, n: int, n_z: int, n_eta: int) -> Outcome:
-    """Calibrate one set and compare it with its truth."""
+def outcome(case: str, seed: int, n: int, n_z: int, n_eta: int, **options: Any) -> Outcome:
+    """Calibrate one set and compare it with its truth; ``options`` are settings."""
     begun = time.perf_counter()
     edges = tuple(float(x) for x in np.linspace(-2.4, 2.4, n_eta + 1).round(10))
-    reduction, closure = calibrated(Settings(eta=edges), events(case, n, n_z, seed, n_eta))
+    settings = Settings(eta=edges, **options)
+    reduction, closure = calibrated(settings, events(case, n, n_z, seed, n_eta))
     off, covariance = correction_errors(reduction, momentum_truth(n_eta), n_eta)
     weight = 1 / np.diagonal(covariance)
     weight /= weight.sum()

@@ -23,7 +23,7 @@ from calib.results import Check, Status
 from . import axes
 from .crossing import Crossed, Fits, weighted_mean
 from .grid import Grid
-from .peaks import sums_of, template_mass
+from .peaks import sound, sums_of, template_mass, with_background
 from .settings import Settings
 
 PROBABILITY = 1e-3
@@ -55,8 +55,7 @@ def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
         )  # fmt: skip
 
     found = fit(*sums_of(data, "axes/after"), template)
-    under = background_under(made, found, g.mass_edges) if background != "none" else 0.0 * made
-    standard = fit(made + under, made if made_variance is None else made_variance, template, shared)
+    standard = fit(*with_background(made, made_variance, found, g.mass_edges), template, shared)
     ln, err = _log_mu(standard, sound(standard))
 
     def over(fits: CategoryFits) -> tuple[Array, Array]:
@@ -77,25 +76,6 @@ def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
         before, before_err, after, after_err, err, halves.reshape(2, -1),
         halves_err.reshape(2, -1), moves.reshape(2, n // 2, -1), events,
     )  # fmt: skip
-
-
-def background_under(made: Array, found: CategoryFits, edges: Array) -> Array:
-    """Return the background of fits, scaled to the entries of the reference, (n, bins).
-
-    It is what is expected, without noise.
-    """
-    t = (0.5 * (edges[1:] + edges[:-1]) - edges[0]) / (edges[-1] - edges[0])
-    shape = np.exp(-found.slope[:, None] * t - found.curvature[:, None] * t**2) * np.diff(edges)
-    share = np.nan_to_num(np.clip(found.background, 0.0, 0.9))
-    shape = np.where(np.isfinite(shape), shape, 1.0)
-    size = np.maximum(made.sum(1), 0.0) * share / (1 - share)
-    return np.asarray(size[:, None] * shape / shape.sum(1, keepdims=True))
-
-
-def sound(fits: CategoryFits) -> BoolArray:
-    """Return whose mu may be used: a background at its limit leaves it sound."""
-    at_background = (fits.status == Status.AT_LIMIT.value) & ~fits.at_limit[:, :2].any(1)
-    return np.asarray(fits.ok | at_background)
 
 
 def _log_mu(fits: CategoryFits, good: BoolArray) -> tuple[Array, Array]:

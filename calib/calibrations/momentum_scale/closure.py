@@ -87,7 +87,7 @@ def evaluate(
         ]
         frames.append(_mean_row(resonance, mean, error))
         if resonance in settings.held_out:
-            row = _all_together(table, resonance)
+            row = _all_together(table, resonance, error)
             frames.append(row)
             checks.append(_check_held_out(row, resonance))
     table = pd.concat([f for f in frames if len(f)], ignore_index=True)
@@ -164,8 +164,11 @@ def _mean_row(resonance: str, mean: float, error: float) -> pd.DataFrame:
     }])  # fmt: skip
 
 
-def _all_together(table: pd.DataFrame, resonance: str) -> pd.DataFrame:
-    """Return the mean of a held-out resonance over eta of the positive muon."""
+def _all_together(table: pd.DataFrame, resonance: str, least: float) -> pd.DataFrame:
+    """Return the mean of a held-out resonance over eta of the positive muon.
+
+    Its error is at least that of the mean over phi, which has the errors of the constants.
+    """
     own = table[(table["variable"] == "eta") & (table["charge"] == "plus") & (table["error"] > 0)]
     weight = 1 / own["error"].to_numpy() ** 2
     out = {"bin": f"{resonance}_held_out", "expected": 1.0, "kind": "held_out"}
@@ -173,6 +176,7 @@ def _all_together(table: pd.DataFrame, resonance: str) -> pd.DataFrame:
         w = 1 / own[error].to_numpy() ** 2
         out[value] = float((w * own[value]).sum() / w.sum()) if len(own) else np.nan
         out[error] = float(w.sum() ** -0.5) if len(own) else np.nan
+    out["error"] = float(np.fmax(out["error"], least))  # type: ignore[call-overload]
     out["pull"] = (out["fitted"] - 1) / out["error"]  # type: ignore[operator]
     out["status"] = Status.OK.value if len(weight) else Status.TOO_FEW_EVENTS.value
     return pd.DataFrame([out])

@@ -253,18 +253,22 @@ def mean_of(
 ) -> tuple[float, float]:
     """Return the mean of ln(mass) over phi, every event once, and its error.
 
-    The events fixed the constants: of their noise only that is in the error which the constants
-    could not take up, and a share for the bins being fitted otherwise than the categories.
+    Where the events fixed the constants, only that of their noise is in the error which the
+    constants could not take up, and a share for the bins being fitted otherwise than the
+    categories; where they were held out, their own and that of the constants.
     """
     rows = axes.rows(settings, resonance)
     at = np.array([r.variable == "phi" and r.charge == "plus" for r in rows])
     error = np.hypot(found.after_err, found.reference_err)[at]
     mean, full = weighted_mean(found.after[at], error)
     constants = linear(whole, [p.n_events for p in whole.peaks])
-    if resonance not in constants.first or found.moves is None:
+    if found.moves is None:
         return mean, full
     moves, events = np.nan_to_num(found.moves[:, at]), np.nan_to_num(found.events[at])
     jacobian = (moves.mean(0) * events[:, None]).sum(0) / max(events.sum(), 1.0)
+    if resonance not in constants.first:  # held out: other events made the constants
+        known = np.nan_to_num(whole.chi2.covariance[: len(jacobian), : len(jacobian)])
+        return mean, float(np.sqrt(full**2 + jacobian @ known @ jacobian))
     left = row_weights(constants, resonance, settings)[-1] - jacobian @ constants.weights
     variance = float((left**2 * (constants.data + constants.reference)).sum())
     return mean, float(np.sqrt(variance + ALIKE * full**2))

@@ -73,13 +73,34 @@ def _parameters(reduction: Reduction) -> Section:
     if len(bad):
         bins = ", ".join(f"[{r.eta_low:g}, {r.eta_high:g})" for r in bad.itertuples())
         text += f" Not determined, so that pt stays as it is there: eta {bins}."
-    shown = table[[c for c in table.columns if c not in ("a2", "a2_err", "c2", "c2_err")]]
+    text += _systematic(reduction)
+    apart = table.columns.str.contains("_stat_|_syst_") | table.columns.str.match("a2|c2")
+    shown = table.loc[:, ~apart]
     return Section(
         "Scale and resolution of the muons",
         f"{text}\n\n{CONVENTION}",
         {"parameters": shown},
         {"parameters": figures.parameters(tables)},
     )
+
+
+def _systematic(reduction: Reduction) -> str:
+    """Return what the errors hold beside the statistics, and what the tail below the peak says."""
+    shift = reduction.state.get("syst_fsr")
+    if shift is None:
+        return ""
+    table, n = reduction.tables["decorrelated"], len(reduction.state["eta_edges"]) - 1
+    moved = np.asarray(shift)[:n] - table["k_mean"].to_numpy() * np.asarray(shift)[n : 2 * n]
+    text = (
+        " The errors hold, beside those of the statistics, final-state radiation x 1.1 against the"
+        f" reference, which moves k by {np.nanmean(moved):+.1e} in the mean over the eta bins"
+        " (syst_fsr in covariance.npz and in the payload; parameters.csv has the statistical"
+        " errors in columns of their own)."
+    )
+    for check in reduction.checks:
+        if check.name.startswith("tail_below_peak"):
+            text += f" {check.text[:1].upper()}{check.text[1:]}."
+    return text
 
 
 def _sizes(table: pd.DataFrame) -> str:

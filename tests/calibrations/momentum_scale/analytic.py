@@ -208,7 +208,7 @@ def closed(t: Toy, seed: int) -> Closed:
                       "simulation", "exponential")  # fmt: skip
 
     walk = Pass("2", {"data_a2": A2, "data_c2": C2})
-    for _ in range(3):
+    for _ in range(2):
         kind = reduce_kind("data", [source()], SETTINGS, walk, with_likelihood=False)
         values = values + kind.chi2.values[: 3 * n]
         moved = t.rows @ values

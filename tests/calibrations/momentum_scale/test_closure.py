@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import chi2, kstest
 
 from calib.calibrations.momentum_scale import along, closure, crossing
+from calib.calibrations.momentum_scale.peaks import with_background
 from calib.closing import combined
 from calib.kernel.result import CategoryFits
 
@@ -95,7 +96,10 @@ def test_background_put_under_the_reference_is_that_of_the_data():
     one, zero = np.ones(2), np.zeros(2)
     values = {name: one for name in CategoryFits.__dataclass_fields__}
     values |= {"background": np.array([0.2, 0.0]), "slope": 2 * one, "curvature": zero}
-    found = along.background_under(made, CategoryFits(**values), edges)
-    assert found[0].sum() == pytest.approx(1000.0)  # a fifth of all, 4000 are signal
-    assert found[0, 0] / found[0, -1] == pytest.approx(np.exp(2 * 39 / 40))
-    assert not found[1].any()
+    found, variance = with_background(made, 4 * made, CategoryFits(**values), edges)
+    under = found - made
+    assert under[0].sum() == pytest.approx(1000.0)  # a fifth of all, 4000 are signal
+    assert under[0, 0] / under[0, -1] == pytest.approx(np.exp(2 * 39 / 40))
+    assert not under[1].any()
+    np.testing.assert_allclose(variance, 4 * found)
+    assert with_background(made, None, CategoryFits(**values), edges)[1] is None
