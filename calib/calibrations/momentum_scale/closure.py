@@ -91,7 +91,9 @@ def evaluate(
             frames.append(row)
             checks.append(_check_held_out(row, resonance))
     table = pd.concat([f for f in frames if len(f)], ignore_index=True)
-    return Closure(table.reindex(columns=COLUMNS), tuple(checks))
+    table = table.reindex(columns=COLUMNS)
+    table["half"] = table["half"].fillna("all")
+    return Closure(table, tuple(checks))
 
 
 def _second_run(kind: Kind, good: BoolArray) -> pd.DataFrame:
