@@ -234,4 +234,5 @@ def test_moves_are_what_other_constants_do_to_the_mass(data):
     for i in (0, 5, 11):  # bins of eta of the positive muon are the first rows
         at = inside & (muons.eta_plus >= edges[i]) & (muons.eta_plus < edges[i + 1])
         expected = np.log(after.mass[at] / before.mass[at]).sum()
-        assert -(moves[i] * constants).sum() == pytest.approx(expected, rel=2e-3)
+        # the muons' own mass, 4 m_mu^2 / m^2 = 0.5 % of the square, does not move with their pt
+        assert -(moves[i] * constants).sum() == pytest.approx(expected, rel=1e-2)
