@@ -59,3 +59,23 @@ def coverage(
     events = table["n_events"].to_numpy(dtype=float)
     share = float(events[chosen & tested].sum() / max(events[chosen].sum(), 1.0))
     return Check("closure_coverage", share, least, share >= least, text)
+
+
+def combined(probabilities: Sequence[float]) -> float:
+    """Return one probability of several tests that may hang together.
+
+    The Cauchy combination: the mean of tan((1/2 - p) pi) is Cauchy distributed both for
+    independent tests and for the same one twice, where the least p times their number would be
+    too severe or too mild (Y. Liu, J. Xie, J. Am. Stat. Assoc. 115 (2020) 393). NaN is no test;
+    without any the answer is NaN.
+
+    Parameters
+    ----------
+    probabilities : sequence of float
+    """
+    p = np.asarray([x for x in probabilities if np.isfinite(x)], dtype=float)
+    if not len(p):
+        return float("nan")
+    # exactly 1 would outweigh any small one; 1e-15 keeps what double precision has
+    total = float(np.mean(np.tan((0.5 - np.clip(p, 1e-15, 1 - 1e-6)) * np.pi)))
+    return float(0.5 - np.arctan(total) / np.pi)

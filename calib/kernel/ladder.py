@@ -89,6 +89,7 @@ def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None
         return engine.fit(task.coarse, block, g, begin, task.fixed, task.template_errors)
 
     found = from_start(task.start)
+    found.converged[:] &= ~_at_edge(task, found)
     climb([Rung("first", lambda: every, lambda at: found)], standing)
     if task.coarse.signed:
         _check_signed(task, block, g, found, from_start, standing)
@@ -97,6 +98,18 @@ def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None
     left = np.flatnonzero(doubt.suspicious | doubt.empty)
     if len(left):
         _further(task, engine, block, left, standing)
+
+
+def _at_edge(task: Task, found: Minimum) -> BoolArray:
+    """Return which minima lie on a limit of sigma that only the coarse problem has.
+
+    The fine one goes on from there, be it by so little that the likelihood hardly moves.
+    """
+    inside = (task.fine.low[1] < task.coarse.low[1], task.coarse.high[1] < task.fine.high[1])
+    v = found.theta[:, 1]
+    return np.asarray(
+        (inside[0] & (v <= task.coarse.low[1])) | (inside[1] & (v >= task.coarse.high[1]))
+    )
 
 
 def _check_signed(

@@ -72,7 +72,7 @@ def test_every_file_of_the_contract_is_there(done: Path) -> None:
         "eta_low", "eta_high", "A", "A_err", "e", "e_err", "M", "M_err", "a", "a_err", "c", "c_err",
     ]  # fmt: skip
     with np.load(done / "covariance.npz", allow_pickle=False) as file:
-        assert set(file.files) == {"names", "values", "covariance"}
+        assert set(file.files) == {"names", "values", "covariance", "covariance_stat", "syst_fsr"}
         n = len(ETA) - 1
         errors = np.sqrt(np.diagonal(file["covariance"]))
         np.testing.assert_allclose(errors[:n], table["A_err"], rtol=1e-9)

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 import calib
 from calib import fit_all
@@ -110,3 +111,19 @@ def test_what_nobody_can_fit_is_marked(engine, monkeypatch):
     found = calib.fit_categories(*data.arrays, engine="numpy")
     assert (found.status == "not_converged").all() and not found.ok.any()
     assert np.isnan(found.mu_err).all() and np.isnan(found.covariance).all()
+
+
+@pytest.mark.parametrize("engine", ["numpy", "compiled"])
+@pytest.mark.parametrize("edge", [0.005, 0.025])
+def test_width_at_the_edge_of_the_first_grid_is_not_at_a_limit(engine, edge):
+    """The first rung looks between 0.5 and 2.5 %: just beyond, the second hardly gains."""
+    edges, m0 = np.linspace(2.8, 3.4, 151), 3.0969
+    width = edge * (1 + np.linspace(-2e-3, 2e-3, 41))
+    counts = 500 * np.diff(norm.cdf((edges - m0) / (m0 * width[:, None])), axis=1)
+    template = np.full((len(width), 1), 1e6)
+    found = calib.fit_categories(
+        counts, edges, template, np.array([m0]), engine=engine, background="none"
+    )
+    assert found.ok.all()
+    np.testing.assert_allclose(found.sigma, width, rtol=2e-3)
+    assert (found.sigma_err > 0.02 * width).all()

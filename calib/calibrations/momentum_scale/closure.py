@@ -1,4 +1,8 @@
-"""Closure: a second run on the corrected events, half against half, and along other axes."""
+"""Closure: a second run on the corrected events, half against half, and along other axes.
+
+The halves of the data are compared with each other through the same reference: what its noise does
+to one it does to the other, and it is in neither of their errors.
+"""
 
 from __future__ import annotations
 
@@ -7,32 +11,27 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 from scipy.stats import chi2 as chi2_distribution
-from scipy.stats import norm
 
 from calib.arrays import Array, BoolArray
-from calib.fit_all import fit_categories
 from calib.histograms import Sums
-from calib.kernel.result import CategoryFits
 from calib.results import Check, Closure, Pass, Reduction, Status
 from calib.scale.model import KINDS
 
-from . import axes
-from .grid import Grid, grid
+from . import along, crossing
+from .along import PROBABILITY, TOLERANCE
+from .grid import grid
 from .passes import CLOSURE, values_of
-from .peaks import Source, sums_of, template_mass
+from .peaks import Source
 from .reduction import Kind, reduce_kind
 from .settings import Settings
 
 AGAIN = 0.5
 """Largest move of a second run on the corrected events, in units of its error."""
 
-PROBABILITY = 1e-3
-TOLERANCE = 5e-5
-"""Of the mass scale along an axis: half of the field's target."""
 
 COLUMNS = (
     "bin", "expected", "fitted", "error", "pull", "status", "kind", "sample", "variable",
-    "charge", "low", "high", "before", "before_err",
+    "charge", "low", "high", "before", "before_err", "half",
 )  # fmt: skip
 
 
@@ -60,26 +59,41 @@ def evaluate(
     """
     walk = walk_of(reduction)
 
-    def again(halves: tuple[int, ...], with_likelihood: bool = False) -> Kind:
+    def again(
+        halves: tuple[int, ...], *, with_likelihood: bool = False, reference_errors: bool = True
+    ) -> Kind:
         return reduce_kind(
-            "data", sources, settings, walk, halves=halves, with_likelihood=with_likelihood
-        )
+            "data", sources, settings, walk, halves=halves, with_likelihood=with_likelihood,
+            reference_errors=reference_errors,
+        )  # fmt: skip
 
-    whole = again((0, 1), settings.method == "likelihood")
-    first, second = again((0,)), again((1,))
+    whole = again((0, 1), with_likelihood=settings.method == "likelihood")
+    first, second = (again((h,), reference_errors=False) for h in (0, 1))
     good = np.tile(np.asarray(reduction.state["status"]) == Status.OK.code, len(KINDS))
     frames = [_second_run(whole, good), _halves(first, second, good)]
     checks = [_check_again(frames[0]), _check_halves(first, second, good)]
+    halves, events = crossing.halves_of(first, second), [p.n_events for p in whole.peaks]
     for resonance, (sample, data, reference) in looks.items():
-        table = _along_axes(grid(settings, resonance), sample, data, reference, settings)
-        frames.append(table)
-        checks.append(_check_axes(table, resonance))
+        g = grid(settings, resonance)
+        found = along.fits_of(g, data, reference, settings)
+        table = along.table_of(g, sample, found, settings)
+        tests = crossing.crossed(resonance, found, halves, settings, events)
+        frames += [table, crossing.crossed_rows(table, tests)]
+        mean, error = crossing.mean_of(resonance, table, found, whole, settings)
+        checks += [
+            along.check_eta(resonance, tests, frames[-1]),
+            along.check_phi(resonance, table),
+            along.check_mean(resonance, mean, error),
+        ]
+        frames.append(_mean_row(resonance, mean, error))
         if resonance in settings.held_out:
-            row = _all_together(table, resonance)
+            row = _all_together(table, resonance, error)
             frames.append(row)
             checks.append(_check_held_out(row, resonance))
     table = pd.concat([f for f in frames if len(f)], ignore_index=True)
-    return Closure(table.reindex(columns=COLUMNS), tuple(checks))
+    table = table.reindex(columns=COLUMNS)
+    table["half"] = table["half"].fillna("all")
+    return Closure(table, tuple(checks))
 
 
 def _second_run(kind: Kind, good: BoolArray) -> pd.DataFrame:
@@ -119,83 +133,52 @@ def _check_halves(first: Kind, second: Kind, good: BoolArray) -> Check:
         return Check("closure_halves", np.nan, PROBABILITY, False, "no parameter is determined")
     d = (second.chi2.values - first.chi2.values)[at]
     both = first.chi2.covariance[np.ix_(at, at)] + second.chi2.covariance[np.ix_(at, at)]
-    chi2 = float(d @ np.linalg.pinv(both, rcond=1e-10, hermitian=True) @ d)
-    p = float(chi2_distribution.sf(chi2, len(at)))
+    chi2, ndf = distance2(d, both)
+    p = float(chi2_distribution.sf(chi2, ndf))
     return Check(
         "closure_halves", p, PROBABILITY, p >= PROBABILITY,
-        f"probability of the difference between the halves, chi2/ndf {chi2:.0f}/{len(at)}",
+        f"probability of the difference between the halves, chi2/ndf {chi2:.0f}/{ndf}",
     )  # fmt: skip
 
 
-# along the axes ----------------------------------------------------------------------------------
-def _along_axes(
-    g: Grid, sample: str, data: Sums, reference: Sums, settings: Settings
-) -> pd.DataFrame:
-    own, prefix = settings.of(g.resonance), "axes/reference"
-    template, _ = sums_of(reference, f"{prefix}/template")
-    made, made_variance = sums_of(reference, f"{prefix}/mass")
-    mass = template_mass(reference, "reference", g.gen_edges)
+def distance2(difference: Array, covariance: Array) -> tuple[float, int]:
+    """Return chi2 and its number of degrees of freedom.
 
-    def fit(counts: Array, variance: Array | None, background: str) -> CategoryFits:
-        return fit_categories(
-            counts, g.mass_edges, template, mass, variance=variance,
-            background=background, template_errors=False,  # type: ignore[arg-type]
-            min_events=settings.gates.min_events,
-        )  # fmt: skip
-
-    standard = fit(made, made_variance, "none")
-    columns: dict[str, Array] = {}
-    for name in ("before", "after"):
-        found = fit(*sums_of(data, f"axes/{name}"), own.background)
-        ratio = found.mu / standard.mu
-        error = ratio * np.hypot(found.mu_err / found.mu, standard.mu_err / standard.mu)
-        sound = found.ok | ((found.status == "at_limit") & ~found.at_limit[:, :2].any(1))
-        good = sound & standard.ok
-        columns[name] = np.where(good, ratio, np.nan)
-        columns[f"{name}_err"] = np.where(good, error, np.nan)
-    rows = axes.rows(settings, g.resonance)
-    known = np.isfinite(columns["after"])
-    table = pd.DataFrame({
-        "bin": [f"{g.resonance}_{r.variable}_{r.charge}_{r.low:.3g}" for r in rows],
-        "expected": 1.0, "fitted": columns["after"], "error": columns["after_err"],
-        "pull": (columns["after"] - 1) / columns["after_err"],
-        "status": np.where(known, Status.OK.value, Status.TOO_FEW_EVENTS.value),
-        "kind": "axis", "sample": sample, "variable": [r.variable for r in rows],
-        "charge": [r.charge for r in rows], "low": [r.low for r in rows],
-        "high": [r.high for r in rows], "before": columns["before"],
-        "before_err": columns["before_err"],
-    })  # fmt: skip
-    return table
-
-
-def _check_axes(table: pd.DataFrame, resonance: str) -> Check:
-    """Return whether the mass is flat in eta and phi.
-
-    Bins of pt are shown and not judged: a bin of the reconstructed pt moves the mass by the slope
-    of the spectrum, which the reference has only as well as its simulation.
+    In units of the errors: the variances of e and c^2 are 15 orders of magnitude apart, and a
+    pseudo-inverse of the covariance as it stands leaves out all c^2.
     """
-    own = table[table["variable"] != "pt"]
-    error = np.hypot(own["error"], TOLERANCE)
-    pull = np.abs((own["fitted"] - 1) / error).to_numpy()
-    n = int(np.isfinite(pull).sum())
-    worst = float(np.max(np.nan_to_num(pull), initial=0.0)) if n else np.nan
-    p = float(-np.expm1(n * np.log1p(-2 * norm.sf(worst)))) if n else 0.0
-    return Check(
-        f"closure_axes_{resonance}", p, PROBABILITY, p >= PROBABILITY,
-        f"probability of the worst of {n} bins of eta and phi ({worst:.1f} standard deviations,"
-        f" with a tolerance of {TOLERANCE:g})",
-    )  # fmt: skip
+    error = np.sqrt(np.diagonal(covariance))
+    values, vectors = np.linalg.eigh(covariance / np.outer(error, error))
+    kept = values > 1e-9 * values[-1]
+    turned = vectors[:, kept].T @ (difference / error)
+    return float((turned**2 / values[kept]).sum()), int(kept.sum())
 
 
-def _all_together(table: pd.DataFrame, resonance: str) -> pd.DataFrame:
-    """Return the mean of a held-out resonance over eta of the positive muon."""
-    own = table[(table["variable"] == "eta") & (table["charge"] == "plus") & table["pull"].notna()]
+# a held-out resonance -----------------------------------------------------------------------------
+def _mean_row(resonance: str, mean: float, error: float) -> pd.DataFrame:
+    """Return the mean over phi as a row of the table."""
+    known = bool(np.isfinite(mean) and np.isfinite(error))
+    return pd.DataFrame([{
+        "bin": f"{resonance}_mean", "expected": 1.0, "fitted": float(np.exp(mean)),
+        "error": float(np.exp(mean) * error), "pull": mean / error if known else np.nan,
+        "status": (Status.OK if known else Status.TOO_FEW_EVENTS).value, "kind": "mean",
+        "half": "all",
+    }])  # fmt: skip
+
+
+def _all_together(table: pd.DataFrame, resonance: str, least: float) -> pd.DataFrame:
+    """Return the mean of a held-out resonance over eta of the positive muon.
+
+    Its error is at least that of the mean over phi, which has the errors of the constants.
+    """
+    own = table[(table["variable"] == "eta") & (table["charge"] == "plus") & (table["error"] > 0)]
     weight = 1 / own["error"].to_numpy() ** 2
     out = {"bin": f"{resonance}_held_out", "expected": 1.0, "kind": "held_out"}
     for value, error in (("fitted", "error"), ("before", "before_err")):
         w = 1 / own[error].to_numpy() ** 2
         out[value] = float((w * own[value]).sum() / w.sum()) if len(own) else np.nan
         out[error] = float(w.sum() ** -0.5) if len(own) else np.nan
+    out["error"] = float(np.fmax(out["error"], least))  # type: ignore[call-overload]
     out["pull"] = (out["fitted"] - 1) / out["error"]  # type: ignore[operator]
     out["status"] = Status.OK.value if len(weight) else Status.TOO_FEW_EVENTS.value
     return pd.DataFrame([out])

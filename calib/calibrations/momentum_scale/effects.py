@@ -40,7 +40,9 @@ def effects(
         for row, q in enumerate(CHARGES):
             matrix[2 * i + row, [i, n + i, 2 * n + i]] = 1.0, -k[i], q / k[i]
     values = np.asarray(covariance["values"], dtype=np.float64)[: 3 * n]
-    cov = np.asarray(covariance["covariance"], dtype=np.float64)[: 3 * n, : 3 * n]
+    # what is common to all runs, as a systematic shift, is not in the error of a change
+    matrix_of = covariance["covariance_stat" if "covariance_stat" in covariance else "covariance"]
+    cov = np.asarray(matrix_of, dtype=np.float64)[: 3 * n, : 3 * n]
     known = np.tile(np.isfinite(values.reshape(3, n)).all(0) & np.isfinite(k), 3)
     known &= np.isfinite(np.diagonal(cov))
     use = np.where(known[:, None] & known, cov, 0.0)

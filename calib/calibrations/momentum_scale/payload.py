@@ -34,6 +34,11 @@ WIDTH = "sqrt(max([0]+[1]*x*x,0))"
 SHARE, MOST = 0.99, 30
 """Share of the variance that the variations carry, and their largest number."""
 
+SYSTEMATIC = {
+    "syst_fsr": "final-state radiation 1.1 and 0.9 times that of the reference, common to all bins"
+}
+"""What the systematic variations are."""
+
 UNKNOWN = 1.0
 """Error of a parameter that has no value."""
 
@@ -51,11 +56,14 @@ class Published:
     values, errors : array, shape (5, n)
         A, e, M, a2, c2 as in `calib.scale.model.KINDS`; 0 with an error of 1 where a bin has no
         usable value, so that its muons stay as they are.
+        ``errors`` are statistical and systematic ones together.
     covariance : array, shape (3 n, 3 n)
-        Of all A, all e, all M; zero where a bin has no usable value.
+        Of all A, all e, all M, statistical; zero where a bin has no usable value.
     usable : bool array, shape (n,)
     status : int array, shape (n,)
         Codes of `calib.results.Status`.
+    syst : mapping of name to array, shape (3, n)
+        Systematic shifts of A, e, M, each common to all bins; zero where there is no value.
     """
 
     values: Array
@@ -63,12 +71,16 @@ class Published:
     covariance: Array
     usable: BoolArray
     status: IntArray
+    syst: Mapping[str, Array]
 
     def of_bins(self) -> Array:
-        """Return the covariance of A, e, M of each eta bin, shape (n, 3, 3)."""
+        """Return the covariance of A, e, M of each eta bin, of all errors, shape (n, 3, 3)."""
         n = len(self.usable)
         blocks = self.covariance.reshape(3, n, 3, n)
-        return np.ascontiguousarray(np.einsum("ibjb->bij", blocks))
+        found = np.einsum("ibjb->bij", blocks)
+        for shift in self.syst.values():
+            found = found + np.einsum("ib,jb->bij", shift, shift)
+        return np.ascontiguousarray(found)
 
 
 def published(reduction: Reduction, prefix: str = "") -> Published:
@@ -78,8 +90,16 @@ def published(reduction: Reduction, prefix: str = "") -> Published:
     values = np.array([np.asarray(state[f"{prefix}{k}"], dtype=float) for k in KINDS])
     covariance = np.asarray(state[f"{prefix}covariance"], dtype=float)
     n = len(status)
+    shifts = {
+        name: np.asarray(shift, dtype=float).reshape(len(KINDS), n)
+        for name, shift in state.items()
+        if name.startswith("syst_") and not prefix
+    }
     with np.errstate(invalid="ignore"):
-        errors = np.sqrt(np.diagonal(covariance)).reshape(len(KINDS), n)
+        variance = np.diagonal(covariance).reshape(len(KINDS), n)
+        for shift in shifts.values():
+            variance = variance + shift**2
+        errors = np.sqrt(variance)
     usable = np.array([list(Status)[int(code)].usable for code in status])
     usable &= np.isfinite(values).all(0) & np.isfinite(errors).all(0)
     # a state that says ok without numbers is not ok
@@ -87,8 +107,9 @@ def published(reduction: Reduction, prefix: str = "") -> Published:
     keep = np.tile(usable, 3)
     scale = np.where(keep[:, None] & keep, covariance[: 3 * n, : 3 * n], 0.0)
     return Published(
-        np.where(usable, values, 0.0), np.where(usable, errors, UNKNOWN), scale, usable, status
-    )
+        np.where(usable, values, 0.0), np.where(usable, errors, UNKNOWN), scale, usable, status,
+        {name: np.where(usable, shift[:3], 0.0) for name, shift in shifts.items()},
+    )  # fmt: skip
 
 
 def eta_edges(reduction: Reduction) -> Array:
@@ -215,6 +236,9 @@ def _scale(
     for i, shift in enumerate(shifts.shifts):
         sets[f"stat{i}_up"] = found.values[:3] + shift
         sets[f"stat{i}_down"] = found.values[:3] - shift
+    for name_of, shift in found.syst.items():
+        sets[f"{name_of}_up"] = found.values[:3] + shift
+        sets[f"{name_of}_down"] = found.values[:3] - shift
     content = {
         variation: category("charge", {
             q: binned(edges, [_referred(p) for p in (values * [[1], [1], [q]]).T], unchanged)
@@ -234,9 +258,11 @@ def _scale(
             f" the variance of the correction (the rest, {100 * (1 - shifts.covered):.2f} %, is in"
             f" {name}_uncertainty only), whose root is {shifts.rms:.1e} of pt in the mean."
         )
-    inputs = (_PT, _ETA, _CHARGE, ("variation", "string", f"nom, or stat0_up to stat{last}_down"))
-    if not len(shifts):
-        inputs = (*inputs[:3], ("variation", "string", "nom"))
+    words = ["nom"] + [f"stat0_up to stat{last}_down"] * bool(len(shifts))
+    for name_of in found.syst:
+        text += f" {name_of}_up and _down: {SYSTEMATIC.get(name_of, 'a systematic variation')}."
+        words.append(f"{name_of}_up or _down")
+    inputs = (_PT, _ETA, _CHARGE, ("variation", "string", ", or ".join(words)))
     return _correction(
         name, text, inputs, "pt_corr", category("variation", content), [(CORRECTED, ("pt",))]
     )
@@ -259,8 +285,9 @@ def _uncertainty(name: str, whose: str, edges: Array, data: Published) -> dict[s
     }  # fmt: skip
     return _correction(
         name,
-        f"Statistical uncertainty of pt_corr of {whose}, relative to pt: all of the covariance of"
-        " A, e, M of the eta bin; 1 where there is no value",
+        f"Uncertainty of pt_corr of {whose}, relative to pt: all of the covariance of A, e, M of"
+        f" the eta bin, statistical{' and systematic' if data.syst else ''}; 1 where there is no"
+        " value",
         (_PT, _ETA, _CHARGE), "uncertainty", category("charge", content),
         [(UNCERTAINTY, ("pt",))],
     )  # fmt: skip

@@ -1,5 +1,7 @@
 """Fits of the categories of one resonance: the data and the reference, with the same template.
 
+The reference has the background of the data put under it, so that both are fitted alike.
+
 The template of a category is pooled: the generated mass of all categories in the same bins of pt
 ratio and angle, whatever their eta. The noise of a template of its own would be taken for
 information by the fit of the data (the width of a Z comes out wrong by several errors), while a
@@ -190,21 +192,23 @@ def resonance_peaks(
         slope = common_slope(data)
         data = fit_data(slope)
     reference = None
+    found, found_variance = with_background(found, found_variance, data, grid.mass_edges)
     if settings.reference:
         reference = fit_categories(
-            found, grid.mass_edges, template, mass, variance=found_variance, background="none",
-            template_errors=False,
+            found, grid.mass_edges, template, mass, variance=found_variance,
+            background=source.background, usual_slope=slope,
+            template_errors=source.copies > 1,
+            template_variance=shared_variance(template, source.copies),
         )  # fmt: skip
     ref_log_mu, ref_v, ref_cov = _log_mu_and_v(reference, means, a2, c2)
-    share = generated_share(template, mass, ref_v)
-    ref_cov = ref_cov * (1 + max(source.copies - 1, 0) * share)[:, None, None]
     if RESONANCES[grid.resonance].width > WIDE and reference is not None:
         many = joint_groups(means, settings.n_eta, cells(grid)[first])
         together_fit = fit_categories(
             joined(found, many, many.max() + 1), grid.mass_edges,
-            joined(template, many, many.max() + 1), mass, background="none", template_errors=False,
+            joined(template, many, many.max() + 1), mass, background=source.background,
+            usual_slope=slope, template_errors=False,
         )  # fmt: skip
-        ref_v = predicted_v(together_fit, many, sigma2(means, a2, c2), found.sum(1))
+        ref_v = predicted_v(together_fit, many, sigma2(means, a2, c2), template.sum(1))
         ref_cov[:, 1, :] = ref_cov[:, :, 1] = 0.0
     log_mu, v, cov = _log_mu_and_v(data, means, a2, c2)
     names = grid.names()
@@ -262,16 +266,53 @@ def predicted_v(fits: CategoryFits, group: IntArray, predicted: Array, entries: 
     return np.asarray(np.clip(factor, 0.5, 2.0)[group] * predicted)
 
 
-def generated_share(template: Array, mass: Array, v: Array) -> Array:
-    """Return how much of the width is that of the generated mass, between 0 and 1.
+def with_background(
+    made: Array, variance: Array | None, fits: CategoryFits, edges: Array
+) -> tuple[Array, Array | None]:
+    """Return the reference with the background of the data under it, and its variance.
 
-    Copies of an event are smeared anew, but share their generated mass: that part of the error
-    does not get smaller with the number of copies. The width is half of the central 68.27 %.
+    So both are fitted with the same model, and what the fit does to a peak on a background it
+    does to both. The background is what is expected, without noise; its variance is counted as if
+    it had some, which makes the errors of the reference larger by a per cent.
+
+    Parameters
+    ----------
+    made : array, shape (n, bins)
+        Entries of the reference.
+    variance : array, shape (n, bins), optional
+        Sums of squared weights.
+    fits : CategoryFits
+        Of the data.
+    edges : array, shape (bins + 1,)
+        GeV.
     """
-    total = np.cumsum(template, axis=1) / np.maximum(template.sum(1, keepdims=True), 1e-300)
-    low, high = (mass[np.argmax(total >= q, axis=1)] for q in (0.15865, 0.84135))
-    natural = (0.5 * (high - low) / (0.5 * (high + low))) ** 2
-    return np.asarray(natural / (natural + np.maximum(np.nan_to_num(v), 1e-8)))
+    t = (0.5 * (edges[1:] + edges[:-1]) - edges[0]) / (edges[-1] - edges[0])
+    slope, curvature = np.nan_to_num(fits.slope), np.nan_to_num(fits.curvature)
+    shape = np.exp(-slope[:, None] * t - curvature[:, None] * t**2) * np.diff(edges)
+    share = np.nan_to_num(np.clip(fits.background, 0.0, 0.9))
+    size = np.maximum(made.sum(1), 0.0) * share / (1 - share)
+    under = size[:, None] * shape / shape.sum(1, keepdims=True)
+    if variance is not None:
+        weight = variance.sum(1) / np.where(made.sum(1) > 0, made.sum(1), 1.0)
+        variance = variance + np.maximum(weight, 0.0)[:, None] * under
+    return made + under, variance
+
+
+def shared_variance(template: Array, copies: int) -> Array:
+    """Return what the copies of an event share, as a variance of the bins of generated mass.
+
+    The error of a fit counts entries as independent. Copies of an event are smeared anew, but
+    have one generated mass: with s copies of weight w the variance of its bin is (s w)^2, of
+    which s w^2 is counted already. The rest is that of a template with this variance.
+
+    Parameters
+    ----------
+    template : array, shape (n, gen bins)
+        Entries.
+    copies : int
+        Of an event; 0 where the data are the reference's own events.
+    """
+    return np.asarray(max(copies - 1, 0) * np.maximum(template, 0.0))
 
 
 def common_slope(fits: CategoryFits) -> float:
@@ -319,6 +360,12 @@ def _log_mu_and_v(
     return np.log(fits.mu), s * s, covariance
 
 
+def sound(fits: CategoryFits) -> BoolArray:
+    """Return whose mu and sigma may be used: a background at its limit leaves them sound."""
+    at_background = (fits.status == Status.AT_LIMIT.value) & ~fits.at_limit[:, :2].any(1)
+    return np.asarray(fits.ok | at_background)
+
+
 def _status(
     data: CategoryFits,
     reference: CategoryFits | None,
@@ -329,10 +376,9 @@ def _status(
     """Return the status of each category; the first gate that fails names it."""
     gates = settings.gates
     status = data.status.copy()
-    at_background = (status == Status.AT_LIMIT.value) & ~data.at_limit[:, :2].any(1)
-    status[at_background] = Status.OK.value  # a background at its limit leaves mu and sigma sound
+    status[sound(data)] = Status.OK.value
     if reference is not None:
-        status[(status == Status.OK.value) & ~reference.ok] = Status.NO_TEMPLATE.value
+        status[(status == Status.OK.value) & ~sound(reference)] = Status.NO_TEMPLATE.value
     p = chi2_distribution.sf(np.nan_to_num(data.chi2), np.maximum(data.ndf, 1))
     bad = (data.ndf > 0) & (p < gates.chi2_probability)
     status[(status == Status.OK.value) & bad] = Status.BAD_CHI2.value

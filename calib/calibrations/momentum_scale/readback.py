@@ -126,19 +126,19 @@ def _variations(
     nominal = 1 / _pt(np.pad(of.values, ((0, 0), (0, 1)))[:, at], pt, charge, at, of)
     wrong = np.zeros(len(pt), dtype=np.bool_)
     moved = np.zeros(len(pt))
-    for i in range(n_variations(payload, name)):
-        up = 1 / found[name].evaluate(pt, eta, charge, f"stat{i}_up")
-        down = 1 / found[name].evaluate(pt, eta, charge, f"stat{i}_down")
+    for variation in variations(payload, name):
+        up = 1 / found[name].evaluate(pt, eta, charge, f"{variation}_up")
+        down = 1 / found[name].evaluate(pt, eta, charge, f"{variation}_down")
         wrong |= differs(0.5 * (up + down), nominal)
         moved += (0.5 * (up - down) * pt) ** 2
     total = found[f"{name}_uncertainty"].evaluate(pt, eta, charge)
     return np.asarray(wrong | (np.sqrt(moved) > total * (1 + 1e-6) + 1e-13))
 
 
-def n_variations(payload: Mapping[str, Any], name: str) -> int:
-    """Return the number of variations of a correction."""
-    keys = [item["key"] for item in read.by_name(payload)[name]["data"]["content"]]
-    return sum(str(key).endswith("_up") for key in keys)
+def variations(payload: Mapping[str, Any], name: str) -> list[str]:
+    """Return the names of the variations of a correction, without ``_up`` and ``_down``."""
+    keys = [str(item["key"]) for item in read.by_name(payload)[name]["data"]["content"]]
+    return [key.removesuffix("_up") for key in keys if key.endswith("_up")]
 
 
 def _pt(values: Array, pt: Array, charge: AnyArray, at: AnyArray, of: Published) -> Array:

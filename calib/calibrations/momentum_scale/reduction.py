@@ -118,11 +118,13 @@ def reduce_kind(
     halves: tuple[int, ...] = (0, 1),
     drop: frozenset[str] = frozenset(),
     with_likelihood: bool = True,
+    reference_errors: bool = True,
 ) -> Kind:
     """Fit all categories of the data (or of the simulation) and extract the moves.
 
     The likelihood waits until the moves are small, or no pass is left: before, least squares
-    shows the way as well.
+    shows the way as well. Without ``reference_errors`` the covariance is that of the events alone:
+    for halves of them, which have the reference in common.
     """
     steps = steps_of(walk.values, name, settings.n_eta)
     a2, c2 = resolution_of(walk.values, name, settings)
@@ -130,6 +132,8 @@ def reduce_kind(
     peaks = [
         resonance_peaks(s, settings, a2, c2, halves, drop, kept[s.grid.resonance]) for s in sources
     ]
+    if not reference_errors:
+        peaks = [replace(p, covariance=p.covariance - p.reference_covariance) for p in peaks]
     peaks = [still_dropped(p, walk.values.get(dropped_key(name, p.source))) for p in peaks]
     found = chi2_of(peaks, settings)
     peaks = far_ones_marked(peaks, found, settings)

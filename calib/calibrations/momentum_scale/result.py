@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from calib.arrays import AnyArray, Array
 from calib.results import Pass, Reduction, Status
 from calib.scale.model import KINDS
 
-from . import checks, curves, tables
+from . import checks, curves, radiation, tables
 from .passes import pass_number
 from .reduction import Kind, dropped_key, group_key
 from .settings import Settings
@@ -27,9 +27,11 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
     converged = checks.convergence(significance, settings, passes)
     last = converged.passed or passes >= settings.max_passes
     opinion = checks.opinions(data, seed) if last else None
+    varied = radiation.responses(data) if last else None
+    syst = {} if varied is None else {"syst_fsr": radiation.shift(data, varied)}
     margins = [(p.source.sample, np.asarray(p.source.data["margin"])) for p in data.peaks]
     found = {
-        "parameters": tables.parameters(data),
+        "parameters": tables.parameters(data, syst=syst),
         "parameters_chi2": tables.parameters(data, data.chi2),
         "extraction": tables.extraction(kinds),
         "iterations": tables.iterations(history),
@@ -49,6 +51,7 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
         "resonances": np.array([p.resonance for p in data.peaks]),
         "made": np.array([p.source.made for p in data.peaks]),
         **_state(data, "", passes),
+        **syst,
     }
     if len(kinds) > 1:
         found["parameters_simulation"] = tables.parameters(kinds[1])
@@ -59,10 +62,16 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
     all_checks.append(checks.spectrum(margins))
     if opinion is not None:
         all_checks.append(checks.agreement(opinion))
+    if varied is not None:
+        all_checks += [
+            radiation.check(p, r)
+            for p, r in zip(data.peaks, varied, strict=True)
+            if p.resonance == "jpsi" and p.source.copies > 0
+        ]
     return Reduction(
         tables.fits(kinds, opinion),
         found,
-        {"covariance": _covariance(data)},
+        {"covariance": _covariance(data, syst)},
         tuple(c for p in data.peaks for c in curves.curves(p, seed)) if last else (),
         tuple(all_checks),
         state,
@@ -85,14 +94,21 @@ def _state(kind: Kind, prefix: str, passes: int) -> dict[str, AnyArray]:
     return out
 
 
-def _covariance(kind: Kind) -> dict[str, AnyArray]:
-    total = kind.total()
+def _covariance(kind: Kind, syst: Mapping[str, Array]) -> dict[str, AnyArray]:
+    """Return values with their covariance, statistical and systematic, and both apart.
+
+    A systematic variation moves all parameters together: shift times shift.
+    """
+    total, found = kind.total(), kind.chosen
+    covariance = found.covariance
+    for shift in syst.values():
+        covariance = covariance + np.outer(shift, shift)
     return {
-        "names": np.array(kind.chosen.names),
-        "values": np.where(
-            kind.chosen.determined, np.concatenate([total[k] for k in KINDS]), np.nan
-        ),
-        "covariance": kind.chosen.covariance,
+        "names": np.array(found.names),
+        "values": np.where(found.determined, np.concatenate([total[k] for k in KINDS]), np.nan),
+        "covariance": covariance,
+        "covariance_stat": found.covariance,
+        **syst,
     }
 
 

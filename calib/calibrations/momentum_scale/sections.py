@@ -73,13 +73,34 @@ def _parameters(reduction: Reduction) -> Section:
     if len(bad):
         bins = ", ".join(f"[{r.eta_low:g}, {r.eta_high:g})" for r in bad.itertuples())
         text += f" Not determined, so that pt stays as it is there: eta {bins}."
-    shown = table[[c for c in table.columns if c not in ("a2", "a2_err", "c2", "c2_err")]]
+    text += _systematic(reduction)
+    apart = table.columns.str.contains("_stat_|_syst_") | table.columns.str.match("a2|c2")
+    shown = table.loc[:, ~apart]
     return Section(
         "Scale and resolution of the muons",
         f"{text}\n\n{CONVENTION}",
         {"parameters": shown},
         {"parameters": figures.parameters(tables)},
     )
+
+
+def _systematic(reduction: Reduction) -> str:
+    """Return what the errors hold beside the statistics, and what the tail below the peak says."""
+    shift = reduction.state.get("syst_fsr")
+    if shift is None:
+        return ""
+    table, n = reduction.tables["decorrelated"], len(reduction.state["eta_edges"]) - 1
+    moved = np.asarray(shift)[:n] - table["k_mean"].to_numpy() * np.asarray(shift)[n : 2 * n]
+    text = (
+        " The errors hold, beside those of the statistics, final-state radiation x 1.1 against the"
+        f" reference, which moves k by {np.nanmean(moved):+.1e} in the mean over the eta bins"
+        " (syst_fsr in covariance.npz and in the payload; parameters.csv has the statistical"
+        " errors in columns of their own)."
+    )
+    for check in reduction.checks:
+        if check.name.startswith("tail_below_peak"):
+            text += f" {check.text[:1].upper()}{check.text[1:]}."
+    return text
 
 
 def _sizes(table: pd.DataFrame) -> str:
@@ -203,7 +224,14 @@ def _group(fits: pd.DataFrame) -> list[str]:
 # closure -----------------------------------------------------------------------------------------
 def _axis_rows(closure: Closure) -> pd.DataFrame:
     table = closure.table
-    return table[table["kind"] == "axis"] if "kind" in table else table.iloc[:0]
+    if "kind" not in table:
+        return table.iloc[:0]
+    # all events of a bin of eta, rather than the halves with the constants of the other half
+    fixed = table[table["kind"] == "axis_fit"]
+    own = table[table["kind"] == "axis"]
+    if "half" in table:
+        own = own[~own["half"].isin(("0", "1"))]
+    return pd.concat([fixed, own]) if len(fixed) else own
 
 
 def _along_axes(closure: Closure) -> Section:
@@ -219,9 +247,12 @@ def _along_axes(closure: Closure) -> Section:
     text = (
         "The mass scale, mu of the data over mu of the reference, in bins of eta, phi and pt of"
         " one muon at a time, before and after the correction. These axes are not those of the"
-        " categories: phi and pt know nothing of the fit. The grey band is 1e-4, the target of"
-        " the field. A bin of the measured pt moves the mass by the slope of the spectrum, which"
-        " the reference has only as well as its events: look at pt, do not judge by it."
+        " categories: phi and pt know nothing of the fit. A bin of eta was fixed by the events"
+        " that are drawn; what is judged is each half of them with the constants of the other half"
+        " (the rows of closure.csv with half 0 and 1). phi is judged around its mean. The grey"
+        " band is 1e-4, the target of the field. A bin of the measured pt moves the mass by the"
+        " slope of the spectrum, which the reference has only as well as its events: look at pt,"
+        " do not judge by it."
         "\n\nMean distance from 1, weighted with the errors: " + "; ".join(sentences) + "."
     )
     held = closure.table[closure.table["kind"] == "held_out"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -16,27 +16,38 @@ from .peaks import Peaks
 from .reduction import Kind
 
 
-def parameters(kind: Kind, extraction: Extraction | None = None) -> pd.DataFrame:
+def parameters(
+    kind: Kind, extraction: Extraction | None = None, syst: Mapping[str, Array] | None = None
+) -> pd.DataFrame:
     """Return one row per eta bin: A, e, M, a, c with errors, and the status.
 
-    a and c are square roots with the sign of a^2 and c^2; not determined values are NaN.
+    a and c are square roots with the sign of a^2 and c^2; not determined values are NaN. With
+    systematic shifts ``_err`` contains them, and ``_stat_err`` is without.
     """
     found = extraction or kind.chosen
-    total = kind.total(found)
-    edges = np.asarray(kind.settings.eta)
+    total, edges = kind.total(found), np.asarray(kind.settings.eta)
     table = pd.DataFrame({"eta_low": edges[:-1], "eta_high": edges[1:]})
     known = {k: np.isfinite(found.kind(k)) for k in KINDS}
+    shifts = {} if syst is None else {name: dict(zip(KINDS, np.split(values, len(KINDS)),
+                                                     strict=True))
+                                      for name, values in syst.items()}  # fmt: skip
+    stat = {k: found.kind_err(k) for k in KINDS}
+    full = {k: np.sqrt(sum((s[k] ** 2 for s in shifts.values()), stat[k] ** 2)) for k in KINDS}
     for k in KINDS[:3]:
         table[k] = np.where(known[k], total[k], np.nan)
-        table[f"{k}_err"] = found.kind_err(k)
+        table[f"{k}_err"] = full[k]
     for name, k in (("a", "a2"), ("c", "c2")):
-        root, err = signed_root(total[k], found.kind_err(k))
+        root, err = signed_root(total[k], full[k])
         table[name] = np.where(known[k], root, np.nan)
         table[f"{name}_err"] = np.where(known[k], err, np.nan)
     for k in KINDS[3:]:
         table[k] = np.where(known[k], total[k], np.nan)
-        table[f"{k}_err"] = found.kind_err(k)
+        table[f"{k}_err"] = full[k]
     table["status"] = kind.statuses() if extraction is None else Status.OK.value
+    for k in KINDS if shifts else ():
+        table[f"{k}_stat_err"] = stat[k]
+        for name, values in shifts.items():
+            table[f"{k}_{name}"] = np.where(known[k], values[k], np.nan)
     return table
 
 

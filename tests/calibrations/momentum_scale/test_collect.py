@@ -183,3 +183,56 @@ def test_kinematics_follow_the_charge(data):
     assert isinstance(muons, PairKinematics)
     first = data.leading.charge > 0
     assert np.array_equal(muons.pt_plus, np.where(first, data.leading.pt, data.subleading.pt))
+
+
+def test_sums_along_axes_do_not_depend_on_how_events_are_cut(data, simulated):
+    g = grid(SETTINGS, "jpsi")
+    a2, c2 = np.full(12, 1.4e-4), np.full(12, 2e-8)
+
+    def sums(pairs, made):
+        copies = collect.simulated_copies(made, g, a2, c2, "mc", 1, 3)
+        return {
+            **axes.observed(pairs, g, NOTHING, SETTINGS),
+            **axes.reference(copies, g, SETTINGS, "r", True),
+        }
+
+    whole = sums(data, simulated)
+    cuts = [0, 5000, 5001, 20_000]
+    parts = [
+        sums(data.take(np.arange(a, b)), simulated.take(np.arange(a, b)))
+        for a, b in zip(cuts[:-1], cuts[1:], strict=True)
+    ]
+    total = add(reversed(parts))
+    for name, values in whole.items():
+        np.testing.assert_allclose(values, total[name], rtol=1e-12, err_msg=name)
+    n = len(axes.rows(SETTINGS, "jpsi"))
+    halves = whole["axes/half/counts"]
+    np.testing.assert_array_equal(halves[:n] + halves[n:], whole["axes/after/counts"])
+    # three copies of a source that all arrive share 3 x 3 - 3 of their 3 entries
+    shared, entries = whole["r/shared"].sum(), whole["r/template/counts"].sum()
+    assert 1.6 * entries < shared <= 2.0 * entries
+
+
+def test_copies_made_anew_share_nothing(data):
+    g = grid(SETTINGS, "jpsi")
+    a2, c2 = np.full(12, 1.4e-4), np.full(12, 2e-8)
+    copies = collect.embedded_copies(data, g, a2, c2, NOTHING, SETTINGS, 1)
+    assert not axes.reference(copies, g, SETTINGS, "r", True)["r/shared"].any()
+
+
+def test_moves_are_what_other_constants_do_to_the_mass(data):
+    g, n = grid(SETTINGS, "jpsi"), len(axes.rows(SETTINGS, "jpsi"))
+    found = axes.observed(data, g, NOTHING, SETTINGS)
+    random = np.random.default_rng(3)
+    constants = random.normal(size=(3, 12)) * np.array([1e-5, 1e-5, 1e-7])[:, None]
+    muons = collect.kinematics(data)
+    before, after = (place(muons, g, steps) for steps in (NOTHING, constants[None]))
+    edges = np.asarray(SETTINGS.eta)
+    low, high = g.mass_edges[[0, -1]]
+    inside = (before.category >= 0) & (before.mass >= low) & (before.mass < high)
+    moves = found["axes/moves"][:n] + found["axes/moves"][n:]
+    for i in (0, 5, 11):  # bins of eta of the positive muon are the first rows
+        at = inside & (muons.eta_plus >= edges[i]) & (muons.eta_plus < edges[i + 1])
+        expected = np.log(after.mass[at] / before.mass[at]).sum()
+        # the muons' own mass, 4 m_mu^2 / m^2 = 0.5 % of the square, does not move with their pt
+        assert -(moves[i] * constants).sum() == pytest.approx(expected, rel=1e-2)

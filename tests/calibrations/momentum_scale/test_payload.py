@@ -201,7 +201,7 @@ def test_variation_in_the_payload_moves_pt_by_its_shift(reduction, document):
     data = payload.published(reduction)
     some = variations(data.covariance, data.usable, reduction.state["pt_range"], 0.99, 30)
     scale = loaded(document)[payload.NAME]
-    assert readback.n_variations(document, payload.NAME) == len(some)
+    assert len(readback.variations(document, payload.NAME)) == len(some)
     middle = 0.5 * (synthetic.EDGES[1:] + synthetic.EDGES[:-1])
     for sign, word in ((1, "up"), (-1, "down")):
         values = data.values[:3] + sign * some.shifts[4]

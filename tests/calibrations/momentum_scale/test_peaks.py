@@ -3,12 +3,22 @@
 import numpy as np
 import pytest
 
+from calib.calibrations.momentum_scale import collect
 from calib.calibrations.momentum_scale.grid import grid
-from calib.calibrations.momentum_scale.peaks import common_slope, generated_share, pooled
+from calib.calibrations.momentum_scale.peaks import (
+    common_slope,
+    pooled,
+    shared_variance,
+    template_mass,
+)
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.fit_all import fit_categories
+from calib.histograms import add
+
+from .conftest import toys
 
 EDGES = np.linspace(2.9, 3.3, 51)
+SETTINGS = Settings(eta=tuple(np.linspace(-2.4, 2.4, 5).round(10)))
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +72,39 @@ def test_pooled_templates_keep_their_sums_and_share_their_shape():
     np.testing.assert_allclose(shape, np.broadcast_to(shape[0], shape.shape))
 
 
-def test_share_of_the_generated_width():
-    mass = np.linspace(80, 100, 2001)
-    wide = np.exp(-0.5 * ((mass - 90) / 1.8) ** 2)[None]
-    assert generated_share(wide, mass, np.array([0.02**2]))[0] == pytest.approx(0.5, abs=0.01)
-    narrow = np.zeros((1, 2001))
-    narrow[0, 1000] = 1.0
-    assert generated_share(narrow, mass, np.array([0.02**2]))[0] == 0.0
+@pytest.mark.parametrize("resonance", ["jpsi", "z"])
+def test_noise_of_the_reference_is_that_of_its_sources(resonance):
+    """Means of independent source sets scatter as their errors say, though copies are smeared."""
+    sets, per, copies = 16, 25_000, 4
+    g = grid(SETTINGS, resonance)
+    made = toys(resonance, sets * per, 77, simulation=True)
+    a2, c2 = np.full(4, 0.013**2), np.full(4, 1.5e-4**2)
+    sums = [
+        collect.reference(
+            collect.simulated_copies(made.take(np.arange(i, i + per)), g, a2, c2, "mc", 1, copies),
+            g, "r", True,
+        )
+        for i in range(0, sets * per, per)
+    ]  # fmt: skip
+    total = add(sums)
+    template = pooled(total["r/template/counts"].astype(float), g)
+    use = total["r/mass/counts"].sum(1) > 600 * sets
+    assert use.sum() > 10
+    pulls = []
+    for s in sums:
+        own = s["r/mass/counts"][use].astype(float)
+        # the shape that all sets know, with the entries of the set
+        shape = template[use] / template[use].sum(1, keepdims=True) * own.sum(1, keepdims=True)
+        found = fit_categories(
+            own, g.mass_edges, shape, template_mass(total, "r", g.gen_edges), background="none",
+            template_variance=shared_variance(shape, copies),
+        )  # fmt: skip
+        pulls.append((found.mu, found.mu_err))
+    mu, err = np.moveaxis(np.array(pulls), 1, 0)
+    found = np.sqrt(((mu - mu.mean(0)) ** 2 / err**2).mean() * sets / (sets - 1))
+    assert abs(found - 1) < 0.1
+
+
+def test_what_one_copy_shares_is_nothing():
+    assert not shared_variance(np.ones((2, 3)), 1).any()
+    assert not shared_variance(np.ones((2, 3)), 0).any()
