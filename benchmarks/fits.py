@@ -13,8 +13,6 @@ import numpy as np
 from truth import DATA, collected, selected
 
 from calib.calibrations.mass_resolution import Calibration
-from calib.calibrations.mass_resolution.fallbacks import rings_of
-from calib.calibrations.mass_resolution.fits import ring_factors
 from calib.calibrations.mass_resolution.reduction import Input
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.toys import generate
@@ -25,19 +23,16 @@ def main() -> None:
     calibration = Calibration(Settings(), [DATA], seed=1)
     pairs = selected(calibration, generate("z", 600_000, seed=1).pairs, DATA)
     sums = collected(calibration, pairs, DATA)
-    categories, settings = calibration.categories, calibration.settings
-    start = Input(sums, None, "data", "z", categories, settings)
-    fitters = {model: start.fitter(model, (0, 1)) for model in ("embedded", "breit_wigner")}
-    rings = np.zeros(3)
+    start = Input(sums, None, "data", "z", calibration.categories, calibration.settings)
     seconds: dict[str, float] = {}
-    with timed(seconds, "factors of the rings, embedded"):
-        rings = ring_factors(fitters["embedded"], rings_of(categories), 3)
-    for model, fitter in fitters.items():
-        fitter.category(categories.names[0], [0], rings)  # compile
+    for model in ("embedded", "breit_wigner"):
+        at = start.curves_at(model, (0, 1))
+        at.curves(np.zeros(3))  # compile
         with timed(seconds, f"36 fits, {model}"):
-            for c, name in enumerate(categories.names):
-                fitter.category(name, [c], rings)
-    with timed(seconds, "whole reduction: merged, halves, reference and its bias"):
+            start.curves_at(model, (0, 1)).curves(np.zeros(3))
+    with timed(seconds, "what they have in common, embedded"):
+        start.fit_set("embedded", (0, 1))
+    with timed(seconds, "whole reduction: halves, reference and its bias, muons"):
         calibration.reduce({"data": sums}, {})
     baseline = seconds["36 fits, breit_wigner"]
     print("| step | seconds | share of the 36 fits of the reference |")
