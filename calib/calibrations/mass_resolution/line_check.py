@@ -146,14 +146,15 @@ def _wide_model(
     step = shapes.x[:, 1] - shapes.x[:, 0]
     middle = np.clip(at, shapes.x[:, 0] + step, shapes.x[:, -1] - step)
     by_x = (shape(middle + step)[2] - shape(middle - step)[2]) / (2 * step)[:, None]
-    some = (share > 0)[:, None]
+    # free also where the fit has none: its limit at 0 would be taken for less radiation
+    some = float(narrow.window.background)
     derivatives = np.stack(
         [
             signal,
-            np.where(some, flat, 0.0),
+            some * flat,
             n_signal[:, None] * by_x,
             n_signal[:, None] * gradient[:, 0],
-            np.where(some, n_flat[:, None] * falls, 0.0),
+            some * n_flat[:, None] * falls,
         ],
         axis=1,
     )
