@@ -78,7 +78,8 @@ def _signal(cumulative, floor, mu, edges, low, step, value, slope):  # type: ign
     """Write the peak's fraction per bin, and its derivative by mu.
 
     Between the edges of the shape the cumulative histogram is the Lagrange polynomial through
-    four of them. Fractions below the floor are lifted to it, and all are normalised.
+    four of them. Fractions below the floor are lifted to it, and all are normalised. A peak
+    without entries is flat.
     """
     n = len(cumulative)
     before = before_d = total = total_d = 0.0
@@ -102,6 +103,9 @@ def _signal(cumulative, floor, mu, edges, low, step, value, slope):  # type: ign
             total += v
             total_d += dv
         before, before_d = here, here_d
+    if not total > 0.0:
+        value[:], slope[:] = 1.0 / (len(edges) - 1), 0.0
+        return
     for j in range(len(edges) - 1):
         value[j] = value[j] / total
         slope[j] = (slope[j] - value[j] * total_d) / total
@@ -184,12 +188,8 @@ def _minimise(  # type: ignore[no-untyped-def]
         _normal(counts, total, work, p[_SLOPE], gradient, matrix)
         fixed[_MU] = _held(p[_MU], gradient[_MU], MU_RANGE[0], MU_RANGE[1])
         fixed[_SHARE] = not background or _held(p[_SHARE], gradient[_SHARE], 0.0, MOST_BACKGROUND)
-        # without background its slope has no meaning, and keeps its value
-        fixed[_SLOPE] = (
-            not background
-            or p[_SHARE] == 0.0
-            or _held(p[_SLOPE], gradient[_SLOPE], -SLOPES, SLOPES)
-        )
+        # at a share of 0 the slope goes to 0: what constrains it must not stay in the likelihood
+        fixed[_SLOPE] = not background or _held(p[_SLOPE], gradient[_SLOPE], -SLOPES, SLOPES)
         for a in range(3):
             if fixed[a]:
                 gradient[a] = 0.0

@@ -48,12 +48,14 @@ def radiated_ratio(mass: Array, resonance: str, strength: float) -> Array:
 @lru_cache
 def _ratio(resonance: str, strength: float) -> tuple[Array, Array]:
     """Return ln(m / pole) and the ratio of the spectra there."""
-    at = np.arange(np.log(_LOW), np.log(_HIGH), _STEP)
+    # the mass of the resonance is the middle of a bin
+    at = _STEP * np.arange(round(np.log(_LOW) / _STEP), round(np.log(_HIGH) / _STEP))
     pole = RESONANCES[resonance].masses[0]
     line = _born(resonance, pole * np.exp(at), at)
     more, once = (_spectrum(line, pole, s, len(at)) for s in (strength, 1.0))
-    found = np.where(once > 1e-12 * once.max(), more / np.maximum(once, 1e-300), strength)
-    return at, found
+    filled = np.flatnonzero(once > 1e-12 * once.max())
+    # above a narrow peak there are only masses that were rounded: they have its ratio
+    return at[filled], more[filled] / once[filled]
 
 
 def _born(resonance: str, mass: Array, at: Array) -> Array:

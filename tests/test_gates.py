@@ -28,6 +28,13 @@ def candidate(**changes):
     return Candidate(**{**start, **changes})
 
 
+def same_rings(all_of_them):
+    """Return the categories with the same two rings, in either order, at any pt."""
+    rings = [sorted(all_of_them.bins(c)[1:]) for c in range(len(all_of_them))]
+    return [[d for d in range(len(rings)) if d != c and rings[d] == rings[c]]
+            for c in range(len(rings))]  # fmt: skip
+
+
 def test_the_four_failed_fits_of_a_published_payload_are_stopped(shared_data):
     """0.0629, 1.85, 1.65 and 1.34, all in leading pt 30-45; the other 32 are sound.
 
@@ -41,7 +48,7 @@ def test_the_four_failed_fits_of_a_published_payload_are_stopped(shared_data):
             candidate(name=name, value=value, error=0.01 * value)
             for name, value in zip(all_of_them.names, content, strict=True)
         ],
-        neighbours_of(all_of_them),
+        same_rings(all_of_them),
         LIMITS,
     )
     statuses = dict(zip(all_of_them.names, (status for status, _ in found), strict=True))

@@ -4,7 +4,7 @@ from scipy.integrate import quad
 from scipy.special import voigt_profile
 
 from calib.models import breit_wigner, cmsshape, crystalball, exponential
-from calib.models.template import TemplatePeak, half_width
+from calib.models.template import half_width
 
 
 @pytest.mark.parametrize("slope", [-3.0, 0.0, 1e-9, 0.7, 8.0])
@@ -49,26 +49,6 @@ def test_breit_wigner_with_a_gaussian_is_a_voigt_profile():
     expected = voigt_profile(centres, 1.1, 2.4955 / 2)
     np.testing.assert_allclose(found, expected / expected.sum(), rtol=3e-3)
     assert peak(0.0, 1.1, 2.0, 3.0, 2.0, 3.0, 0.1, 0.5).sum() == pytest.approx(1, abs=1e-12)
-
-
-def gaussian_template(edges, shifts):
-    from scipy.stats import norm
-
-    return np.array([np.diff(norm.cdf(edges, 91.2, 1.5 * np.exp(s))) for s in shifts])
-
-
-def test_template_is_interpolated_in_factor_and_moved_in_mass():
-    from scipy.stats import norm
-
-    template_edges, edges = np.linspace(75, 105, 181), np.linspace(80, 100, 121)
-    shifts = np.linspace(-0.6, 0.6, 15)
-    peak = TemplatePeak(
-        shifts, gaussian_template(template_edges, shifts), template_edges, edges, np.zeros(120)
-    )
-    for factor, mu in ((1.0, 1.0), (1.13, 1.001), (0.77, 0.9965)):
-        expected = np.diff(norm.cdf(edges, 91.2 * mu, 1.5 * factor * mu))
-        np.testing.assert_allclose(peak.signal(factor, mu), expected / expected.sum(), atol=2e-5)
-    assert peak(1.1, 1.0, 0.2, 0.5).sum() == pytest.approx(1, abs=1e-12)
 
 
 def test_half_width_of_a_gaussian_is_its_sigma():

@@ -147,12 +147,13 @@ class Curves:
         inside = (x0 >= self.x[:, 0]) & (x0 <= self.x[:, -1])
         with np.errstate(invalid="ignore"):
             pull = (self.x - x0[:, None]) / np.maximum(spread, 1e-6)[:, None]
-            total = np.min(2 * self.nll + pull**2, axis=1)
+            total = _least(2 * self.nll + pull**2)
         z = np.sign(self.best - x0) * np.sqrt(np.maximum(total, 0.0))
         return np.where(inside & np.isfinite(self.best), z, np.nan)
 
     def shifted(self, by: Array) -> Curves:
         """Return the same likelihoods of x - by, shape (rows,), on the same grid."""
+        by = np.broadcast_to(by, self.best.shape)
         moved = np.array([
             np.interp(x + b, x, own) for x, own, b in zip(self.x, self.nll, by, strict=True)
         ])  # fmt: skip
@@ -185,6 +186,18 @@ class Curves:
             [np.interp(at, own, v, left=np.nan, right=np.nan)
              for at, own, v in zip(x, self.x, values, strict=True)]
         )  # fmt: skip
+
+
+def _least(values: Array) -> Array:
+    """Return the least of each row: of the parabola through the three points around it."""
+    j = np.clip(np.argmin(values, axis=1), 1, values.shape[1] - 2)
+    r = np.arange(len(values))
+    low, middle, high = values[r, j - 1], values[r, j], values[r, j + 1]
+    bend = low - 2 * middle + high
+    deeper = np.where(bend > 0, (high - low) ** 2 / (8 * np.where(bend > 0, bend, 1.0)), 0.0)
+    # at an end of the grid there is none in between
+    inside = (middle <= low) & (middle <= high)
+    return np.where(inside, middle - deeper, np.minimum(low, high))
 
 
 def curves(rows: Rows, shapes: Shapes) -> Curves:

@@ -82,7 +82,9 @@ class Observed:
     def wide_rows(self, settings: Settings) -> Rows:
         """Return the counts in the whole window."""
         edges, n = settings.mass_edges, self.counts.shape[1]
-        window = Window(edges, float(edges[0]), settings.step)
+        window = Window(
+            edges, float(edges[0]), settings.step, settings.fit.background != "none"
+        )
         return Rows(self.counts, self.variance, window, 0, n)
 
 

@@ -210,8 +210,9 @@ class _State:
 
 def _start(rows: _WideRows, found: Curves, used: BoolArray, n: int) -> _State:
     total = rows.counts.sum(axis=1)
+    share = 0.02 if rows.window.background else 0.0
     own = np.stack(
-        [0.98 * total, 0.02 * total, found.best[used], found.nuisances[0, used], 0.0 * total],
+        [(1 - share) * total, share * total, found.best[used], found.nuisances[0, used], 0.0 * total],
         axis=1,
     )
     return _State(own, np.zeros(n))
@@ -243,6 +244,8 @@ def _model(rows: _WideRows, state: _State) -> tuple[Array, Array, Array]:
         axis=1,
     )
     expected = signal[:, None] * line + background[:, None] * flat
+    if not rows.window.background:
+        own[:, [1, 4]] = 0.0
     return np.maximum(expected, 1e-9), own, signal[:, None, None] * rows.changes
 
 

@@ -162,7 +162,7 @@ class FitSet:
     def common_line(self) -> tuple[float, float]:
         """Return the mean change of x from the line shape of the data, and its error."""
         line, curves = self.common.line, self.curves
-        weight = np.where(np.isfinite(curves.error), np.nan_to_num(curves.error) ** -2.0, 0.0)
+        weight = np.nan_to_num(np.where(curves.error > 0, curves.error, np.inf), nan=np.inf) ** -2.0
         if not line.names or not weight.sum() > 0:
             return 0.0, 0.0
         errors = [np.average(s, weights=weight) for s in line_errors(line, curves).values()]

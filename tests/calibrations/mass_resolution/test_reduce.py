@@ -32,31 +32,85 @@ def test_all_36_categories_in_order_with_the_columns_of_the_contract(small: Run,
     assert table["n_events"].sum() == len(small.pairs["data"])
 
 
-def test_a_category_that_is_not_its_own_says_where_its_value_is_from(reduced):
-    reduction = reduced
-    table, merged = reduction.tables["factors"], reduction.tables["merged"]
-    merged = merged.set_index("category")
+def test_a_category_that_is_not_its_own_leans_on_the_others(reduced):
+    table, rings = reduced.tables["factors"], reduced.tables["rings"].set_index("name")
     few = table[table["own_status"] == "too_few_events"]
     assert len(few) > 5
     assert set(few["status"]) == {"merged"}
-    for _, row in few.iterrows():
-        assert row["factor"] == merged.loc[row["held_at"], "factor"]
-        assert merged.loc[row["held_at"], "status"] == "ok"
-    codes = np.asarray(reduction.state["status"])
+    assert set(few["held_at"]) == {"rings"}
+    assert set(table.loc[table["status"] == "ok", "held_at"]) == {""}
+    # near what the rings say, as the spread among categories allows
+    low, high = (f(rings["value"][["ring_B", "ring_O", "ring_E"]]) for f in (np.min, np.max))
+    spread = rings.loc["spread", "value"]
+    pt = np.abs(rings.loc["slope", "value"]) * np.log(100 / 45)
+    margin = 4 * np.hypot(spread, few["factor_err"] / few["factor"]) + pt
+    assert np.all(np.log(few["factor"] / high) < margin)
+    assert np.all(np.log(low / few["factor"]) < margin)
+    # the spread is in the error, and so is what is not known of the rings
+    nothing = few[few["n_events"] < 200]
+    assert len(nothing) > 2
+    assert np.all(nothing["factor_err"] / nothing["factor"] > 0.6 * spread)
+    codes = np.asarray(reduced.state["status"])
     assert [Status(s).code for s in table["status"]] == codes.tolist()
 
 
-def test_covariance_of_the_factors_knows_who_shares_a_parent(reduced):
+def test_leaning_helps_and_is_honest(small: Run, reduced):
+    """Published errors are at most those of the category alone, and all pulls are bounded."""
+    table = reduced.tables["factors"]
+    truth = Calibration.truth(small.pairs["data"])["truth"]
+    known = table[table["own_status"] == "ok"]
+    assert np.all(known["factor_err_stat"] < 1.1 * known["own_factor_err"])
+    true = np.array([truth[name] for name in table["category"]])
+    with_events = (table["n_events"] >= 1000).to_numpy()  # the others do not know their own truth
+    pulls = ((table["factor"] - true) / table["factor_err"]).to_numpy()[with_events]
+    assert len(pulls) > 12
+    assert np.abs(pulls).max() < 4
+
+
+def test_covariance_of_the_factors_knows_what_they_have_in_common(reduced):
     found, table = reduced.arrays["covariance"], reduced.tables["factors"]
     assert list(found["names"]) == list(table["category"])
     np.testing.assert_array_equal(found["values"], table["factor"])
     np.testing.assert_allclose(np.sqrt(np.diag(found["covariance"])), table["factor_err"])
-    held = table["held_at"].to_numpy()
-    i, j = np.argwhere((held[:, None] == held) & (held != "") & ~np.eye(36, dtype=bool))[0]
-    assert found["covariance"][i, j] == found["covariance"][i, i]
-    own = np.flatnonzero(held == "")
-    assert found["covariance"][own[0], own[1]] == 0
-    assert np.linalg.eigvalsh(found["covariance"]).min() > -1e-12
+    np.testing.assert_allclose(np.sqrt(np.diag(found["statistical"])), table["factor_err_stat"])
+    shifts = [values for name, values in found.items() if name.startswith("syst_")]
+    assert len(shifts) == 3
+    together = found["statistical"] + sum(np.outer(s, s) for s in shifts)
+    np.testing.assert_allclose(found["covariance"], together, rtol=1e-10)
+    correlation = found["covariance"] / np.outer(table["factor_err"], table["factor_err"])
+    np.testing.assert_allclose(correlation, correlation.T, atol=1e-12)
+    assert np.linalg.eigvalsh(correlation).min() > -1e-9
+    # two categories without events of the same rings hang on the same
+    merged = table[(table["status"] == "merged") & (table["n_events"] < 300)].index
+    own = table[(table["status"] == "ok")].sort_values("factor_err").index[:4]
+    among = correlation[np.ix_(merged, merged)][~np.eye(len(merged), dtype=bool)]
+    alone = correlation[np.ix_(own, own)][~np.eye(len(own), dtype=bool)]
+    assert np.mean(among) > 0.02
+    assert np.abs(alone).max() < 0.9
+
+
+def test_a_category_whose_own_fit_fails_a_gate_is_held_at_the_model(small: Run):
+    """Its own likelihood is not used: the value is what the others say."""
+    c = small.calibration.categories.names.index("45-52_OB")
+    sums = {name: dict(values) for name, values in small.sums.items()}
+    bad = {name: sums["data"][name].copy() for name in ("mass/sumw", "mass/sumw2", "mass/counts")}
+    n = len(small.calibration.categories)
+    for part in (0, 1):  # a second peak, which no template has
+        own = bad["mass/sumw"][part * n + c]
+        extra = np.zeros_like(own)
+        extra[60:66] = round(0.03 * own.sum())
+        for name in ("mass/sumw", "mass/sumw2"):
+            bad[name][part * n + c] += extra
+        bad["mass/counts"][part * n + c] += extra.astype(bad["mass/counts"].dtype)
+    sums["data"] |= bad
+    table = small.calibration.reduce(sums, {}).tables["factors"].set_index("category")
+    row = table.loc["45-52_OB"]
+    assert row["own_status"] == "bad_chi2"
+    assert row["status"] == "held"
+    assert row["held_at"] == "rings"
+    assert row["factor"] == pytest.approx(1.1, abs=0.25)
+    clean = small.calibration.reduce(small.sums, {}).tables["factors"].set_index("category")
+    assert row["factor_err"] > clean.loc["45-52_OB", "factor_err"]
 
 
 def test_an_edit_changes_its_own_row_alone_and_stays_recorded(small: Run, reduced):

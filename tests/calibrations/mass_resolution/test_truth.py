@@ -18,6 +18,11 @@ from .conftest import Run
 
 pytestmark = pytest.mark.slow
 
+CLOSURE = {
+    "closure", "closure_coverage", "closure_category", "closure_leading_pt", "closure_abs_eta",
+    "closure_phi", "closure_period",
+}  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def embedded_reduction(embedded: Run) -> Reduction:
@@ -60,6 +65,7 @@ def test_closure_holds_and_a_wrong_factor_breaks_it(embedded, embedded_reduction
     calibration, reduction = embedded.calibration, embedded_reduction
     walk = calibration.closure_pass(reduction)
     good = calibration.closure(embedded.walk(walk), reduction)
+    assert {c.name for c in good.checks} == CLOSURE
     assert all(c.passed for c in good.checks)
     pulls = good.table["pull"].dropna()
     assert len(pulls) > 50
@@ -67,11 +73,15 @@ def test_closure_holds_and_a_wrong_factor_breaks_it(embedded, embedded_reduction
 
     wrong = dict(reduction.state)
     c = calibration.categories.names.index("30-45_OB")
-    for name in ("half_factor", "half_factor_edited"):
+    # as a half would have it whose own fit of the category is 30 % off
+    for name in ("half_factor", "half_factor_edited", "half_stretch"):
         wrong[name] = wrong[name].copy()
         wrong[name][:, c] *= 1.3
     broken = replace(reduction, state=wrong)
     walk = calibration.closure_pass(broken)
     bad = calibration.closure(embedded.walk(walk), broken)
-    assert {c.name: c.passed for c in bad.checks} == {"closure_coverage": True, "closure": False}
-    assert "30-45_OB" in bad.checks[1].text
+    checks = {c.name: c for c in bad.checks}
+    assert checks["closure_coverage"].passed
+    assert not checks["closure_category"].passed
+    assert "30-45_OB" in checks["closure_category"].text
+    assert not all(checks[k].passed for k in ("closure", "closure_leading_pt", "closure_abs_eta"))
