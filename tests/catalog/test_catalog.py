@@ -24,6 +24,7 @@ from jobs.catalog.looking import look_at, packed, unpacked
 from jobs.catalog.luminosities import read_table
 from jobs.database import writing
 from tests.catalog.conftest import Calib
+from tests.pace import pace_s
 
 ADD = ("--format", "stage1", "--sample", "data", "--resonance", "z")
 
@@ -299,7 +300,7 @@ def test_a_hundred_thousand_files_answer_at_once(tmp_path: Path) -> None:
     assert found.events == sum(e for i, (r, e, q, s) in enumerate(rows_of(100_000))
                                if r >= 316_000 and q == "good" and s == 1)  # fmt: skip
     assert len(entries) == sum(r == 316_000 and q == "good" for r, _, q, _ in rows_of(100_000))
-    assert min(seconds) < 0.5
+    assert min(seconds) < 10 * pace_s()  # 1 of them is usual
 
 
 def rows_of(n: int) -> Iterator[tuple[int, int, str, int]]:

@@ -22,7 +22,7 @@ from jobs.toys import write_stage1
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
 PASSWORD = "correct horse battery"
-LIMIT_S = 60.0
+LIMIT_S = 300.0
 
 SERVER = """
 from dask_gateway_server.options import Bool, Integer, Options, Select
@@ -127,10 +127,10 @@ def until(condition: Callable[[], Any], what: str, limit_s: float = LIMIT_S) -> 
 def end(process: subprocess.Popen[Any]) -> None:
     process.send_signal(signal.SIGTERM)
     try:
-        process.wait(30)
+        process.wait(120)
     except subprocess.TimeoutExpired:
         process.kill()
-        process.wait(10)
+        process.wait(120)
 
 
 @pytest.fixture(scope="session")

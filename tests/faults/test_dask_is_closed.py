@@ -71,14 +71,14 @@ def address(certificate: Path) -> Iterator[str]:
     scheduler = dask("scheduler", "--port", "0", "--scheduler-file", str(where))
     worker = dask("worker", "--nthreads", "1", "--scheduler-file", str(where))
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         while not where.is_file() and time.monotonic() < deadline:
             time.sleep(0.1)
         yield json.loads(where.read_text())["address"]
     finally:
         for process in (worker, scheduler):
             process.terminate()
-            process.wait(20)
+            process.wait(300)
 
 
 def test_tls_with_files_that_are_named(make: Make, certificate: Path, address: str) -> None:

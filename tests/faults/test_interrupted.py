@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from jobs.cli import app
 
 from .conftest import LONG, configuration
 from .whole import damaged
+
+AT_MOST_S = 300
+"""For what comes at once on an idle machine: not a limit that a test is about."""
 
 Start = Callable[..., subprocess.Popen[str]]
 
@@ -59,9 +63,9 @@ def group_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, errors = process.communicate(timeout=90)
+    _, errors = process.communicate(timeout=AT_MOST_S)
     # workers that the command did not end see that it is gone, and go
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + AT_MOST_S
     while (left := group_of(process)) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not [p for p in left if p.status() != psutil.STATUS_ZOMBIE]
@@ -81,12 +85,16 @@ def test_killed_at_random_moments(
         tmp_path, events, calibration="mean_mass:MeanMass", settings=settings,
         cluster={"kind": "local", "workers": 2},
     )  # fmt: skip
+    start = time.monotonic()
+    code, errors = end(command("run", config, "--out", tmp_path / "whole"))
+    assert code == 0, errors
+    takes = time.monotonic() - start
     moments = 20 if LONG else 4
     seen = []
     for i in range(moments):
         process = command("run", config, "--out", out)
         # early ones while it starts, most in the middle of the events, some at the end
-        time.sleep(rng.uniform(0.5, 12.0))
+        time.sleep(rng.uniform(0.1, 1.2) * takes)
         number = KINDS[i % len(KINDS)]
         was_running = process.poll() is None
         if was_running:
@@ -107,6 +115,39 @@ def test_killed_at_random_moments(
     require_same(out, undisturbed)
     assert not list(out.rglob("*.part"))
     assert any(code != 0 for _, code in seen)
+
+
+def starting(process: subprocess.Popen[str], workers: int) -> None:
+    """Wait until so many workers have begun to start."""
+    parent = psutil.Process(process.pid)
+    deadline = time.monotonic() + AT_MOST_S
+    while process.poll() is None and time.monotonic() < deadline:
+        with suppress(psutil.NoSuchProcess):
+            if sum("spawn_main" in " ".join(c.cmdline()) for c in parent.children()) >= workers:
+                return
+        time.sleep(0.005)
+    pytest.fail(f"{workers} workers have not begun to start: {process.communicate()}")
+
+
+@pytest.mark.parametrize(
+    ("number", "everyone", "workers"),
+    [(signal.SIGINT, True, 1), (signal.SIGINT, True, 2), (signal.SIGINT, False, 2),
+     (signal.SIGTERM, False, 1), (signal.SIGTERM, True, 2)],
+)  # fmt: skip
+def test_interrupted_while_workers_start_it_is_a_sentence(
+    tmp_path: Path, events: Path, command: Start, number: int, everyone: bool, workers: int
+) -> None:
+    """The children print nothing: neither of Ctrl-C, which a terminal sends to them as well, nor
+    of the command that is gone while they wait for its first words."""
+    config = configuration(
+        tmp_path, events, calibration="mean_mass:MeanMass", cluster={"kind": "local", "workers": 2}
+    )
+    process = command("run", config, "--out", tmp_path / "out")
+    starting(process, workers)
+    (os.killpg if everyone else os.kill)(process.pid, number)
+    code, errors = end(process)
+    assert code == 130
+    assert errors == "calib: interrupted; what was done is kept, the same command goes on\n"
 
 
 # a full disk -------------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ def _eat() -> None:
     for _ in range(60):
         held.append(np.ones(6_250_000))
         time.sleep(0.1)
+    time.sleep(120)  # the nanny of a busy machine looks later
 
 
 _TROUBLES = {

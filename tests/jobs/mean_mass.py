@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,6 +35,18 @@ class Settings(Strict):
     passes: int = Field(default=1, ge=1, description="walks over the events")
     break_event: int = Field(default=-1, description="event at which collect fails")
     sleep_s: float = Field(default=0.0, description="seconds that a chunk takes")
+    gate: str = Field(default="", description="file that holds up all chunks but the first to come")
+
+
+def _pass(gate: str) -> None:
+    """Let one chunk pass, whichever comes first; the others wait while the gate is there."""
+    if not gate:
+        return
+    with suppress(FileExistsError):
+        Path(f"{gate}.passed").touch(exist_ok=False)
+        return
+    while Path(gate).exists():
+        time.sleep(0.02)
 
 
 class MeanMass(base.Calibration):
@@ -55,6 +69,7 @@ class MeanMass(base.Calibration):
         if np.any(pairs.event == self.settings.break_event):
             raise ValueError("this event breaks it")
         time.sleep(self.settings.sleep_s)
+        _pass(self.settings.gate)
         category = CATEGORIES.index(np.abs(pairs.leading.eta))
         odd = (pairs.event % 2 == 1) if walk.name == "closure" else np.ones(len(pairs), bool)
         fill = Fill(np.where(odd, category, -1), len(CATEGORIES), pairs.mass, EDGES,

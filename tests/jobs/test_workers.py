@@ -139,7 +139,7 @@ def test_bad_input_is_not_tried_again(where: str, two: Client) -> None:
 
 # whole runs --------------------------------------------------------------------------------------
 def finish(process: Any) -> tuple[int, str]:
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate(timeout=300)
     return process.returncode, errors
 
 
@@ -163,14 +163,17 @@ def test_interrupted_run_goes_on(
     write: Any, command: Any, tmp_path: Path, kind: str, number: int, everyone: bool
 ) -> None:
     out = tmp_path / "out"
-    config = write(settings={"sleep_s": 0.4}, cluster={"kind": kind})
+    gate = tmp_path / "gate"
+    gate.touch()
+    config = write(settings={"sleep_s": 0.4, "gate": str(gate)}, cluster={"kind": kind})
     process = command("run", config, "--out", out)
     chunks = out / "histograms" / "main" / "chunks"
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not list(chunks.glob("*.npz")) and time.monotonic() < deadline:
         time.sleep(0.05)
     # Ctrl-C on a terminal reaches all processes of the group
     (os.killpg if everyone else os.kill)(process.pid, number)
+    gate.unlink()
     code, errors = finish(process)
     assert code == 130 and "Traceback" not in errors and "interrupted" in errors
     kept = {p: p.stat().st_mtime_ns for p in chunks.glob("*.npz")}

@@ -22,6 +22,7 @@ from jobs.serve.pages import NotFound, Pages
 from jobs.serve.server import listen, serve
 from jobs.serve.values import parsed
 from jobs.store import Store
+from tests.pace import pace_s
 from tests.serve.conftest import N_ETA, WHY
 
 
@@ -163,10 +164,11 @@ def test_1000_revisions_answer_at_once(many: Pages, large: Store) -> None:
         for path in paths:
             start = time.process_time()
             assert browser.ask(path).code == 200
-            assert time.process_time() - start < 3, path  # the first one reads 1 000 files
+            # the first one reads 1 000 files: 9 of them, later ones 3
+            assert time.process_time() - start < 40 * pace_s(), path
             start = time.process_time()
             answer = browser.ask(path)
-            assert time.process_time() - start < 1, path
+            assert time.process_time() - start < 15 * pace_s(), path
             assert len(answer.body) < 3e6, path
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from calib.validity import Validity
 from jobs.store.revisions import Revision, intervals, tags
+from tests.pace import pace_s
 
 TOP = 25
 NOTHING: dict[str, Any] = {
@@ -94,5 +95,5 @@ def test_ten_thousand_revisions_are_quick() -> None:
     found = [revision(n, "publish", since=10 * n, origin=n) for n in range(1, 10_001)]
     start = time.process_time()
     made = intervals(found, "scale")
-    assert time.process_time() - start < 5  # 0.1 s on an idle machine
+    assert time.process_time() - start < 60 * pace_s()  # 2 of them are usual
     assert len(made) == 10_000 and made[0].validity == Validity(10, 19)

@@ -97,5 +97,5 @@ def test_a_writer_that_waits_too_long_says_so(
             store.publish(done[0], None, 1)
         assert not isinstance(raised.value, InputError)
         assert store.revisions() == ()  # who only reads does not wait
-    assert 0.5 < time.monotonic() - start < 60
+    assert 0.5 < time.monotonic() - start < 300  # and not for ever
     assert store.publish(done[0], None, 1).number == 1

@@ -256,8 +256,11 @@ def scale_of(rows: Rows) -> Array:
 
 
 def floors_of(shapes: Shapes) -> Array:
-    """Return half of what one source event is worth: the least that is known of a bin."""
-    return np.asarray(0.5 * shapes.sources)
+    """Return half of what one source event is worth: the least that is known of a bin.
+
+    Without any event a shape is flat.
+    """
+    return np.asarray(np.maximum(0.5 * np.abs(shapes.sources), 1e-9))
 
 
 def between(shapes: Shapes, x: Array) -> Array:

@@ -57,6 +57,15 @@ class LineFit:
         values, vectors = np.linalg.eigh(self.covariance)
         return np.asarray((vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
 
+    @property
+    def pulls(self) -> Array:
+        """Distances from what was known before, in standard deviations, shape (n,).
+
+        The values lean on that; without it they would be further away.
+        """
+        spread = 1.0 - np.diag(self.covariance)
+        return np.asarray(self.values / np.sqrt(np.maximum(spread, 1e-3)))
+
     def shift(self, shifts: Mapping[str, Array]) -> Array:
         """Return what the values do to x of each row, shape (rows,)."""
         return np.asarray(sum(v * shifts[k] for k, v in zip(self.names, self.values, strict=True)))

@@ -220,6 +220,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
         "factors": tables.factors(main, entries, edits),
         "rings": tables.rings(main, settings),
         "models": tables.models(main, others),
+        "line_shape": tables.line_shape(main),
     }
     if model in WITH_TEMPLATES and "breit_wigner" in others:
         found["breit_wigner_bias"] = breit_wigner_bias(start, plain)

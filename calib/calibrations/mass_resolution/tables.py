@@ -139,6 +139,67 @@ def models(main: FitSet, others: Mapping[str, FitSet]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+LINE_TEXTS = {
+    "fsr": "radiation of the muons times 1.1",
+    "photon": "Z exchange alone, no photon",
+    "mass_power": "times (m / m_Z)^1.5",
+}
+MOST_LINE = 3.0
+"""Standard deviations from what was known of the line shape that a verdict lets pass."""
+
+
+def line_shape(found: FitSet) -> pd.DataFrame:
+    """Return how much of each variation of the line shape the data have, and what that does.
+
+    ``effect_percent`` is the mean change of the factors by which they were corrected for it,
+    ``pull`` the distance from what was known before (0, with a standard deviation of 1).
+    """
+    line, members, curves = found.common.line, found.members, found.curves
+    slope = curves.relative_slope(np.nan_to_num(curves.best))
+    known = np.isfinite(slope) & np.isfinite(curves.best)
+    rows = []
+    for v, name in enumerate(line.names):
+        shift = -line.values[v] * (slope * curves.shifts[name])[known]
+        weight = members.effective[known]
+        rows.append(
+            {
+                "variation": name,
+                "value": line.values[v],
+                "error": line.errors[v],
+                "prior": 1.0,
+                "pull": line.pulls[v],
+                "effect_percent": 100 * float(np.average(shift, weights=weight))
+                if len(shift)
+                else 0.0,
+                "text": LINE_TEXTS.get(name, name),
+            }
+        )
+    columns = ["variation", "value", "error", "prior", "pull", "effect_percent", "text"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def line_checks(found: FitSet) -> list[Check]:
+    """Return whether the data have a line shape like that of the templates."""
+    line = found.common.line
+    if not line.names:
+        return []
+    table = line_shape(found)
+    worst = table.loc[table["pull"].abs().idxmax()]
+    text = (
+        f"standard deviations of the line shape of the data from what was known; most of it is"
+        f" {worst['variation']} ({worst['text']}), {worst['value']:+.2f} +- {worst['error']:.2f}"
+        f" of it, by which the factors were changed by {worst['effect_percent']:+.1f} %"
+    )
+    value = abs(float(worst["pull"]))
+    if value > MOST_LINE:
+        text += (
+            f"; the tails below the peak do not fit, the factors could be off by"
+            f" {abs(worst['effect_percent']):.1f} %: look at radiation and background of the"
+            " templates"
+        )
+    return [Check("line_shape", value, MOST_LINE, value <= MOST_LINE, text)]
+
+
 def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:
     """Return the reduction's part of the verdict."""
     usable = np.array([s.usable for s in found.status])
@@ -185,7 +246,7 @@ def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:
                 f"probability of the worst of {len(p)} fits, given their number",
             )
         )
-    return checks
+    return checks + line_checks(found)
 
 
 def agreement(opinion: pd.DataFrame) -> Check:
