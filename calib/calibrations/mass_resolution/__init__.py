@@ -47,8 +47,8 @@ class Calibration(Base):
     payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
     resonances: ClassVar[tuple[str, ...]] = ("z", "h")
     reduction_only: ClassVar[tuple[str, ...]] = (
-        "line_shape", "gates", "fit.background", "closure.min_events", "closure.coverage",
-        "closure.tolerance", "closure.probability",
+        "line_shape", "gates", "fit.background", "closure.min_events", "closure.max_error",
+        "closure.coverage", "closure.tolerance", "closure.probability", "muons.pt", "apply",
     )  # fmt: skip
     settings: settings_module.Settings
 

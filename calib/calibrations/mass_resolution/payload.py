@@ -232,8 +232,8 @@ def evaluate_muon(
 
 def way(payload: Mapping[str, Any]) -> str:
     """Return which factors a payload is applied with; one without a word on it: ``category``."""
-    found = evaluated(payload, APPLY, "muon", np.ones(1))
-    return "muon" if found is not None and found[0] == 1.0 else "category"
+    found = evaluated(payload, APPLY, "muon")
+    return "muon" if found is not None and float(found) == 1.0 else "category"
 
 
 # values ------------------------------------------------------------------------------------------
