@@ -151,6 +151,7 @@ def _too_many(table: pd.DataFrame) -> bool:
 
 def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> None:
     upper, lower = block.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    is_narrow = block.bbox.width < 0.7 * block.figure.bbox.width
     bins = list(dict.fromkeys(table["bin"].astype(str)))
     place = {name: i for i, name in enumerate(bins)}
     halves: list[Any] = list(dict.fromkeys(table["half"])) if "half" in table else [None]
@@ -187,7 +188,7 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
             Patch(color=BLUE, alpha=0.25, label="± 1 standard deviation"),
             Patch(color="#00000012", label="not tested"),
         ],
-        ncols=2 if block.bbox.width < 0.7 * block.figure.bbox.width else 4,
+        ncols=2 if is_narrow else 4,
         loc="upper right", fontsize=9,
     )  # fmt: skip
     lower.axhspan(-2, 2, color="#00000010", lw=0)
@@ -197,7 +198,8 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
     lower.set_ylabel("pull")
     lower.set_xlabel(title)
     lower.set_xlim(-0.6, len(bins) - 0.4)
-    lower.set_xticks(range(len(bins)), bins, rotation=90 if len(bins) > 16 else 0)
+    is_crowded = len(bins) > (6 if is_narrow else 16)
+    lower.set_xticks(range(len(bins)), bins, rotation=90 if is_crowded else 0)
     for axes in (upper, lower):
         axes.xaxis.set_minor_locator(NullLocator())  # each tick costs a text layout
 

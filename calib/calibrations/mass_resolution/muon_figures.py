@@ -134,7 +134,8 @@ def closure_map(table: pd.DataFrame, settings: Settings) -> Figure:
             axes.pcolormesh(edges, edges, off, cmap=colours.cmap, norm=colours.norm)
             _written(axes, edges, off, np.abs(pulls) > 3)
             chi2, n = float(np.nansum(pulls**2)), int(np.isfinite(pulls).sum())
-            axes.set_title(f"factors of {_PLURAL.get(kind, kind)}: {chi2:.0f} / {n}")
+            title = rf"factors of {_PLURAL.get(kind, kind)}: $\Sigma$ pull$^2$ {chi2:.0f} / {n}"
+            axes.set_title(title)
             axes.set_xlabel(f"larger {ETA}")
             axes.minorticks_off()
         panels[0].set_ylabel(f"smaller {ETA}")
