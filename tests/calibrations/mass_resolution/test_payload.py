@@ -168,9 +168,8 @@ def test_without_factors_of_muons_the_payload_says_so(published, small: Run):
 
 
 def test_factors_of_muons_cannot_be_asked_of_a_model_that_has_none():
-    wanted = Calibration(Settings(line_shape="breit_wigner", apply="muon"), [DATA], seed=1)
     with pytest.raises(InputError, match=r"settings\.apply"):
-        wanted.check()
+        Calibration(Settings(line_shape="breit_wigner", apply="muon"), [DATA], seed=1).check()
 
 
 # applied -------------------------------------------------------------------------------------
