@@ -88,7 +88,8 @@ def _factors(reduction: Reduction, settings: Settings, categories: Categories) -
             "factor_err", "chi2", "ndf", "status", "own_status", "held_at", "edited",
         ]
     ]  # fmt: skip
-    tables = {"factors": shown, "rings": reduction.tables["rings"].dropna(axis=1, how="all")}
+    rings = reduction.tables["rings"].rename(columns={"error": "value_err"})
+    tables = {"factors": shown, "rings": rings}
     return Section("Factors", text, tables, {"factors": figure})
 
 
@@ -120,7 +121,7 @@ def _muons(reduction: Reduction, settings: Settings) -> Section:
         " one power b in each ring. A resolution that changes inside a ring is in these and"
         " cannot be in the factors of pairs of rings, which are drawn beside them as what they"
         " mean for the muons of a ring."
-        f" `calib apply` uses {'these' if used else 'the factors of categories'}"
+        f" What calib apply uses are {'these' if used else 'the factors of categories'}"
         f" (settings.apply: {settings.apply})."
     )
     figure = muon_figure(found, reduction.tables["rings"], settings)
@@ -132,11 +133,12 @@ def _line_shape(table: pd.DataFrame) -> Section:
 
     text = (
         "How much of each variation of the line shape the data ask for, in the whole window: 0 is"
-        " the shape of the templates, 1 all of the variation, and what was known before is 0 +- 1."
+        " the shape of the templates, 1 all of the variation, and what was known before is 0 ± 1."
         " The factors are corrected by the effect, and what is not known of it is in their"
         " uncertainties (syst_...)."
     )
-    return Section("Line shape", text, {"line_shape": table}, {"line_shape": line_figure(table)})
+    shown = table.drop(columns="prior", errors="ignore").rename(columns={"error": "value_err"})
+    return Section("Line shape", text, {"line_shape": shown}, {"line_shape": line_figure(table)})
 
 
 def _inside_rings(table: pd.DataFrame, settings: Settings) -> Section:
