@@ -15,10 +15,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.arrays import Array, BoolArray
-from calib.profile import fractions
+from calib.fit import chi_square
+from calib.profile import Window, fractions
 
 from .curves import Curves, Rows, between, floors_of, scale_of
 from .peaks import Shapes
+
+_ITERATIONS = 40
+
+SLOPE = 1.0
+"""Standard deviation of the slope of a background over the range of the fit, in these categories:
+a steep one would be taken for the tail of the radiation."""
+PHOTON = 0.3
+"""Standard deviation of the share of photon exchange: its couplings are known, the mixture of
+quarks is not."""
 
 
 @dataclass(frozen=True)
@@ -29,22 +39,26 @@ class LineFit:
     ----------
     names : tuple of str
     values : array, shape (n,)
-        With a Gaussian of standard deviation 1 as what was known before.
+        With Gaussians as what was known before.
     covariance : array, shape (n, n)
+    prior : array, shape (n,)
+        Standard deviations of what was known before.
     chi2, ndf : float, int
-        Of the categories' scores around the values.
+        Of the fit.
     """
 
     names: tuple[str, ...]
     values: Array
     covariance: Array
+    prior: Array
     chi2: float = 0.0
     ndf: int = 0
 
     @classmethod
     def unknown(cls, names: Sequence[str]) -> LineFit:
         """Return what was known before."""
-        return cls(tuple(names), np.zeros(len(names)), np.eye(len(names)))
+        prior = prior_of(names)
+        return cls(tuple(names), np.zeros(len(names)), np.diag(prior**2), prior)
 
     @property
     def errors(self) -> Array:
@@ -63,16 +77,24 @@ class LineFit:
 
         The values lean on that; without it they would be further away.
         """
-        spread = 1.0 - np.diag(self.covariance)
-        return np.asarray(self.values / np.sqrt(np.maximum(spread, 1e-3)))
+        spread = self.prior**2 - np.diag(self.covariance)
+        return np.asarray(self.values / np.sqrt(np.maximum(spread, 1e-3 * self.prior**2)))
 
     def shift(self, shifts: Mapping[str, Array]) -> Array:
         """Return what the values do to x of each row, shape (rows,)."""
         return np.asarray(sum(v * shifts[k] for k, v in zip(self.names, self.values, strict=True)))
 
 
+def prior_of(names: Sequence[str]) -> Array:
+    """Return the standard deviations of what is known of each variation before any event."""
+    return np.array([PHOTON if name == "photon" else 1.0 for name in names])
+
+
 def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: BoolArray) -> LineFit:
     """Return how much of each variation of the line shape the data have.
+
+    One likelihood of all rows over the whole window: the variations are common, the numbers of
+    signal and background, the width, the mass and the slope are each row's own.
 
     Parameters
     ----------
@@ -87,84 +109,159 @@ def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: Bool
     names = tuple(name for name in shapes.varied if name != "nominal")
     if not names or not used.any():
         return LineFit.unknown(names)
-    scale = scale_of(narrow)
-    expected, gradient, n_signal = _wide_model(
-        wide, narrow, shapes, found, np.nan_to_num(found.best), scale
-    )
-    counts = np.maximum(wide.counts, 0.0) * scale[:, None]
-    matrix = np.einsum("rai,rbi->rab", gradient, gradient / expected[:, None])
-    k = np.arange(matrix.shape[1])
-    matrix[:, k, k] += np.where(matrix[:, k, k] > 0, 1e-9 * matrix[:, k, k], 1.0)
-    inverse = np.linalg.inv(matrix)
-    residual = (counts - expected) / expected
-    left = np.einsum("rai,ri->ra", gradient, residual)
-    nominal = _normalised(shapes.varied["nominal"][:, wide.first : wide.last])
-    change = np.stack(
-        [_normalised(shapes.varied[k][:, wide.first : wide.last]) - nominal for k in names], axis=1
-    )
-    change = n_signal[:, None, None] * change
-    both = np.einsum("rai,rvi->rva", gradient, change / expected[:, None])
-    turned = np.einsum("rab,rvb->rva", inverse, both)
-    score = np.einsum("rvi,ri->rv", change, residual) - np.einsum("rva,ra->rv", turned, left)
-    information = np.einsum("rvi,rwi->rvw", change, change / expected[:, None])
-    information -= np.einsum("rva,rwa->rvw", turned, both)
-    return _together(names, score[used], information[used])
+    prior = prior_of(names)
+    rows = _WideRows.of(wide, narrow, shapes, found, used, names)
+    state = _start(rows, found, used, len(names))
+    now, damping = _deviance(rows, state, prior), 1e-3
+    for _ in range(_ITERATIONS):
+        step = _step(rows, state, prior, damping)
+        new = state.moved(step[0], step[1])
+        value = _deviance(rows, new, prior)
+        if not value <= now:
+            damping *= 10
+            if damping > 1e6:
+                break
+            continue
+        gain, state, now, damping = now - value, new, value, max(damping / 10, 1e-9)
+        if gain < 1e-3:
+            break
+    _, _, covariance = _step(rows, state, prior, 0.0)
+    return LineFit(names, state.line, covariance, prior, *_chi2(rows, state))
 
 
-def _together(names: tuple[str, ...], score: Array, information: Array) -> LineFit:
-    total = information.sum(axis=0) + np.eye(len(names))
-    covariance = np.linalg.inv(total)
-    values = covariance @ score.sum(axis=0)
-    left = score - information @ values
-    chi2 = float(np.einsum("rv,rvw,rw->", left, np.linalg.pinv(information), left))
-    ndf = (len(score) - 1) * len(names)
-    scale = max(1.0, chi2 / ndf) if ndf > 0 else 1.0
-    # what was known before has no scatter
-    covariance = np.linalg.inv(information.sum(axis=0) / scale + np.eye(len(names)))
-    return LineFit(names, values, np.asarray(covariance), chi2, ndf)
+@dataclass(frozen=True)
+class _WideRows:
+    """What the fit of the line shape looks at: effective counts and shapes over the window."""
+
+    counts: Array
+    shapes: Shapes
+    floors: Array
+    window: Window
+    changes: Array
+    span: float
+
+    @classmethod
+    def of(
+        cls,
+        wide: Rows,
+        narrow: Rows,
+        shapes: Shapes,
+        found: Curves,
+        used: BoolArray,
+        names: Sequence[str],
+    ) -> _WideRows:
+        """Return the rows that are used."""
+        at = np.flatnonzero(used)
+        own = shapes.take(at)
+        nominal = _normalised(own.varied["nominal"][:, wide.first : wide.last])
+        changes = [_normalised(own.varied[k][:, wide.first : wide.last]) - nominal for k in names]
+        scale = scale_of(narrow)[at, None]
+        span = float(np.ptp(wide.window.edges) / np.ptp(narrow.window.edges))
+        return cls(
+            np.maximum(wide.counts[at], 0.0) * scale, own, floors_of(own), wide.window,
+            np.stack(changes, axis=1), span,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _State:
+    """Each row's signal, background, x, mu and slope, shape (rows, 5); the line, (variations,)."""
+
+    own: Array
+    line: Array
+
+    def moved(self, own: Array, line: Array) -> _State:
+        """Return the state after a step, within what is possible."""
+        new = self.own + own
+        new[:, :2] = np.maximum(new[:, :2], [[1.0, 0.0]])
+        new[:, 3] = np.clip(new[:, 3], 0.98, 1.02)
+        new[:, 4] = np.clip(new[:, 4], -10.0, 10.0)
+        return _State(new, self.line + line)
+
+
+def _start(rows: _WideRows, found: Curves, used: BoolArray, n: int) -> _State:
+    total = rows.counts.sum(axis=1)
+    own = np.stack(
+        [0.98 * total, 0.02 * total, found.best[used], found.nuisances[0, used], 0.0 * total],
+        axis=1,
+    )
+    return _State(own, np.zeros(n))
+
+
+def _model(rows: _WideRows, state: _State) -> tuple[Array, Array, Array]:
+    """Return expected counts, their derivatives by each row's own values, and by the line."""
+    signal, background, x, mu, slope = state.own.T
+    nothing = np.full(len(x), 1e-9)
+
+    def shape(at: Array) -> tuple[Array, Array, Array]:
+        nuisances = np.stack([mu, nothing, slope * rows.span])
+        return fractions(between(rows.shapes, at), rows.floors, nuisances, rows.window)
+
+    step = rows.shapes.x[:, 1] - rows.shapes.x[:, 0]
+    at = np.clip(x, rows.shapes.x[:, 0] + step, rows.shapes.x[:, -1] - step)
+    _, gradient, peak = shape(at)
+    flat = gradient[:, 1] + peak
+    by_x = (shape(at + step)[2] - shape(at - step)[2]) / (2 * step)[:, None]
+    line = np.maximum(peak + np.einsum("v,rvi->ri", state.line, rows.changes), 1e-9)
+    own = np.stack(
+        [
+            line,
+            flat,
+            signal[:, None] * by_x,
+            signal[:, None] * gradient[:, 0],
+            background[:, None] * rows.span * gradient[:, 2] / 1e-9,
+        ],
+        axis=1,
+    )
+    expected = signal[:, None] * line + background[:, None] * flat
+    return np.maximum(expected, 1e-9), own, signal[:, None, None] * rows.changes
+
+
+def _deviance(rows: _WideRows, state: _State, prior: Array) -> float:
+    expected, _, _ = _model(rows, state)
+    seen = rows.counts > 0
+    ratio = np.where(seen, rows.counts / expected, 1.0)
+    nll = np.sum(expected - rows.counts + np.where(seen, rows.counts * np.log(ratio), 0.0))
+    own = 0.5 * np.sum((state.own[:, 4] / SLOPE) ** 2)
+    return float(nll + own + 0.5 * np.sum((state.line / prior) ** 2))
+
+
+def _step(
+    rows: _WideRows, state: _State, prior: Array, damping: float
+) -> tuple[Array, Array, Array]:
+    """Return the Fisher step of the rows' own values and of the line, and its covariance."""
+    expected, own, line = _model(rows, state)
+    residual = (rows.counts - expected) / expected
+    # a background that is not there, and wants to be less, stays away
+    gone = (state.own[:, 1] <= 0) & (np.einsum("ri,ri->r", own[:, 1], residual) < 0)
+    free = np.ones(own.shape[:2], dtype=np.bool_)
+    free[gone, 1] = free[gone, 4] = False
+    own = np.where(free[:, :, None], own, 0.0)
+    inner = np.einsum("rai,rbi->rab", own, own / expected[:, None])
+    k = np.arange(inner.shape[1])
+    inner[:, 4, 4] += 1 / SLOPE**2
+    inner[:, k, k] = np.where(free, inner[:, k, k] * (1 + damping), 1.0)
+    score = np.einsum("rai,ri->ra", own, residual)
+    score[:, 4] -= state.own[:, 4] / SLOPE**2 * free[:, 4]
+    both = np.einsum("rvi,rai->rva", line, own / expected[:, None])
+    outer = np.einsum("rvi,rwi->vw", line, line / expected[:, None]) + np.diag(prior**-2.0)
+    turned = np.linalg.solve(inner, both.transpose(0, 2, 1)).transpose(0, 2, 1)
+    outer -= np.einsum("rva,rwa->vw", turned, both)
+    total = np.einsum("rvi,ri->v", line, residual) - state.line / prior**2
+    total -= np.einsum("rva,ra->v", turned, score)
+    covariance = np.linalg.inv(outer)
+    by_line = covariance @ total
+    left = score - np.einsum("rva,v->ra", both, by_line)
+    return np.linalg.solve(inner, left[:, :, None])[:, :, 0], by_line, np.asarray(covariance)
+
+
+def _chi2(rows: _WideRows, state: _State) -> tuple[float, int]:
+    """Return chi2 and ndf of all rows over the window, bins joined until they hold five."""
+    expected, _, _ = _model(rows, state)
+    found = [chi_square(c, e, e, 5) for c, e in zip(rows.counts, expected, strict=True)]
+    return float(sum(f[0] for f in found)), int(sum(f[1] for f in found)) - len(state.line)
 
 
 def _normalised(template: Array) -> Array:
     total = template.sum(axis=1)
     return np.asarray(template / np.where(total > 0, total, np.inf)[:, None])
-
-
-def _wide_model(
-    wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, at: Array, scale: Array
-) -> tuple[Array, Array, Array]:
-    """Return the fits continued over the whole window: counts, derivatives, number of signal.
-
-    The derivatives are by number of signal and background, x, mu and slope.
-    """
-    mu, share, slope = found.nuisances
-    n = np.maximum(narrow.counts.sum(1), 0.0) * scale
-    span = np.ptp(wide.window.edges) / np.ptp(narrow.window.edges)
-    floors = floors_of(shapes)
-    nothing = np.full_like(share, 1e-9)
-
-    def shape(x: Array) -> tuple[Array, Array, Array]:
-        nuisances = np.stack([mu, nothing, slope * span])
-        return fractions(between(shapes, x), floors, nuisances, wide.window)
-
-    inside = slice(narrow.first - wide.first, narrow.last - wide.first)
-    _, gradient, signal = shape(at)
-    flat = gradient[:, 1] + signal
-    falls = gradient[:, 2] / nothing[:, None]
-    n_signal = (1 - share) * n / np.maximum(signal[:, inside].sum(1), 1e-9)
-    n_flat = share * n / np.maximum(flat[:, inside].sum(1), 1e-9)
-    step = shapes.x[:, 1] - shapes.x[:, 0]
-    middle = np.clip(at, shapes.x[:, 0] + step, shapes.x[:, -1] - step)
-    by_x = (shape(middle + step)[2] - shape(middle - step)[2]) / (2 * step)[:, None]
-    some = (share > 0)[:, None]
-    derivatives = np.stack(
-        [
-            signal,
-            np.where(some, flat, 0.0),
-            n_signal[:, None] * by_x,
-            n_signal[:, None] * gradient[:, 0],
-            np.where(some, n_flat[:, None] * falls, 0.0),
-        ],
-        axis=1,
-    )
-    expected = n_signal[:, None] * signal + n_flat[:, None] * flat
-    return np.maximum(expected, 1e-9), derivatives, n_signal

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import savgol_coeffs, savgol_filter
 
-from calib.arrays import AnyArray, Array
+from calib.arrays import AnyArray, Array, IntArray
 from calib.models.template import half_width
 
 from .scan import MIDDLE, NODES, RESIDUAL_EDGES
@@ -58,6 +58,21 @@ class Shapes:
     pairs: Array
     varied: Mapping[str, Array]
     smoothing: float
+
+    def take(self, at: Sequence[int] | IntArray) -> Shapes:
+        """Return some of the rows."""
+        rows = np.asarray(at, dtype=np.int64)
+        varied = {name: values[rows] for name, values in self.varied.items()}
+        return Shapes(
+            self.x[rows],
+            self.cumulative[rows],
+            self.widths[rows],
+            self.entries[rows],
+            self.sources[rows],
+            self.pairs[rows],
+            varied,
+            self.smoothing,
+        )
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ class Members:
     """What is known of each category beside its mass. Arrays of shape (n,) but ``shares``.
 
     ``shares`` (n, 2): parts of the variance of the leading and the other muon; ``log_pt``: mean
-    ln(leading pt / 45 GeV); ``median``, ``median_error``: of the prediction, in GeV.
+    ln(leading pt / 45 GeV); ``median``, ``median_error``: of the prediction, in GeV; ``flat``:
+    whether the cut on the leading pt is above half of the mass, so that it does not carve
+    the background.
     """
 
     names: tuple[str, ...]
@@ -50,6 +52,7 @@ class Members:
     log_pt: Array
     median: Array
     median_error: Array
+    flat: BoolArray
 
     def take(self, at: Sequence[int]) -> Members:
         """Return some of the categories."""
@@ -62,6 +65,7 @@ class Members:
             self.log_pt[rows],
             self.median[rows],
             self.median_error[rows],
+            self.flat[rows],
         )
 
 
@@ -252,7 +256,7 @@ def solve(
         if not moving or np.abs(moved - log_rings).max() < CHANGE:
             break
         log_rings = moved
-    line = curves_at.line(log_rings, curves, used & (members.effective >= gates.min_events))
+    line = curves_at.line(log_rings, curves, used & members.flat)
     curves = curves.shifted(line.shift(curves.shifts))
     likelihood = on_grid(curves.x, curves.nll)
     found = population(likelihood, rows, prior, used)

@@ -32,6 +32,8 @@ from .population import CurvesAt, FitSet, Members, fit_set, judged
 from .settings import Settings
 
 WITH_TEMPLATES = ("embedded", "simulation")
+FLAT = 0.98
+"""Least leading pt over half of the mass above which a background is not carved."""
 
 
 @dataclass(frozen=True)
@@ -110,10 +112,17 @@ class Input:
         data = self.observed(parts)
         rings = tuple((b[1], b[2]) for b in map(self.categories.bins, range(len(self.categories))))
         middle, error = np.array(data.medians).T
+        low = [self.settings.leading_pt[self.categories.bins(c)[0]] for c in range(len(rings))]
         return Members(
-            self.categories.names, rings, data.effective, data.variance_share, data.log_pt,
-            middle, error,
-        )  # fmt: skip
+            self.categories.names,
+            rings,
+            data.effective,
+            data.variance_share,
+            data.log_pt,
+            middle,
+            error,
+            np.array(low) >= FLAT * 0.5 * self.pole,
+        )
 
     def curves_at(
         self,

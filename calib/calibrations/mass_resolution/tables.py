@@ -166,7 +166,7 @@ def line_shape(found: FitSet) -> pd.DataFrame:
                 "variation": name,
                 "value": line.values[v],
                 "error": line.errors[v],
-                "prior": 1.0,
+                "prior": line.prior[v],
                 "pull": line.pulls[v],
                 "effect_percent": 100 * float(np.average(shift, weights=weight))
                 if len(shift)
