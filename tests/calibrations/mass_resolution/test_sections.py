@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calib.calibrations.mass_resolution import sections as made
 from calib.calibrations.mass_resolution.closure_rows import kinds_of
 from calib.calibrations.mass_resolution.collect import categories
 from calib.calibrations.mass_resolution.muon_figures import closure_map
+from calib.calibrations.mass_resolution.sections import sections
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.results import Closure, Section
 
@@ -39,8 +39,8 @@ def closure_table(off: float = 0.0) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def found(small: Run, reduced) -> dict[str, Section]:
     closure = Closure(closure_table(), ())
-    listed = made.sections(reduced, closure, None, small.calibration.settings,
-                           small.calibration.categories)  # fmt: skip
+    own = small.calibration
+    listed = sections(reduced, closure, None, own.settings, own.categories)
     return {s.title: s for s in listed}
 
 
@@ -58,8 +58,8 @@ def test_every_part_of_the_result_has_a_place(found):
 
 def test_without_factors_of_muons_there_is_no_such_section(reduced):
     state = {k: v for k, v in reduced.state.items() if "muons" not in k}
-    listed = made.sections(replace(reduced, state=state), None, None, SETTINGS,
-                           categories(SETTINGS))  # fmt: skip
+    less = replace(reduced, state=state)
+    listed = sections(less, None, None, SETTINGS, categories(SETTINGS))
     assert [s.title for s in listed] == ["Factors", "Line shape", "Models side by side"]
 
 
