@@ -26,12 +26,12 @@ def correction(
     ----------
     name, description : str
     inputs : sequence of (name, description)
-        Real numbers; one named ``variation`` or ``parameter`` is a word.
+        Real numbers; one named ``variation``, ``parameter`` or ``factors`` is a word.
     output : str
     data : mapping
         A node, such as `over_bins` returns.
     """
-    words = ("variation", "parameter")
+    words = ("variation", "parameter", "factors")
     return {
         "name": name,
         "description": description,

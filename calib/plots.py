@@ -95,32 +95,53 @@ def closure_figure(table: pd.DataFrame, *, label: str = "") -> Figure:
     ----------
     table : DataFrame
         As `Closure.table`: ``bin, expected, fitted, error, pull``; rows of another ``kind``
-        stand in a block of their own, those of another ``half`` beside each other. A kind with
-        many bins, or where 0 is expected, is a histogram of its pulls.
+        stand in a block of their own, those of another ``half`` beside each other. A kind that
+        was made with several ``factors`` has a block for each, side by side. A kind with many
+        bins, or where 0 is expected, is a histogram of its pulls.
     label : str
         Of what is fitted (``sigma``).
     """
     with in_style():
-        named: list[Any] = list(dict.fromkeys(table["kind"])) if "kind" in table else [None]
-        parts = {k: table if k is None else table[table["kind"] == k] for k in named}
-        many = [k for k in named if _too_many(parts[k])]
-        kinds = [k for k in named if k not in many]
+        parts = _closure_parts(table)
+        many = {k: rows for k, rows in parts.items() if _too_many(rows)}
+        lines: dict[Any, list[tuple[str, pd.DataFrame]]] = {}
+        for (kind, factors), rows in parts.items():
+            if (kind, factors) not in many:
+                title = "bin" if kind is None else f"bin of {kind}"
+                own = title + (f", factors of {factors}" if factors else "")
+                lines.setdefault(kind, []).append((own, rows))
         if not len(table):
             figure = empty_figure(11.0, 4.2)
             _say_nothing(figure.subplots(), "no closure bin")
             return drawn(figure)
-        heights = [4.2] * len(kinds) + [3.4] * bool(many)
+        heights = [4.2] * len(lines) + [3.4] * bool(many)
         figure = empty_figure(11.0, sum(heights))
         blocks = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
-        for block, kind in zip(blocks, kinds, strict=False):
-            rows = parts[kind]
-            _closure_block(block, rows, label, "bin" if kind is None else f"bin of {kind}")
+        for block, line in zip(blocks, lines.values(), strict=False):
+            places = block.subfigures(1, len(line), squeeze=False)[0] if len(line) > 1 else [block]
+            for place, (title, rows) in zip(places, line, strict=True):
+                _closure_block(place, rows, label, title)
         if many:
             panels = blocks[-1].subplots(1, len(many), squeeze=False)[0]
-            for axes, kind in zip(panels, many, strict=True):
-                pull = parts[kind]["pull"].to_numpy(dtype=float)
-                _pulls(axes, pull[np.isfinite(pull)], f"pull of {kind or 'the bins'}")
+            for axes, ((kind, factors), rows) in zip(panels, many.items(), strict=True):
+                pull = rows["pull"].to_numpy(dtype=float)
+                title = f"pull of {kind or 'the bins'}" + (f" ({factors})" if factors else "")
+                _pulls(axes, pull[np.isfinite(pull)], title)
         return drawn(figure)
+
+
+def _closure_parts(table: pd.DataFrame) -> dict[tuple[Any, str], pd.DataFrame]:
+    """Return the rows of each kind, and of each kind of factors where it has several."""
+    kinds: list[Any] = list(dict.fromkeys(table["kind"])) if "kind" in table else [None]
+    parts: dict[tuple[Any, str], pd.DataFrame] = {}
+    for kind in kinds:
+        rows = table if kind is None else table[table["kind"] == kind]
+        names = list(dict.fromkeys(rows["factors"])) if "factors" in rows else []
+        if len(names) < 2:
+            parts[kind, ""] = rows
+            continue
+        parts |= {(kind, str(name)): rows[rows["factors"] == name] for name in names}
+    return parts
 
 
 def _too_many(table: pd.DataFrame) -> bool:
@@ -130,6 +151,7 @@ def _too_many(table: pd.DataFrame) -> bool:
 
 def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> None:
     upper, lower = block.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    is_narrow = block.bbox.width < 0.7 * block.figure.bbox.width
     bins = list(dict.fromkeys(table["bin"].astype(str)))
     place = {name: i for i, name in enumerate(bins)}
     halves: list[Any] = list(dict.fromkeys(table["half"])) if "half" in table else [None]
@@ -166,7 +188,8 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
             Patch(color=BLUE, alpha=0.25, label="± 1 standard deviation"),
             Patch(color="#00000012", label="not tested"),
         ],
-        ncols=4, loc="upper right", fontsize=9,
+        ncols=2 if is_narrow else 4,
+        loc="upper right", fontsize=9,
     )  # fmt: skip
     lower.axhspan(-2, 2, color="#00000010", lw=0)
     lower.axhline(0.0, color="black", linewidth=1.0)
@@ -175,7 +198,8 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
     lower.set_ylabel("pull")
     lower.set_xlabel(title)
     lower.set_xlim(-0.6, len(bins) - 0.4)
-    lower.set_xticks(range(len(bins)), bins, rotation=90 if len(bins) > 16 else 0)
+    is_crowded = len(bins) > (6 if is_narrow else 16)
+    lower.set_xticks(range(len(bins)), bins, rotation=90 if is_crowded else 0)
     for axes in (upper, lower):
         axes.xaxis.set_minor_locator(NullLocator())  # each tick costs a text layout
 

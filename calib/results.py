@@ -16,8 +16,9 @@ class Status(StrEnum):
     """What became of a category, in words. The number goes into payloads: 0 is good.
 
     ``ok``: its own fit passed every gate. ``merged``: too few events, the value of the merged
-    parent stands. ``held``: its own fit failed a gate, the parent's or the last good value
-    stands. All others say why there is no value of its own, and none to fall back on.
+    parent, or what it has in common with the others, stands. ``held``: its own fit failed a gate,
+    that value or the last good one stands. All others say why there is no value of its own, and
+    none to fall back on.
     """
 
     OK = "ok"

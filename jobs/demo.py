@@ -109,13 +109,15 @@ def _of_a_demonstration(folders: Sequence[Path]) -> set[Path]:
 
 
 def beside_truth(work: Work, found: Mapping[str, Any]) -> pd.DataFrame:
-    """Return every value with its error, the truth and the pull."""
+    """Return every value with its error, the truth with its own, and the pull with both."""
     table = plain(pd.read_csv(work.directory / f"{found['table']}.csv"))
     key, value = str(found["key"]), str(found["value"])
     out = table[[key, "n_events"]].copy() if "n_events" in table else table[[key]].copy()
     out["value"], out["error"] = table[value], table[f"{value}_err"]
     out["truth"] = [found["truth"].get(str(name), math.nan) for name in table[key]]
-    out["pull"] = (out["value"] - out["truth"]) / out["error"]
+    known = found.get("truth_err") or {}
+    out["truth_err"] = [float(known.get(str(name), 0.0)) for name in table[key]]
+    out["pull"] = (out["value"] - out["truth"]) / np.hypot(out["error"], out["truth_err"])
     if "status" in table:
         out["status"] = table["status"]
     return out
@@ -124,12 +126,12 @@ def beside_truth(work: Work, found: Mapping[str, Any]) -> pd.DataFrame:
 def _rich(frame: pd.DataFrame, value: str) -> Table:
     from rich.table import Table
 
-    names = {"value": value, "error": "+-"}
+    names = {"value": value, "error": "+-", "truth_err": "+-"}
     table = Table(box=None, pad_edge=False)
     for column in frame.columns:
         left = column in (frame.columns[0], "status")
         table.add_column(names.get(column, column), justify="left" if left else "right")
-    digits = {"value": 4, "error": 4, "truth": 4, "pull": 2}
+    digits = {"value": 4, "error": 4, "truth": 4, "truth_err": 4, "pull": 2}
     for row in frame.to_dict(orient="records"):
         table.add_row(*(_cell(v, digits.get(str(k))) for k, v in row.items()))
     return table

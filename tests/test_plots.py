@@ -97,6 +97,24 @@ def test_closure_has_a_block_for_each_kind(tested):
     drawn(figure)
 
 
+def test_closure_of_two_kinds_of_factors_is_side_by_side():
+    rows = closure_table()
+    both = pd.concat([rows.assign(factors=k) for k in ("category", "muon")])
+    both = both[(both["kind"] == "resolution") | (both["factors"] == "category")]
+    figure = plots.closure_figure(both)
+    found = texts(figure)
+    for title in ("bin of resolution, factors of category", "bin of resolution, factors of muon",
+                  "bin of category"):  # fmt: skip
+        assert title in found
+    left, right = (
+        next(a for a in figure.axes if a.get_xlabel() == f"bin of resolution, factors of {k}")
+        for k in ("category", "muon")
+    )
+    places = [a.get_window_extent() for a in (left, right)]
+    assert places[0].x1 < places[1].x0 and abs(places[0].y0 - places[1].y0) < 1
+    drawn(figure)
+
+
 def test_closure_with_the_columns_of_the_contract_alone():
     table = closure_table()[["bin", "expected", "fitted", "error", "pull", "status"]]
     drawn(plots.closure_figure(table))

@@ -137,7 +137,8 @@ class Calibration(ABC):
         """Return what it should find in simulated pairs with generated muons, or None.
 
         ``{"table": "factors", "key": "category", "value": "factor", "truth": {name: value}}``:
-        the table of the reduction, its columns, and the true value of each row. `calib toys`
+        the table of the reduction, its columns, and the true value of each row; beside it
+        ``truth_err``, by the same names, where the events know it with an error. `calib toys`
         writes it into truth.json under ``calibrations.NAME``; `calib demo` compares.
         """
         return None

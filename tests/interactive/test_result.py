@@ -50,8 +50,9 @@ def test_a_result_says_what_its_files_say(result):
     # to the last bit
     assert [float(row["factor"]) for row in rows] == list(table["factor"])
     pd.testing.assert_frame_equal(result.to_dataframe("closure"), result.closure)
-    assert result.statuses.sum() == 8 and len(result.values) == 8
-    np.testing.assert_allclose(result.values["value"], table["factor"], rtol=1e-14)
+    factors, muons = (result.values.query(f"kind == '{k}'") for k in ("factor", "muon_factor"))
+    assert result.statuses.sum() == 8 and len(factors) == 8 and len(muons) > 8
+    np.testing.assert_allclose(factors["value"], table["factor"], rtol=1e-14)
     np.testing.assert_array_equal(result.covariance.values, table["factor"])
     opened = calib.open_result(directory)
     assert repr(opened) == repr(result) and opened._repr_html_() == result._repr_html_()

@@ -59,7 +59,7 @@ def test_a_picture_of_progress():
 
 def test_a_chain_gives_the_results_of_its_steps(values, tmp_path):
     own = {k: v for k, v in values.items() if k not in ("calibration", "settings")}
-    settings = {**values["settings"], "gates": {"min_events": 100_000}}  # nothing is published
+    settings = {**values["settings"], "gates": {"factor_range": [5, 6]}}  # nothing is published
     steps = [
         {"name": "first", "calibration": "mass_resolution", "settings": settings},
         {"name": "second", "calibration": "mass_resolution", "settings": settings},

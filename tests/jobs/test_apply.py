@@ -10,6 +10,7 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -19,9 +20,12 @@ from typer.testing import CliRunner
 
 from calib import calibrations
 from calib.calibrations import base
+from calib.calibrations.mass_resolution import payload as resolution
+from calib.calibrations.mass_resolution.settings import Settings
 from calib.errors import InputError
 from calib.kinematics import mass
 from calib.pairs import Muons, Pairs
+from calib.results import Reduction
 from calib.toys import generate
 from jobs import apply as applying
 from jobs.cli import app
@@ -143,6 +147,54 @@ def test_peers_payload_is_read(shared_data: Path, tmp_path: Path) -> None:
     found = apply(shared_data / "peer_2018_mass_resolution.json", source, out)
     assert found.exit_code == 0, found.output
     assert "dimuon_mass_resolution" in pq.read_table(out).column_names
+
+
+def factors_of_muons(way: str) -> dict[str, Any]:
+    """A payload of the mass resolution with a factor for each muon: 1.1, 1.2 ... with |eta|."""
+    settings = Settings(apply=way)  # type: ignore[arg-type]
+    n, rings = len(settings.muons.abs_eta) - 1, len(settings.abs_eta) - 1
+    state = {
+        "status": np.zeros(36), "factor": np.full(36, 1.05), "factor_err": np.full(36, 0.02),
+        "muons": np.append(np.log(1 + 0.1 * np.arange(1, n + 1)), np.zeros(rings)),
+        "muons_covariance": np.eye(n + rings) * 1e-4,
+        "ring_of": np.repeat(np.arange(rings), [3, 3, 2]),
+    }  # fmt: skip
+    return resolution.document(Reduction(pd.DataFrame(), {}, {}, (), (), state), settings)
+
+
+@pytest.mark.parametrize("way", ["category", "muon"])
+def test_mass_resolution_says_which_factors_it_has(tmp_path: Path, way: str) -> None:
+    source, out, path = (tmp_path / n for n in ("in.parquet", "out.parquet", "payload.json"))
+    path.write_text(json.dumps(factors_of_muons(way)), encoding="utf-8")
+    write_stage1(source, generate("z", 500, seed=3).pairs, simulation=False)
+    table = pq.read_table(source)
+    for name in ("pt", "ptErr", "eta", "phi", "charge"):  # the other muon leads in every row
+        first, second = (table.column_names.index(f"mu{i}_{name}") for i in (1, 2))
+        one, other = table.column(first), table.column(second)
+        table = table.set_column(first, f"mu1_{name}", other)
+        table = table.set_column(second, f"mu2_{name}", one)
+    pq.write_table(table, source)
+    found = apply(path, source, out)
+    assert found.exit_code == 0, found.output
+    made = pq.read_table(out)
+    rows = {n: made.column(n).to_numpy().astype(float) for n in made.column_names}
+    predicted = rows["dimuon_mass_resolution_predicted"]
+    factors = [1.1 + 0.1 * np.floor(np.abs(rows[f"mu{i}_eta"]) / 0.3) for i in (1, 2)]
+    known = np.isfinite(predicted)
+    assert known.sum() > 400
+    if way == "category":
+        assert "mu1_ptErr_factor" not in rows
+        expected = 1.05 * predicted
+    else:
+        for i in (1, 2):
+            got = rows[f"mu{i}_ptErr_factor"]
+            np.testing.assert_allclose(got[known], factors[i - 1][known], rtol=1e-9)
+        relative = [f * rows[f"mu{i}_ptErr"] / rows[f"mu{i}_pt"]
+                    for i, f in zip((1, 2), factors, strict=True)]  # fmt: skip
+        plain = [rows[f"mu{i}_ptErr"] / rows[f"mu{i}_pt"] for i in (1, 2)]
+        expected = predicted * np.hypot(*relative) / np.hypot(*plain)
+    np.testing.assert_allclose(rows["dimuon_mass_resolution"][known], expected[known], rtol=1e-5)
+    assert np.all(rows["dimuon_mass_resolution_status"][known] == 0)
 
 
 def test_refused(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

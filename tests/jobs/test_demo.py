@@ -22,6 +22,13 @@ def test_demo(tmp_path: Path) -> None:
     table = pd.read_csv(out / "truth.csv")
     assert len(table) and table["pull"].abs().max() < 6
     truth = json.loads((out / "toys" / "truth.json").read_text())
+    errors = truth["calibrations"]["mass_resolution"]["truth_err"]
+    known = table[table["truth"].notna()].set_index("category")
+    assert known["truth_err"].to_dict() == pytest.approx(errors)
+    both = (known["error"] ** 2 + known["truth_err"] ** 2) ** 0.5
+    assert ((known["value"] - known["truth"]) / both).to_dict() == pytest.approx(
+        known["pull"].to_dict(), nan_ok=True
+    )
     accounting = json.loads((out / "run" / "accounting.json").read_text())
     totals = [s["totals"]["events"] for s in accounting["samples"].values()]
     assert totals == [truth["events"]] * 2 == [40000, 40000]

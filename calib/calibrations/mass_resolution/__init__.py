@@ -23,11 +23,11 @@ from calib.categories import Categories
 from calib.config import Sample
 from calib.errors import InputError
 from calib.histograms import Fill, Layout, Sums, add
-from calib.kinematics import predicted_mass_resolution
 from calib.moves import Effects
 from calib.pairs import Pairs
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 
+from . import applying
 from . import closure as closing
 from . import closure_rows as closing_rows
 from . import collect as collecting
@@ -47,8 +47,8 @@ class Calibration(Base):
     payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
     resonances: ClassVar[tuple[str, ...]] = ("z", "h")
     reduction_only: ClassVar[tuple[str, ...]] = (
-        "line_shape", "gates", "fit.background", "closure.min_events", "closure.coverage",
-        "closure.tolerance", "closure.probability",
+        "line_shape", "gates", "fit.background", "closure.min_events", "closure.max_error",
+        "closure.coverage", "closure.tolerance", "closure.probability", "muons.pt", "apply",
     )  # fmt: skip
     settings: settings_module.Settings
 
@@ -63,6 +63,11 @@ class Calibration(Base):
             raise InputError(
                 "key 'settings.line_shape' or 'settings.compare': 'simulation' needs a sample"
                 " with 'simulation: true' beside the data; add one, or choose 'embedded'"
+            )
+        if self.settings.apply == "muon" and self.model() == "breit_wigner":
+            raise InputError(
+                "key 'settings.apply': factors of muons need templates, which 'line_shape:"
+                " breit_wigner' has not; choose 'category', or another line_shape"
             )
 
     # samples and models ----------------------------------------------------------------------
@@ -184,7 +189,7 @@ class Calibration(Base):
         return add(parts) if parts else None
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
-        """Fit every category, judge it, and fall back on merged ones."""
+        """Fit every category, judge it, and let it lean on the others."""
         target = self._total(sums, self.targets)
         assert target is not None
         start = Input(
@@ -215,7 +220,7 @@ class Calibration(Base):
     # out -------------------------------------------------------------------------------------
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:
         """Return the payload."""
-        return payloads.document(reduction, self.settings)
+        return payloads.document(reduction, self.settings, self.targets[0].simulation)
 
     def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
         """Read the payload back at 10 000 points."""
@@ -232,40 +237,20 @@ class Calibration(Base):
 
     @classmethod
     def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
-        """Return the calibrated mass resolution of each pair, in GeV, and what it is made of."""
-        first, second = pairs.leading, pairs.subleading
-        if first.pt_err is None or second.pt_err is None:
-            raise InputError(
-                "the payload multiplies a predicted resolution, but the events have no ptErr;"
-                " add the columns mu1_ptErr and mu2_ptErr (Muon_ptErr)"
-            )
-        predicted = predicted_mass_resolution(
-            pairs.mass, first.pt_err / first.pt, second.pt_err / second.pt
-        )
-        factor, error, status = payloads.evaluate(document, first.pt, first.eta, second.eta)
-        return {
-            "dimuon_mass_resolution": factor * predicted,
-            "dimuon_mass_resolution_predicted": predicted,
-            "dimuon_mass_resolution_factor": factor,
-            "dimuon_mass_resolution_factor_err": error,
-            # a payload of others may hold any number
-            "dimuon_mass_resolution_status": np.clip(np.nan_to_num(status, nan=-1), -1, 99).astype(
-                np.int32
-            ),
-        }
+        """Return the calibrated mass resolution of each pair, in GeV, and what it is made of.
+
+        The payload says whether it multiplies the prediction by the factor of the pair's
+        category, or ptErr of each muon by its own (then those of both muons are given too).
+        """
+        return applying.columns(document, pairs)
 
     @classmethod
     def apply_pairs(cls, document: Mapping[str, Any], pairs: Pairs) -> Pairs:
-        """Return pairs with ptErr of both muons times the factor, as the prediction is with it."""
-        first, second = pairs.leading, pairs.subleading
-        if first.pt_err is None or second.pt_err is None:
-            return pairs
-        factor, _, _ = payloads.evaluate(document, first.pt, first.eta, second.eta)
-        return replace(
-            pairs,
-            leading=replace(first, pt_err=first.pt_err * factor),
-            subleading=replace(second, pt_err=second.pt_err * factor),
-        )
+        """Return pairs with ptErr as calibrated, so that the prediction is: see `apply`.
+
+        ptErr of both muons times the pair's factor, or of each muon times its own.
+        """
+        return applying.with_errors(document, pairs)
 
     @classmethod
     def effects(
@@ -274,10 +259,10 @@ class Calibration(Base):
         arrays: Mapping[str, Mapping[str, AnyArray]],
         like: Mapping[str, pd.DataFrame] | None = None,
     ) -> Effects:
-        """Return ln(factor) of each category."""
+        """Return ln(factor) of each category, with its statistical covariance."""
         from .effects import effects
 
-        return effects(tables)
+        return effects(tables, arrays)
 
     def growing(self) -> Mapping[str, Any]:
         """Return a number of copies that does not depend on how many events there are."""
@@ -285,10 +270,10 @@ class Calibration(Base):
 
     @classmethod
     def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
-        """Return the true factor of each category of simulated pairs."""
+        """Return the true factor of each category of simulated pairs, and its error."""
         return truth(pairs, settings_module.Settings(), collecting.Selected())
 
     @classmethod
     def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
-        """Return the factor of each category in a payload, a category named by its bins."""
+        """Return the factors in a payload, of categories and of muons, named by their bins."""
         return payloads.values(document)

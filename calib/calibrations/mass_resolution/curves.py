@@ -152,7 +152,7 @@ class Curves:
         return np.where(inside & np.isfinite(self.best), z, np.nan)
 
     def shifted(self, by: Array) -> Curves:
-        """Return the same likelihoods of x - by, shape (rows,), on the same grid."""
+        """Return the same likelihoods of x - by, shape (rows,) or (), on the same grid."""
         by = np.broadcast_to(by, self.best.shape)
         moved = np.array([
             np.interp(x + b, x, own) for x, own, b in zip(self.x, self.nll, by, strict=True)

@@ -212,7 +212,13 @@ def _start(rows: _WideRows, found: Curves, used: BoolArray, n: int) -> _State:
     total = rows.counts.sum(axis=1)
     share = 0.02 if rows.window.background else 0.0
     own = np.stack(
-        [(1 - share) * total, share * total, found.best[used], found.nuisances[0, used], 0.0 * total],
+        [
+            (1 - share) * total,
+            share * total,
+            found.best[used],
+            found.nuisances[0, used],
+            0.0 * total,
+        ],
         axis=1,
     )
     return _State(own, np.zeros(n))

@@ -12,6 +12,7 @@ from calib.categories import Categories
 from calib.results import Closure, Reduction, Section, Status
 
 from . import payload as payloads
+from .collect import REFERENCE_PT
 from .settings import Settings
 
 MODEL_TEXTS = {
@@ -46,18 +47,15 @@ def sections(
 ) -> Sequence[Section]:
     """Return the sections."""
     found = [_factors(reduction, settings, categories)]
+    if "muons" in reduction.state:
+        found.append(_muons(reduction, settings))
+    if len(reduction.tables.get("line_shape", ())):
+        found.append(_line_shape(reduction.tables["line_shape"]))
+    if closure is not None and "factors" in closure.table:
+        found.append(_inside_rings(closure.table, settings))
     if earlier is not None:
         found.append(_moved(reduction, earlier, settings, categories))
     found.append(_models(reduction, categories))
-    found.append(
-        Section(
-            "Merged categories",
-            "What a category falls back on when its own fit does not pass: its rings over all"
-            " pt, then everything.",
-            {"merged": reduction.tables["merged"]},
-            place="appendix",
-        )
-    )
     return found
 
 
@@ -66,17 +64,15 @@ def _factors(reduction: Reduction, settings: Settings, categories: Categories) -
 
     table = reduction.tables["factors"]
     statuses = table["status"].to_list()
-    names = "/".join(settings.ring_labels)
-    rings = np.exp(np.asarray(reduction.state["log_rings"]))
     model = str(reduction.state["model"])
     text = (
         f"{MODEL_TEXTS[model]} The factor is the fitted sigma (half of the central 68.27 % of"
         " m - m_gen at the fit) over the median of the predicted resolution; multiply a"
-        " predicted mass resolution by it."
+        " predicted mass resolution by it. A category with few events leans on what all have in"
+        " common, its rings' factors and a slope in the leading pt (the table rings), and its"
+        " error says by how much categories scatter around that; one without a fit of its own has"
+        " the value of its rings."
     )
-    if model != "breit_wigner" and np.any(rings != 1.0):
-        values = ", ".join(f"{value:.3f}" for value in rings)
-        text += f" Factors of the muons per ring ({names}), shared by all categories: {values}."
     counts = table["status"].value_counts()
     text += " Categories: " + ", ".join(f"{n} {word}" for word, n in counts.items()) + "."
     figure = category_map(
@@ -92,7 +88,72 @@ def _factors(reduction: Reduction, settings: Settings, categories: Categories) -
             "factor_err", "chi2", "ndf", "status", "own_status", "held_at", "edited",
         ]
     ]  # fmt: skip
-    return Section("Factors", text, {"factors": shown}, {"factors": figure})
+    rings = reduction.tables["rings"].rename(columns={"error": "value_err"})
+    tables = {"factors": shown, "rings": rings}
+    return Section("Factors", text, tables, {"factors": figure})
+
+
+def _muons(reduction: Reduction, settings: Settings) -> Section:
+    """Return the factors on ptErr of single muons, beside what the rings' imply."""
+    from .muon_figures import muon_figure
+
+    found = payloads.muon_factors_of(reduction, settings)
+    assert found is not None
+    n, edges = len(found), found.eta_edges
+    at = np.full(n, REFERENCE_PT)
+    middle = 0.5 * (edges[1:] + edges[:-1])
+    values, errors = found.at(at, middle), found.error(at, middle)
+    powers, power_errors = found.values[n:], np.sqrt(np.diag(found.covariance)[n:])
+    table = pd.DataFrame(
+        {
+            "abs_eta_low": edges[:-1],
+            "abs_eta_high": edges[1:],
+            "factor": values,
+            "factor_err": errors,
+            "power_of_pt": powers[found.ring_of],
+            "power_of_pt_err": power_errors[found.ring_of],
+            "status": [status.value for status in found.status()],
+        }
+    )
+    used = settings.apply == "muon"
+    text = (
+        f"A factor on ptErr of each muon, in fine bins of |eta|: F(45 GeV) (pt / 45 GeV)^b, with"
+        " one power b in each ring. A resolution that changes inside a ring is in these and"
+        " cannot be in the factors of pairs of rings, which are drawn beside them as what they"
+        " mean for the muons of a ring."
+        f" What calib apply uses are {'these' if used else 'the factors of categories'}"
+        f" (settings.apply: {settings.apply})."
+    )
+    figure = muon_figure(found, reduction.tables["rings"], settings)
+    return Section("Factors of muons", text, {"muon_factors": table}, {"muon_factors": figure})
+
+
+def _line_shape(table: pd.DataFrame) -> Section:
+    from .muon_figures import line_figure
+
+    text = (
+        "How much of each variation of the line shape the data ask for, in the whole window: 0 is"
+        " the shape of the templates, 1 all of the variation, and what was known before is 0 ± 1."
+        " The factors are corrected by the effect, and what is not known of it is in their"
+        " uncertainties (syst_...)."
+    )
+    shown = table.drop(columns="prior", errors="ignore").rename(columns={"error": "value_err"})
+    return Section("Line shape", text, {"line_shape": shown}, {"line_shape": line_figure(table)})
+
+
+def _inside_rings(table: pd.DataFrame, settings: Settings) -> Section:
+    """Return the closure in fine |eta| of both muons, for both kinds of factors."""
+    from .muon_figures import closure_map
+
+    figures = {"closure_abs_eta": closure_map(table, settings)}
+    used = "muons" if settings.apply == "muon" else "categories"
+    text = (
+        "Fitted over expected resolution in fine bins of |eta| of both muons, mean of both halves"
+        " by their errors: with the factors of categories, and with those of muons. Where the"
+        " resolution changes inside a ring the first is off and the second is not. The verdict is"
+        f" on the factors of {used}."
+    )
+    return Section("Resolution inside the rings", text, {}, figures)
 
 
 def _moved(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from calib.arrays import Array
 from calib.kinematics import predicted_mass_resolution
 from calib.pairs import Pairs
 
@@ -19,6 +20,10 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
 
     Over the pairs in the window that pass the default cuts; categories with fewer than 100
     generated pairs are left out. None where there is no such category.
+
+    ``truth_err`` says how well these events know it: 0.96/sqrt(n) of the width (of half of the
+    central 68.27 % of n draws of a Gaussian, from the variance of order statistics), and the
+    error of the median, from the quantiles one standard deviation of its rank away.
     """
     if pairs.gen_mass is None or pairs.leading.pt_err is None:
         return None
@@ -39,7 +44,7 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
     )
     order = np.argsort(category, kind="stable")
     starts = np.searchsorted(category[order], np.arange(len(categories(settings)) + 1))
-    found = {}
+    found, errors = {}, {}
     for c, name in enumerate(categories(settings).names):
         rows = order[starts[c] : starts[c + 1]]
         residual = (mass - pairs.gen_mass)[rows]
@@ -48,6 +53,22 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
             continue
         low, high = np.quantile(residual, [(1 - 0.6827) / 2, (1 + 0.6827) / 2])
         found[name] = float((high - low) / 2 / np.median(predicted[rows]))
+        errors[name] = found[name] * _relative_error(predicted[rows], len(residual))
     if not found:
         return None
-    return {"table": "factors", "key": "category", "value": "factor", "truth": found}
+    return {
+        "table": "factors", "key": "category", "value": "factor", "truth": found,
+        "truth_err": errors,
+    }  # fmt: skip
+
+
+WIDTH_ERROR = 0.9617
+"""Of half of the central 68.27 % of n draws of a Gaussian, relative, times sqrt(n):
+sqrt[(p (1 - p) - p^2) / 2] / phi(1), p = 0.15866."""
+
+
+def _relative_error(predicted: Array, n: int) -> float:
+    """Return the relative error of the width of n residuals over the median prediction."""
+    step = 0.5 / np.sqrt(len(predicted))
+    low, middle, high = np.quantile(predicted, [0.5 - step, 0.5, 0.5 + step])
+    return float(np.hypot(WIDTH_ERROR / np.sqrt(n), (high - low) / 2 / middle))
