@@ -365,6 +365,8 @@ def templates(
     )
     counted = np.zeros((n, wide, wide))
     lines = np.asarray(walk.values["half_line"])[::-1]
+    if not lines.shape[1]:  # a model without variations found none
+        lines = np.zeros((2, len(variations_of(resonance, settings))))
     for block in np.array_split(np.arange(len(pairs)), max(1, len(pairs) // BLOCK)):
         for source, part, made in _made(pairs.take(block), settings, resonance, seed, walk):
             fixed = fixed_rows(source, settings, periods, kinds)

@@ -197,7 +197,7 @@ def _least(values: Array) -> Array:
     deeper = np.where(bend > 0, (high - low) ** 2 / (8 * np.where(bend > 0, bend, 1.0)), 0.0)
     # at an end of the grid there is none in between
     inside = (middle <= low) & (middle <= high)
-    return np.where(inside, middle - deeper, np.minimum(low, high))
+    return np.asarray(np.where(inside, middle - deeper, np.minimum(low, high)))
 
 
 def curves(rows: Rows, shapes: Shapes) -> Curves:

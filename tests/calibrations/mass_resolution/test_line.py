@@ -72,7 +72,18 @@ def test_stronger_radiation_comes_out(worlds):
     expected = (STRENGTH - 1) / FSR_CHANGE * (1 - error**2)
     assert abs(clean.values[0]) < 4 * clean.errors[0]
     assert strong.values[0] - clean.values[0] == pytest.approx(expected, abs=4 * 2**0.5 * error)
-    assert strong.values[0] > clean.values[0] + 2 * error
+
+
+@pytest.mark.slow
+@pytest.mark.xfail(
+    strict=True,
+    reason="the strength of radiation comes out a third of what it is: the power of the mass, which"
+    " is correlated with it by 0.6, takes the rest (-0.8 +- 0.14 for a true 0)",
+)
+def test_stronger_radiation_is_seen_by_its_name(worlds):
+    clean, strong = (worlds[s][1].common.line for s in (1.0, STRENGTH))
+    assert strong.values[0] > clean.values[0] + 2 * strong.errors[0]
+    assert abs(strong.values[2]) < 4 * strong.errors[2]
 
 
 @pytest.mark.slow
