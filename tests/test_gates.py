@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from calib.calibrations.mass_resolution.fallbacks import neighbours_of
 
 from calib.calibrations.mass_resolution.collect import categories
 from calib.calibrations.mass_resolution.settings import Settings

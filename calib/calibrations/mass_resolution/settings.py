@@ -95,7 +95,7 @@ class ClosureSettings(Strict):
     periods: int = Field(default=4, ge=1, le=24, description="of runs, with as many events each")
     min_events: int = Field(default=500, ge=1, description="below: too_few_events")
     max_error: float = Field(
-        default=0.25, description="largest expected error of a width that is compared"
+        default=0.2, description="largest expected error of a width that is compared"
     )
     coverage: float = Field(
         default=0.5, description="least share of the events in bins that can be tested"
