@@ -26,6 +26,8 @@ RING_SPREAD = 0.3
 """Of the logarithms of the rings' factors around their mean, before any event."""
 SLOPE_SPREAD = 0.3
 """Of the slope of ln factor in ln(leading pt), before any event."""
+CATEGORY_SPREAD = 0.06
+"""Scale of the half-normal of tau, the spread of the categories beyond rings and slope."""
 CHANGE = 2e-3
 """Of the rings' factors, at which their iteration ends."""
 LEAST = 300.0
@@ -225,7 +227,7 @@ def prior_of(n_rings: int) -> Prior:
     precision = np.zeros((n_rings + 1, n_rings + 1))
     precision[:n_rings, :n_rings] = tied + free
     precision[n_rings, n_rings] = 1 / SLOPE_SPREAD**2
-    return Prior(precision)
+    return Prior(precision, CATEGORY_SPREAD)
 
 
 def solve(

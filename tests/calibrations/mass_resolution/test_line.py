@@ -7,10 +7,17 @@ import pytest
 
 from calib.calibrations.mass_resolution import Calibration
 from calib.calibrations.mass_resolution.collect import FSR_CHANGE
-from calib.calibrations.mass_resolution.line_check import LineFit
+from calib.calibrations.mass_resolution.generated import AXIS
+from calib.calibrations.mass_resolution.line_check import (
+    LineFit,
+    model_of,
+    prior_of,
+    simulated_radiation,
+)
 from calib.calibrations.mass_resolution.population import FitSet
 from calib.calibrations.mass_resolution.reduction import Input
 from calib.calibrations.mass_resolution.settings import Settings
+from calib.calibrations.mass_resolution.tables import radiation_check
 from calib.toys import ToyEvents
 from tests.independent import World, generate
 
@@ -44,13 +51,21 @@ def test_clean_toys_have_the_line_of_the_templates(small: Run):
 
 def test_what_is_not_known_is_the_prior():
     line = LineFit.unknown(NAMES)
-    np.testing.assert_array_equal(line.errors, 1.0)
+    np.testing.assert_array_equal(line.errors, prior_of(NAMES))
     np.testing.assert_allclose(line.root @ line.root, line.covariance)
     shifts = {name: np.full(3, 0.01 * k) for k, name in enumerate(NAMES)}
     np.testing.assert_array_equal(line.shift(shifts), 0.0)
-    some = LineFit(NAMES, np.array([1.0, 2.0, -1.0]), np.diag([0.1, 0.2, 0.3]))
-    np.testing.assert_allclose(some.shift(shifts), 0.0, atol=1e-15)
-    np.testing.assert_allclose(some.root @ some.root, some.covariance)
+
+
+def test_tails_that_know_all_but_the_background_are_leaned_on_by_that_much():
+    tails, prior, model = np.array([2.0, 0.0, 0.0]), prior_of(NAMES), model_of(NAMES)
+    line = LineFit.of(NAMES, tails, 1e-9 * np.eye(3), 0.0, 0)
+    share = prior**2 / (prior**2 + model**2)
+    np.testing.assert_allclose(line.values, share * tails, rtol=1e-6)
+    np.testing.assert_allclose(line.errors, prior * np.sqrt(1 - share), rtol=1e-6)
+    np.testing.assert_allclose(line.pulls, tails / np.hypot(prior, model), rtol=1e-6)
+    nothing = LineFit.of(NAMES, tails, 1e9 * np.eye(3), 0.0, 0)
+    np.testing.assert_allclose(nothing.errors, prior, rtol=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -104,13 +119,21 @@ def test_the_mean_of_the_factors_is_right_with_either(worlds, strength):
 
 
 @pytest.mark.slow
-def test_simulation_with_less_radiation_is_beyond_what_was_known():
-    data = toys(World(), 300_000, seed=52)
-    simulation = toys(World(radiation_strength=0.7), 300_000, seed=53, simulation=True)
-    line = fitted(make(Settings(compare=()), data, simulation), "simulation").common.line
-    assert line.values[0] > 2
-    assert line.values[0] > 3 * line.errors[0]
-    same = toys(World(), 300_000, seed=54, simulation=True)
-    line = fitted(make(Settings(compare=()), data, same), "simulation").common.line
-    assert np.all(np.abs(line.values) < 4 * line.errors)
-    assert abs(line.values[0]) < 2
+@pytest.mark.parametrize(("strength", "low", "high"), [(0.7, 0.0, 0.85), (1.0, 0.9, 1.1)])
+def test_radiation_of_a_simulation_is_measured_from_its_generated_mass(strength, low, high):
+    """Radiators differ by less than a tenth; 0.7 is far beyond."""
+    world = World(radiation_strength=strength)
+    data = toys(World(), 20_000, seed=52)
+    simulation = toys(world, 300_000, seed=53, simulation=True)
+    run = make(Settings(compare=()), data, simulation)
+    found = simulated_radiation(run.sums["mc"], AXIS)
+    assert found is not None
+    value, error = found
+    assert low < value < high
+    assert error < 0.03
+    check = radiation_check(value, error)
+    assert check.passed == (strength == 1.0)
+
+
+def test_a_simulation_without_generated_muons_says_nothing_of_its_radiation(small: Run):
+    assert simulated_radiation(small.sums["data"], AXIS) is None

@@ -229,5 +229,6 @@ def test_factors_of_events_of_another_generator(world):
         assert max(sizes) > 1.1 and min(sizes) < 0.9
     else:
         power, error = found.values[N:], np.sqrt(np.diag(found.covariance))[N:]
+        # 600 000 pairs know it to 0.2 to 0.4: not enough to tell it from 0
         assert np.all(np.abs(power - 0.25) < 4 * error)
-        assert np.all(power[:2] > 3 * error[:2])
+        assert np.all(error < 0.6)
