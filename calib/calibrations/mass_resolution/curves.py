@@ -226,8 +226,11 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
     best = np.where(usable, fine[np.arange(n), least], np.nan)
     at_zero = _information(rows, shapes, floors, found, np.zeros(n), scale)
     fisher = at_zero.covariance[:, 0, 0]
-    error = np.sqrt(np.where(usable, fisher + at_zero.noise, np.nan))
-    factor = np.where(usable, fisher / np.where(usable, fisher + at_zero.noise, 1.0), 0.0)
+    # rounding where next to nothing is known
+    usable &= (fisher > 0) & (at_zero.noise >= 0)
+    variance = np.where(usable, fisher + at_zero.noise, np.nan)
+    error, factor = np.sqrt(variance), np.where(usable, fisher / np.where(usable, variance, 1), 0)
+    best = np.where(usable, best, np.nan)
     nuisances = _nuisances(found, shapes.x, np.nan_to_num(best))
     here = _information(rows, shapes, floors, found, np.nan_to_num(best), scale)
     total, _, _ = fractions(between(shapes, np.nan_to_num(best)), floors, nuisances, rows.window)
@@ -247,12 +250,12 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
         error,
         widths,
         nuisances,
-        np.sqrt(np.diagonal(here.covariance[:, 1:, 1:], axis1=1, axis2=2)).T,
+        np.sqrt(np.maximum(np.diagonal(here.covariance[:, 1:, 1:], axis1=1, axis2=2), 0.0)).T,
         nll[np.arange(n), least],
         drawn,
         chi2,
         ndf,
-        converged,
+        converged & usable,
         usable & ((least == 0) | (least == FINE - 1)),
         at_zero.shifts,
         float(np.median((at_zero.noise / fisher)[usable])) if usable.any() else 0.0,
