@@ -82,9 +82,7 @@ class Observed:
     def wide_rows(self, settings: Settings) -> Rows:
         """Return the counts in the whole window."""
         edges, n = settings.mass_edges, self.counts.shape[1]
-        window = Window(
-            edges, float(edges[0]), settings.step, settings.fit.background != "none"
-        )
+        window = Window(edges, float(edges[0]), settings.step, settings.fit.background != "none")
         return Rows(self.counts, self.variance, window, 0, n)
 
 
@@ -255,9 +253,10 @@ def parabolas(fits: Sequence[PeakFit], data: Observed, rows: Rows, pole: float) 
     sigma, error = (np.array([getattr(f, k) for f in fits]) for k in ("sigma", "sigma_error"))
     good = np.array([f.status is Status.OK for f in fits]) & (sigma > 0) & (error > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
-        best = np.where(good, np.log(sigma / middle), np.nan)
+        best = np.log(sigma / middle)  # good or not
         expected_error = np.where(good, error / sigma, np.nan)
-    nll = np.nan_to_num(0.5 * ((x - best[:, None]) / expected_error[:, None]) ** 2)
+    distance = (x - best[:, None]) / np.where(good, expected_error, np.inf)[:, None]
+    nll = np.nan_to_num(0.5 * distance**2)
     results = [f.result for f in fits]
     nuisances, errors = np.full((3, n), np.nan), np.full((3, n), np.nan)
     for c, (fit, result) in enumerate(zip(fits, results, strict=True)):

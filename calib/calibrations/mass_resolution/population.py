@@ -402,15 +402,15 @@ def _own_status(
         return Status.TOO_FEW_EVENTS, f"category {name}: {n:.0f} events, {least:.0f} needed"
     if not np.isfinite(curves.best[c]):
         return Status.NO_TEMPLATE, f"category {name}: no template can be made for it"
-    if not curves.converged[c]:
+    if not curves.converged[c] and not curves.at_limit[c]:
         return Status.FIT_FAILED, f"category {name}: the fit did not converge"
-    if not expected <= most:
+    if expected > most:
         return Status.TOO_FEW_EVENTS, (
             f"category {name}: {n:.0f} events give an uncertainty of {100 * expected:.0f} %,"
             f" at most {100 * most:.0f} %"
         )
     if curves.at_limit[c]:
-        return Status.AT_LIMIT, f"category {name}: the width is at the end of the templates' grid"
+        return Status.AT_LIMIT, f"category {name}: the width is at a limit"
     p = probability(curves.chi2[c], int(curves.ndf[c]))
     if p < gates.chi2_probability:
         return Status.BAD_CHI2, (
