@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+import numba
 import numpy as np
 
 from calib.arrays import AnyArray, Array, BoolArray, IntArray
@@ -23,7 +24,7 @@ from calib.random import half, keys, uniforms
 from calib.results import Pass
 
 from . import generated as generated_shapes
-from .scan import Cuts, Scan, coarse_bins, group_of
+from .scan import Cuts, Scan, bin_of, coarse_bins, group_of, pair_of
 from .settings import Settings
 
 PREDICTED_EDGES = np.geomspace(0.05, 25.0, 1601)
@@ -110,40 +111,55 @@ def coarse_edges(settings: Settings) -> Array:
     return np.asarray(fine[0] + settings.step * group_of(len(fine) - 1) * np.arange(n + 1))
 
 
-def muon_rows(pairs: Pairs, settings: Settings) -> tuple[IntArray, BoolArray]:
-    """Return the row of each pair by leading pt and the fine |eta| bins of both muons.
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _muon_rows(  # type: ignore[no-untyped-def]
+    pt1, eta1, width1, pt2, eta2, width2, pt_edges, eta_edges, row, first, second
+):
+    """Write the row of each pair, and variance and variance times ln pt of both its muons."""
+    n = len(eta_edges) - 1
+    for i in range(len(pt1)):
+        a, b = bin_of(abs(eta1[i]), eta_edges), bin_of(abs(eta2[i]), eta_edges)
+        at = bin_of(pt1[i], pt_edges)
+        row[i] = -1
+        if a >= 0 and b >= 0 and at >= 0:
+            row[i] = at * (n * (n + 1) // 2) + pair_of(a, b, n)
+        v1, v2 = width1[i] * width1[i], width2[i] * width2[i]
+        l1, l2 = v1 * math.log(pt1[i] / REFERENCE_PT), v2 * math.log(pt2[i] / REFERENCE_PT)
+        if a <= b:
+            first[0, i], first[1, i], second[0, i], second[1, i] = v1, l1, v2, l2
+        else:
+            first[0, i], first[1, i], second[0, i], second[1, i] = v2, l2, v1, l1
 
-    -1 outside; and whether the leading muon is the one in the lower |eta| bin.
-    """
-    edges = np.asarray(settings.muons.abs_eta)
-    axis, pt = Axis("abs_eta", settings.muons.abs_eta), Axis("leading_pt", settings.leading_pt)
-    lead = axis.index(np.abs(pairs.leading.eta))
-    other = axis.index(np.abs(pairs.subleading.eta))
-    at, n = pt.index(pairs.leading.pt), len(edges) - 1
-    low, high = np.minimum(lead, other), np.maximum(lead, other)
-    pair = low * n - low * (low - 1) // 2 + high - low
-    flat = at * (n * (n + 1) // 2) + pair
-    return np.where((at < 0) | (low < 0), -1, flat), lead <= other
 
-
-def observed_muons(pairs: Pairs, settings: Settings) -> Fill:
+def observed_muons(
+    pairs: Pairs, first: Array, second: Array, part: IntArray, settings: Settings
+) -> Fill:
     """Return the mass of the pairs in rows of muons, with what their factors need.
 
     ``variance_first`` is the relative variance of the muon in the lower |eta| bin, ``pt_first``
     the logarithm of its pt over 45 GeV, weighted with it.
+
+    Parameters
+    ----------
+    pairs : Pairs
+    first, second : arrays, shape (n,)
+        Predicted relative resolution of the leading and the other muon.
+    part : int array, shape (n,)
+        Half of the sample.
+    settings : Settings
     """
-    row, leads = muon_rows(pairs, settings)
-    edges = settings.muons.abs_eta
+    edges, lead, other = settings.muons.abs_eta, pairs.leading, pairs.subleading
     n = (len(settings.leading_pt) - 1) * (len(edges) - 1) * len(edges) // 2
-    part = half(pairs.run, pairs.luminosityBlock, pairs.event)
-    lead, other = (
-        (relative_resolution(m, settings) ** 2, np.log(m.pt / REFERENCE_PT))
-        for m in (pairs.leading, pairs.subleading)
-    )
-    means: dict[str, Array] = {}
-    for name, chosen in (("first", leads), ("second", ~leads)):
-        variance, log_pt = (np.where(chosen, a, b) for a, b in zip(lead, other, strict=True))
-        means |= {f"variance_{name}": variance, f"pt_{name}": variance * log_pt}
+    row, own = np.empty(len(pairs), dtype=np.int64), np.empty((2, 2, len(pairs)))
+    _muon_rows(
+        lead.pt, lead.eta, first, other.pt, other.eta, second, np.asarray(settings.leading_pt),
+        np.asarray(edges), row, own[0], own[1],
+    )  # fmt: skip
+    means = {
+        f"{what}_{name}": own[k, j]
+        for k, name in enumerate(("first", "second"))
+        for j, what in enumerate(("variance", "pt"))
+    }
     flat = np.where(row < 0, -1, part * n + row)
     return Fill(flat, 2 * n, pairs.mass, coarse_edges(settings), pairs.weight, means)
 
@@ -166,7 +182,7 @@ def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
     return {
         "mass": Fill(flat, 2 * n, mass, settings.mass_edges, pairs.weight, means),
         "predicted": Fill(flat, 2 * n, predicted, PREDICTED_EDGES, pairs.weight),
-        "muons": observed_muons(pairs, settings),
+        "muons": observed_muons(pairs, first, second, part, settings),
         "runs": np.bincount(
             np.minimum(pairs.run.astype(np.int64) // RUN_STEP, N_RUN_BINS - 1),
             minlength=N_RUN_BINS,
@@ -325,6 +341,8 @@ def simulated(
     return sums
 
 
+RADIATED_SHARE = 0.25
+"""Of the simulated pairs, from which pairs are made anew to measure the radiation."""
 RADIATED_COPY = 4000
 """Number of the copy that radiates as known; those of the templates lie below."""
 
@@ -339,7 +357,9 @@ def radiated_sums(
     """
     limits, n = cuts(settings, selected), len(categories(settings))
     low, high = settings.source_window
-    peak = source.take((source.mass >= low) & (source.mass < high))
+    own = keys(seed, source.run, source.luminosityBlock, source.event)
+    mass, chosen = source.mass, uniforms(own, _THINNING + 1) < RADIATED_SHARE
+    peak = source.take((mass >= low) & (mass < high) & chosen)
     key = keys(seed, peak.run, peak.luminosityBlock, peak.event)
     widths = [relative_resolution(m, settings) for m in (peak.leading, peak.subleading)]
     made = embed(
