@@ -234,7 +234,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
     if model in WITH_TEMPLATES and "breit_wigner" in others:
         found["breit_wigner_bias"] = breit_wigner_bias(start, plain)
     closure_model = start.made_from() if model == "kernel" else model
-    muons = _muon_state(start, main, closure_model)
+    muons = _muon_state(start, plain, closure_model)
     fits, checks = (
         tables.fits(start.sample, main, entries, start.pole),
         tables.checks(main, entries, settings),
