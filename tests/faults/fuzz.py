@@ -115,7 +115,7 @@ def factors() -> bytes:
 
     ones = np.ones(36)
     state = {"status": 0 * ones, "factor": 1.1 * ones, "factor_err": 0.01 * ones}
-    made: Any = SimpleNamespace(state=state)
+    made: Any = SimpleNamespace(state=state, arrays={})
     return json.dumps(document(made, Settings())).encode()
 
 
