@@ -223,14 +223,13 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
         nll[r] = CubicSpline(shapes.x[r][good], found.nll[r][good])(fine[r])
         widths[r] = CubicSpline(shapes.x[r], shapes.widths[r])(fine[r])
     least = np.argmin(nll, axis=1)
-    best = np.where(usable, fine[np.arange(n), least], np.nan)
     at_zero = _information(rows, shapes, floors, found, np.zeros(n), scale)
     fisher = at_zero.covariance[:, 0, 0]
     # rounding where next to nothing is known
     usable &= (fisher > 0) & (at_zero.noise >= 0)
     variance = np.where(usable, fisher + at_zero.noise, np.nan)
     error, factor = np.sqrt(variance), np.where(usable, fisher / np.where(usable, variance, 1), 0)
-    best = np.where(usable, best, np.nan)
+    best = np.where(usable, fine[np.arange(n), least], np.nan)
     nuisances = _nuisances(found, shapes.x, np.nan_to_num(best))
     here = _information(rows, shapes, floors, found, np.nan_to_num(best), scale)
     total, _, _ = fractions(between(shapes, np.nan_to_num(best)), floors, nuisances, rows.window)

@@ -29,8 +29,9 @@ SLOPE = 1.0
 a steep one would be taken for the tail of the radiation."""
 PRIOR = {"fsr": 1.0, "photon": 0.5, "mass_power": 1.0}
 """Standard deviations of what is known of each variation beforehand."""
-MODEL = {"fsr": 0.6, "photon": 0.4, "mass_power": 0.35}
-"""Standard deviations of what a background of another shape than the exponential makes of it."""
+MODEL = {"fsr": 0.6, "photon": 1.0, "mass_power": 0.35}
+"""Standard deviations of what a background of another shape than the exponential makes of it;
+photon exchange is nearly flat, as a background is: the tails cannot tell them apart."""
 
 
 RADIATED = (79.0, 101.0)

@@ -102,10 +102,11 @@ class Input:
             return shapes(self.simulation, [slice(0, len(self.categories))])
         return shapes(self.sums, self.rows(parts))
 
-    def fitter(self, model: str, parts: Sequence[int]) -> Fitter:
+    def fitter(self, model: str, parts: Sequence[int], settings: Settings | None = None) -> Fitter:
         """Return what fits the events of some halves with a model without templates."""
         known = self.shapes(parts) if model == "kernel" else None
-        return Fitter(self.observed(parts), model, self.settings, self.resonance, known)
+        data, settings = self.observed(parts), settings or self.settings
+        return Fitter(data, model, settings, self.resonance, known)
 
     def members(self, parts: Sequence[int]) -> Members:
         """Return what is known of the categories beside the mass."""
@@ -148,8 +149,7 @@ class Input:
         data = self.observed(parts).take(at)
         if model in WITH_TEMPLATES:
             return WithTemplates(data, self.templates(model, parts), settings, at)
-        known = self.shapes(parts) if model == "kernel" else None
-        fitter = Fitter(self.observed(parts), model, settings, self.resonance, known)
+        fitter = self.fitter(model, parts, settings)
         fits = [fitter.category(c) for c in at]
         return WithoutTemplates(parabolas(fits, data, data.rows(settings), self.pole))
 

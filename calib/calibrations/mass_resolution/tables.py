@@ -144,11 +144,9 @@ LINE_TEXTS = {
     "photon": "Z exchange alone, no photon",
     "mass_power": "times (m / m_Z)^1.5",
 }
-MOST_LINE = 4.0
-"""Standard deviations from what was known of the line shape that a verdict lets pass: what a
-background of another shape makes of the tails is known by its size only."""
-MOST_RADIATION = 3.0
-"""The same of the radiation of a simulation, which no background touches."""
+MOST_LINE = 3.0
+"""Standard deviations from what was known of the line shape, or of the radiation of a simulation,
+that a verdict lets pass."""
 
 
 def line_shape(found: FitSet) -> pd.DataFrame:
@@ -225,12 +223,12 @@ def radiation_check(strength: float, error: float) -> Check:
         f"standard deviations of the radiation of the simulated muons, {strength:.3f} +-"
         f" {error:.3f} of the known one, which is known to {100 * RADIATION:.0f} %"
     )
-    if value > MOST_RADIATION:
+    if value > MOST_LINE:
         text += (
             f"; the factors could be off by {20 * abs(strength - 1):.0f} %: take a simulation"
             " with final-state radiation, or line_shape embedded"
         )
-    return Check("simulated_radiation", value, MOST_RADIATION, value <= MOST_RADIATION, text)
+    return Check("simulated_radiation", value, MOST_LINE, value <= MOST_LINE, text)
 
 
 def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:

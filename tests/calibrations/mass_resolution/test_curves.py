@@ -244,6 +244,21 @@ def test_noise_of_templates_is_the_scatter_over_sets_of_sources(expected):
     assert found.noise == pytest.approx(noise**2 / np.mean(events.error**2), rel=0.25)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="with 500 sources the noise of the templates is 1.3 times what is claimed: its second"
+    " order is left out",
+)
+def test_noise_of_templates_of_very_few_sources(expected):
+    """The bound is the one above."""
+    rows = without_background(np.tile(6000 * expected, (SETS, 1)))
+    shapes = shapes_of(made(np.random.default_rng(23), SETS, SOURCES, COPIES), SETS)
+    found = curves(rows, shapes)
+    events = curves(rows, replace(shapes, pairs=np.zeros_like(shapes.pairs)))
+    noise = np.sqrt(np.mean(found.error**2 - events.error**2))
+    assert 0.76 < found.best.std() / noise < 1.24
+
+
 def test_copies_of_one_source_are_not_counted_apart():
     """Copies that are all alike know no more than one: eight times the variance."""
     random = np.random.default_rng(24)
@@ -266,6 +281,18 @@ def test_error_of_events_and_templates_together_is_the_scatter(expected):
     found = curves(without_background(counts), shapes_of(made(random, SETS, SOURCES, COPIES), SETS))
     z = found.distance(np.zeros(SETS), np.zeros(SETS))
     assert 0.77 < np.sqrt(np.mean(z**2)) < 1.23
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="of 650 events the width at the best scatters by 1.4 of its expected error: it is not a"
+    " parabola, and the distance is what is compared",
+)
+def test_best_of_a_small_category_scatters_by_its_error(expected):
+    random = np.random.default_rng(25)
+    counts = random.poisson(650 * expected, (SETS, len(expected))).astype(float)
+    found = curves(without_background(counts), shapes_of(made(random, SETS, SOURCES, COPIES), SETS))
+    assert 0.7 < np.sqrt(np.mean((found.best / found.error) ** 2)) < 1.3
 
 
 def test_noise_lowers_the_likelihood():
