@@ -16,7 +16,7 @@ from typing import Any
 
 from jobs.catalog import tables
 from jobs.catalog.catalog import Catalog
-from jobs.database import writing
+from jobs.storage.database import writing
 
 SAMPLES = ("data", "nano", "jpsi", "mc")
 QUERIES = (

@@ -30,22 +30,23 @@ import pyarrow.parquet as pq
 import uproot
 from coffea.processor.executor import WorkItem
 
-from calib.arrays import AnyArray
 from calib.calibrations import build
 from calib.calibrations.base import Calibration, Edits, Needs
-from calib.config import Cluster, Config, Sample, Strict
-from calib.histograms import Fill, Sums
-from calib.pairs import Pairs
+from calib.events.histograms import Fill, Sums
+from calib.events.pairs import Pairs
 from calib.results import Pass, Reduction
-from calib.toys import generate
-from jobs import parcel
+from calib.schema import Sample, Strict
+from calib.toys.generation import generate
+from calib.types import AnyArray
 from jobs.clusters import client as cluster_client
-from jobs.datasets import Chunk, Inspection, chunks, inspect
-from jobs.executor import ChunkExecutor
-from jobs.toys import write_toys
-from processors import columns, stage1
+from jobs.config.schema import Cluster, Config
+from jobs.event_loop import chunk_result
+from jobs.event_loop.executor import ChunkExecutor
+from jobs.events.files import Chunk, Inspection, chunks, inspect
+from jobs.events.toys import write_toys
 from processors.calibration import CalibrationProcessor
-from processors.seen import Seen
+from processors.input_checks import Seen
+from processors.readers import columns, stage1
 
 CHUNK = 500_000
 AGAIN = 5
@@ -179,7 +180,7 @@ def measure(row: Row, options: argparse.Namespace, client: Any) -> tuple[int, fl
 
     alone = through(partial(read_alone, names=names))
     n = sum(map(len, items)) - sum(map(len, few))
-    return n, alone, through(partial(parcel.work, processor=processor))
+    return n, alone, through(partial(chunk_result.work, processor=processor))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -29,10 +29,10 @@ from pathlib import Path
 
 import psutil
 
-from calib.config import Cluster
-from calib.toys import generate
+from calib.toys.generation import generate
 from jobs.clusters import client as cluster_client
-from jobs.toys import write_stage1
+from jobs.config.schema import Cluster
+from jobs.events.toys import write_stage1
 
 PER_FILE = 1_000_000
 

@@ -19,9 +19,9 @@ import numba
 import numpy as np
 from iminuit import Minuit
 
-from calib.scale import chi2, likelihood
-from calib.scale.model import KINDS, Extraction, Means, mu2
-from tests.scale import toys
+from calib.fitting.scale import chi2, likelihood
+from calib.fitting.scale.model import KINDS, Extraction, Means, mu2
+from tests.calib.fitting.scale import toys
 
 N_ETA = 48
 

@@ -13,9 +13,9 @@ import numpy as np
 from truth import DATA, collected, selected
 
 from calib.calibrations.mass_resolution import Calibration
-from calib.calibrations.mass_resolution.reduction import Input
 from calib.calibrations.mass_resolution.settings import Settings
-from calib.toys import generate
+from calib.calibrations.mass_resolution.widths.reduction import Input
+from calib.toys.generation import generate
 
 
 def main() -> None:

@@ -24,10 +24,10 @@ import numpy as np
 from iminuit import Minuit
 
 import calib
-from calib.kernel import compiled_model as model
-from calib.kernel.compiled_errors import saturated
-from calib.kernel.problem import CUMULANTS, Problem, coefficients, problem
-from tests.kernel.toys import Toys, toys
+from calib.fitting.kernel import compiled_model as model
+from calib.fitting.kernel.compiled_errors import saturated
+from calib.fitting.kernel.problem import CUMULANTS, Problem, coefficients, problem
+from tests.calib.fitting.kernel.toys import Toys, toys
 
 STARTS = (
     (1.0, 0.012, 0.08, 0.3),

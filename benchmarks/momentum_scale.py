@@ -31,12 +31,13 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from calib import toys, toys_decay, toys_truth
-from calib.provenance import digest
-from calib.toys import Truth, generate, momentum_truth
-from jobs import steps
-from jobs.configuration import adopt, prepare
-from jobs.toys import write_toys
+from calib.digests import digest
+from calib.toys import decay, generation
+from calib.toys import truth as toys_truth
+from calib.toys.generation import Truth, generate, momentum_truth
+from jobs.config.complete import adopt, prepare
+from jobs.events.toys import write_toys
+from jobs.run import steps
 
 SHARES = {"jpsi": 1.0, "upsilon": 0.5, "z": 0.25}
 """Events of each resonance over those of the J/psi."""
@@ -62,7 +63,7 @@ class Found:
 def made(cache: Path, resonance: str, simulation: bool, events: int, seed: int) -> Path:
     """Return the folder of the toys, and make them if they are not there."""
     truth = momentum_truth(simulation=simulation, resonance=resonance)
-    code = [inspect.getsource(module) for module in (toys, toys_decay, toys_truth)]
+    code = [inspect.getsource(module) for module in (generation, decay, toys_truth)]
     key = digest(json.dumps(asdict(truth)), code)[:8]
     kind = "mc" if simulation else "data"
     out = cache / f"{resonance}_{kind}_{events}_{seed}_{key}"

@@ -24,19 +24,19 @@ from typing import Any
 
 from coffea.processor.executor import WorkItem
 
-from calib import histograms
 from calib.calibrations import build
-from calib.config import Cluster, Config
+from calib.events import histograms
 from calib.results import Pass
-from calib.toys import generate
-from jobs import parcel
+from calib.toys.generation import generate
 from jobs.clusters import client as cluster_client
-from jobs.collection import work_item
-from jobs.datasets import LARGEST, MOST_CHUNKS, chunks, inspect
-from jobs.executor import ChunkExecutor
-from jobs.toys import write_toys
+from jobs.config.schema import Cluster, Config
+from jobs.event_loop import chunk_result
+from jobs.event_loop.collection import work_item
+from jobs.event_loop.executor import ChunkExecutor
+from jobs.events.files import LARGEST, MOST_CHUNKS, chunks, inspect
+from jobs.events.toys import write_toys
 from processors.calibration import CalibrationProcessor
-from processors.seen import Seen
+from processors.input_checks import Seen
 
 WORKERS = (10, 100, 1000)
 EVENTS = (10**8, 10**9, 10**10, 10**11)
@@ -92,7 +92,7 @@ def measured(folder: Path, events: int, tasks: int) -> Costs:
     )
     [chunk] = [c for c in chunks(inspection, events) if c.sample == "data"]
     item = work_item(chunk)
-    function = partial(parcel.work, processor=processor)
+    function = partial(chunk_result.work, processor=processor)
     function(item)
     took = best(lambda: function(item))
     result = function(item)["out"]["data"]

@@ -25,15 +25,16 @@ import uproot
 import yaml
 from coffea.nanoevents import BaseSchema, NanoEventsFactory
 
-from calib.arrays import BoolArray
 from calib.calibrations.base import Needs
-from calib.config import Sample
-from jobs.configuration import complete
-from jobs.datasets import chunks, inspect
-from jobs.skim import skim
-from processors import pairing, reader
-from processors.events import Selected
-from processors.nanoaod import read_nanoaod
+from calib.schema import Sample
+from calib.types import BoolArray
+from jobs.config.complete import complete
+from jobs.events.files import chunks, inspect
+from jobs.events.skim import skim
+from processors import pairing
+from processors.readers import chunk
+from processors.readers.events import Selected
+from processors.readers.nanoaod import read_nanoaod
 from processors.selection import ResolvedSelection
 
 CLUSTER = 5_000
@@ -125,7 +126,7 @@ def at_once(path: Path, n: int, sample: Sample, cuts: ResolvedSelection) -> tupl
 def in_levels(path: Path, n: int, sample: Sample, cuts: ResolvedSelection) -> Selected:
     """Return the selected pairs, read in levels."""
     where = {"filename": str(path), "entrystart": 0, "entrystop": n}
-    return reader.selected(SimpleNamespace(metadata=where), sample, NEEDS, cuts)
+    return chunk.selected(SimpleNamespace(metadata=where), sample, NEEDS, cuts)
 
 
 def levels(folder: Path, events: int, repeat: int) -> Iterator[str]:
@@ -196,7 +197,7 @@ def _pass(config: Path) -> Any:
     sample = full.samples[0]
     needs, cuts = calibration.needs(sample), inspection.selections[sample.name]
     return np.concatenate([
-        reader.selected(
+        chunk.selected(
             SimpleNamespace(metadata={
                 "filename": c.file.path, "entrystart": c.start, "entrystop": c.stop
             }),

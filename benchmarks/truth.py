@@ -15,11 +15,11 @@ import numpy as np
 
 from calib.calibrations.mass_resolution import Calibration
 from calib.calibrations.mass_resolution.settings import Settings
-from calib.config import Sample
-from calib.histograms import Sums, add
-from calib.pairs import Pairs
+from calib.events.histograms import Sums, add
+from calib.events.pairs import Pairs
 from calib.results import Pass
-from calib.toys import Truth, generate
+from calib.schema import Sample
+from calib.toys.generation import Truth, generate
 from processors.fill import fill
 
 DATA = Sample(name="data", resonance="z", format="stage1", files=("toys",))

@@ -29,10 +29,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from calib.calibrations.mass_resolution import Calibration
 from calib.calibrations.mass_resolution.settings import Settings
-from calib.config import Sample
-from calib.histograms import Sums, add
-from calib.pairs import Pairs
+from calib.events.histograms import Sums, add
+from calib.events.pairs import Pairs
 from calib.results import Pass
+from calib.schema import Sample
 from processors.fill import fill
 from tests.independent import World, generate, true_factors, worlds
 

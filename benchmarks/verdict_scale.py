@@ -33,14 +33,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np
 from scipy.special import ndtr
 
-from calib import toys_decay
 from calib.calibrations.momentum_scale import Calibration
 from calib.calibrations.momentum_scale.settings import Settings
-from calib.config import Sample
-from calib.histograms import Sums, add
-from calib.pairs import Muons, Pairs
+from calib.events.histograms import Sums, add
+from calib.events.pairs import Muons, Pairs
 from calib.results import Closure, Pass, Reduction
-from calib.toys import ToyEvents, Truth, generate, momentum_truth
+from calib.schema import Sample
+from calib.toys import decay
+from calib.toys.generation import ToyEvents, Truth, generate, momentum_truth
 from processors.fill import fill
 
 CHUNK = 250_000
@@ -53,9 +53,9 @@ def radiating(strength: float) -> Callable[[np.ndarray, np.random.Generator], np
     """Return the toys' photons, as often as a strength says; 1 is what they are."""
 
     def fraction(mass: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        rate = strength * toys_decay.ALPHA / np.pi * (2 * np.log(mass / toys_decay.MUON_MASS) - 1)
-        x = toys_decay.MIN_PHOTON ** random.random(len(mass))
-        emits = random.random(len(mass)) < rate * -np.log(toys_decay.MIN_PHOTON)
+        rate = strength * decay.ALPHA / np.pi * (2 * np.log(mass / decay.MUON_MASS) - 1)
+        x = decay.MIN_PHOTON ** random.random(len(mass))
+        emits = random.random(len(mass)) < rate * -np.log(decay.MIN_PHOTON)
         accepted = random.random(len(mass)) < (1 + (1 - x) ** 2) / 2
         return np.where(emits & accepted, x, 0.0)
 
@@ -97,7 +97,7 @@ def jpsi(case: str, n: int, seed: int, n_eta: int, strength: float = 1.2) -> Pai
     """Return the J/psi data of a case; ``strength`` is that of the radiation in its case."""
     truth = momentum_truth(n_eta)
     if case == "radiation":
-        with patch.object(toys_decay, "photon_fraction", radiating(strength)):
+        with patch.object(decay, "photon_fraction", radiating(strength)):
             return generate("jpsi", n, seed=seed, truth=truth).pairs
     if case == "background":  # about a sixth of it goes with the turn-on
         made = generate("jpsi", int(1.1 * n), seed=seed, truth=replace(truth, background=0.19))

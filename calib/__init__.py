@@ -12,16 +12,18 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from calib import moved
+
 _OWN = {
-    "extract_scale": "calib.scale.extract",
-    "fit_categories": "calib.fit_all",
-    "load_payload": "calib.payload",
-    "second_opinion": "calib.opinion",
+    "extract_scale": "calib.fitting.scale.extract",
+    "fit_categories": "calib.fitting.many",
+    "load_payload": "calib.payload.payload",
+    "second_opinion": "calib.fitting.cross_check",
 }
 # The chain is run by the room above, jobs, which may import this one and not the other way round.
 # So it is asked for by name, by who is in a notebook; nothing in this package uses it.
 _INTERACTIVE = {
-    name: "jobs.interactive"
+    name: "jobs.notebook"
     for name in ("compare", "open_lazy", "open_result", "open_sample", "run", "write_toys")
 }
 _WHERE = _OWN | _INTERACTIVE
@@ -37,3 +39,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_WHERE})
+
+
+moved.install()

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from calib.arrays import AnyArray, Array
+from calib.types import AnyArray, Array
 
 
 class Status(StrEnum):

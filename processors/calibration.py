@@ -8,12 +8,12 @@ from typing import Any
 from coffea.processor import ProcessorABC
 
 from calib.calibrations.base import Calibration
-from calib.config import Sample
-from calib.contract import blaming, require_masks, require_sums
+from calib.quality.contract import blaming, require_masks, require_sums
 from calib.results import Pass
-from processors.corrected import Corrections
+from calib.schema import Sample
+from processors.corrections import Corrections
 from processors.fill import fill
-from processors.reader import selected
+from processors.readers.chunk import selected
 from processors.selection import ResolvedSelection, leave_out
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numba
 import numpy as np
 
-from calib.arrays import AnyArray, Array
-from calib.histograms import Fill, Sums
+from calib.events.histograms import Fill, Sums
+from calib.types import AnyArray, Array
 
 
 def fill(columns: Mapping[str, Fill | AnyArray]) -> Sums:

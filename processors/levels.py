@@ -17,16 +17,17 @@ from typing import Any
 import numba
 import numpy as np
 
-from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
 from calib.calibrations.base import Needs
-from calib.config import Sample
 from calib.errors import InputError
-from calib.pairs import Muons, Pairs
-from processors import columns as names
+from calib.events.pairs import Muons, Pairs
+from calib.schema import Sample
+from calib.types import AnyArray, Array, BoolArray, IntArray, UIntArray
 from processors import pairing
-from processors.baskets import Baskets, open_baskets
-from processors.corrected import Corrections, corrected_events, corrects_muons
-from processors.events import (
+from processors.certified import is_certified, is_other_run
+from processors.corrections import Corrections, corrected_events, corrects_muons
+from processors.readers import columns as names
+from processors.readers.baskets import Baskets, open_baskets
+from processors.readers.events import (
     Events,
     Selected,
     candidates_of,
@@ -35,7 +36,7 @@ from processors.events import (
     weight_of,
     wide,
 )
-from processors.nanoaod import matched
+from processors.readers.nanoaod import matched
 from processors.selection import (
     FEWER_THAN_TWO_MUONS,
     IDENTIFICATION,
@@ -48,7 +49,6 @@ from processors.selection import (
     ResolvedSelection,
     counted,
 )
-from processors.weights import is_certified, is_other_run
 
 LEVELS = ("trigger", "identification", "kinematics", "mass", "calibration")
 """In the order in which they are decided; the last one holds the reasons of the calibration."""

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from calib.arrays import IntArray
-from calib.pairs import Muons, Pairs, generated_mass
-from processors.events import Events
+from calib.events.pairs import Muons, Pairs, generated_mass
+from calib.types import IntArray
+from processors.certified import is_certified, is_other_run
+from processors.readers.events import Events
 from processors.rows import Rows, find
 from processors.selection import (
     NOT_CERTIFIED,
@@ -21,7 +22,6 @@ from processors.selection import (
     leave_out,
     outside_window,
 )
-from processors.weights import is_certified, is_other_run
 
 
 def select(events: Events, selection: ResolvedSelection) -> tuple[Pairs, dict[str, int]]:

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from calib.arrays import AnyArray, Array, BoolArray, IntArray, UIntArray
-from calib.kinematics import mass_of
-from calib.pairs import Muons, Pairs, generated_mass
+from calib.events.pairs import Muons, Pairs, generated_mass
+from calib.physics.kinematics import mass_of
+from calib.types import AnyArray, Array, BoolArray, IntArray, UIntArray
 from processors.selection import MAX_ABS_ETA, ResolvedSelection
 
 Both = tuple[AnyArray, AnyArray]

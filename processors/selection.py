@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
-from calib.arrays import AnyArray, Array, BoolArray, IntArray
-from calib.pairs import Pairs
-from processors.weights import Sections
+from calib.events.pairs import Pairs
+from calib.types import AnyArray, Array, BoolArray, IntArray
+from processors.certified import Sections
 
 REASONS = (
     "other_run",

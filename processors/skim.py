@@ -17,17 +17,17 @@ import pyarrow.parquet as pq
 from coffea.processor import ProcessorABC
 from coffea.processor.executor import WorkItem
 
-from calib.arrays import AnyArray
 from calib.calibrations.base import Needs
-from calib.config import Sample
 from calib.errors import InputError
-from calib.pairs import Muons, Pairs
-from processors import columns as names
+from calib.events.pairs import Muons, Pairs
+from calib.schema import Sample
+from calib.types import AnyArray
 from processors import pairing
-from processors.events import Selected
 from processors.levels import AT, select_nanoaod
+from processors.readers import columns as names
+from processors.readers.events import Selected
+from processors.readers.stage1 import chunk_of, open_parquet, read_rows, read_stage1
 from processors.selection import ResolvedSelection, of_chunk
-from processors.stage1 import chunk_of, open_parquet, read_rows, read_stage1
 
 OPTIONS: dict[str, Any] = {
     "compression": "lz4", "use_dictionary": False, "write_page_checksum": True

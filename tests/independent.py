@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.special import erf
 
-from calib.pairs import Muons, Pairs
+from calib.events.pairs import Muons, Pairs
 from tests import independent_nature as nature
 from tests.independent_nature import Array
 from tests.independent_world import (

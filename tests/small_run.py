@@ -11,8 +11,8 @@ from typing import Any
 
 import yaml
 
-from calib.toys import generate
-from jobs.toys import write_stage1
+from calib.toys.generation import generate
+from jobs.events.toys import write_stage1
 
 
 def write_events(folder: Path) -> Path:

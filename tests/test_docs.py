@@ -15,10 +15,10 @@ import typer
 import yaml
 from typer.testing import CliRunner
 
-from calib.toys import generate, named_truth
-from jobs import settings_table
+from calib.toys.generation import generate, named_truth
 from jobs.cli import app
-from jobs.toys import write_stage1, write_toys
+from jobs.config import settings_table
+from jobs.events.toys import write_stage1, write_toys
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
 
-from calib.by_run import is_joined
 from calib.calibrations.base import Calibration
-from calib.config import Config, validated
 from calib.errors import InputError
+from calib.payload.by_run import is_joined
+from calib.schema import Configured, validated
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ def _imported(target: str, what: str) -> type[Calibration]:
     return found
 
 
-def build(config: Config, where: str = "configuration") -> Calibration:
+def build(config: Configured, where: str = "configuration") -> Calibration:
     """Return the calibration of a configuration, its settings validated, defaults filled in."""
     kind = get(config.calibration)
     settings = validated(kind.Settings, config.settings, f"{where}: settings")

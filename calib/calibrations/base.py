@@ -29,15 +29,15 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from calib.arrays import AnyArray, BoolArray
-from calib.config import Sample, Selection, Strict
-from calib.constants import RESONANCES
 from calib.errors import InputError
-from calib.histograms import Fill, Layout, Sums
-from calib.moves import Effects
-from calib.pairs import Muons, Pairs
+from calib.events.histograms import Fill, Layout, Sums
+from calib.events.pairs import Muons, Pairs
+from calib.payload.values import numbers
+from calib.physics.constants import RESONANCES
+from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
-from calib.values import numbers
+from calib.schema import Sample, Selection, Strict
+from calib.types import AnyArray, BoolArray
 
 Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
@@ -50,7 +50,7 @@ class Needs:
     ``pt, eta, phi, charge`` are always read. ``muon`` must be there; ``optional`` are read
     where the input has them. ``why`` completes the sentence of the refusal where one is missing
     ("... or set settings.predicted_resolution"). ``columns`` are those of a table, which all must
-    be there (see `calib.records`).
+    be there (see `calib.events.records`).
     """
 
     muon: tuple[str, ...] = ()
@@ -277,7 +277,7 @@ class Calibration(ABC):
         arrays: Mapping[str, Mapping[str, AnyArray]],
         like: Mapping[str, pd.DataFrame] | None = None,
     ) -> Effects:
-        """Return what the constants of a run do, quantity by quantity: see `calib.moves`.
+        """Return what the constants of a run do (`calib.quality.publication_gate`).
 
         By default its parameters as they are, from ``covariance``: relative changes already where
         its payload corrects something, else their moves are taken as shares of their values.

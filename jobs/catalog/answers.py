@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from calib.config import Query, Sample
+from calib.digests import digest
 from calib.errors import InputError
-from calib.provenance import digest
+from calib.schema import Query, Sample
 from jobs.catalog.catalog import Catalog
 
 

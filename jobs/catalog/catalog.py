@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy import Connection, Engine
 
-from calib.buckets import RunLuminosity
-from calib.config import Sample
+from calib.digests import digest
 from calib.errors import InputError
-from calib.provenance import digest
-from jobs import provenance
+from calib.quality.buckets import RunLuminosity
+from calib.schema import Sample
 from jobs.catalog import luminosities, tables
 from jobs.catalog.language import Condition, condition
 from jobs.catalog.looking import Seen, look_at, look_at_all
 from jobs.catalog.luminosities import batches
-from jobs.database import reading, writing
-from jobs.inputs.addresses import expand, is_remote
+from jobs.events.addresses import expand, is_remote
+from jobs.run import provenance
+from jobs.storage.database import reading, writing
 
 if TYPE_CHECKING:
-    from jobs.collection import Progress
+    from jobs.event_loop.collection import Progress
 
 PRESENT = "present"
 
@@ -225,7 +225,7 @@ class Catalog:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def runs(self, query: str) -> tuple[RunLuminosity, ...]:
-        """Return the runs that a query matches, as `calib.buckets` wants them.
+        """Return the runs that a query matches, as `calib.quality.buckets` wants them.
 
         The luminosity of a run is that of the sample that has most of it: samples of several
         resonances come from the same collisions. ``content`` changes with the files.

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from calib.errors import InputError
-from jobs import provenance
 from jobs.catalog import tables
 from jobs.catalog.catalog import PRESENT, Catalog, chosen_from
 from jobs.catalog.language import condition
 from jobs.catalog.looking import Seen, content_of, look_at, look_at_all
-from jobs.database import reading, writing
-from jobs.inputs.addresses import is_remote
+from jobs.events.addresses import is_remote
+from jobs.run import provenance
+from jobs.storage.database import reading, writing
 
 if TYPE_CHECKING:
-    from jobs.collection import Progress
+    from jobs.event_loop.collection import Progress
 
 CHANGED, VANISHED, UNREADABLE = "changed", "vanished", "unreadable"
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from calib.arrays import AnyArray
 from calib.errors import CalibError, InputError
+from calib.types import AnyArray
 
 BATCH = 20
 """Files that are looked at before what was found is kept."""
@@ -66,9 +66,9 @@ def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> See
     InputError
         If it cannot be read, or is none of this format.
     """
-    from jobs.inputs.addresses import is_remote
-    from jobs.inputs.parquet import inspect_parquet
-    from jobs.inputs.root import inspect_root
+    from jobs.events.addresses import is_remote
+    from jobs.events.parquet import inspect_parquet
+    from jobs.events.root import inspect_root
 
     inspect = inspect_root if format == "nanoaod" else inspect_parquet
     before = None if is_remote(path) else _stamp(path)
@@ -125,8 +125,8 @@ def _stand_in(uuid: str) -> int:
     """Return the number that the event loop uses where a file has no run."""
     from uuid import UUID
 
-    from jobs.collection import uuid_bytes
-    from processors.events import run_of
+    from jobs.event_loop.collection import uuid_bytes
+    from processors.readers.events import run_of
 
     return run_of(str(UUID(bytes=uuid_bytes(uuid))))
 
@@ -145,7 +145,7 @@ def _root_columns(path: str) -> dict[str, AnyArray]:
 
 
 def _parquet_columns(path: str) -> dict[str, AnyArray]:
-    from processors.stage1 import open_parquet
+    from processors.readers.stage1 import open_parquet
 
     try:
         with open_parquet(path) as file:
@@ -210,8 +210,8 @@ def look_at_all(paths: Sequence[str], looks: Sequence[Look], workers: int) -> It
 
 def look_at_batch(paths: Sequence[str], looks: Sequence[Look]) -> list[Seen]:
     """Return what was found at some paths."""
-    from jobs.inputs.addresses import is_remote
-    from jobs.inputs.guard import crashing
+    from jobs.events.addresses import is_remote
+    from jobs.events.guard import crashing
 
     by_path = dict(zip(paths, looks, strict=True))
     risky = [p for p in paths if not is_remote(p) and _may_crash(by_path[p])]
@@ -235,6 +235,6 @@ def _may_crash(look: Any) -> bool:
 
 
 def _opened(path: str) -> None:
-    from jobs.inputs.parquet import inspect_parquet
+    from jobs.events.parquet import inspect_parquet
 
     inspect_parquet(path, ("run", "luminosityBlock"))

@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from calib.errors import InputError
-from jobs.database import engine, is_address, reading, writing
+from jobs.storage.database import engine, is_address, reading, writing
 
 VERSION = "1"
 LOCK = 0x63617461

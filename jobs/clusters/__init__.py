@@ -12,8 +12,8 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from calib.cluster import BATCH, Cluster
 from jobs.clusters.settings import ONE_THREAD, SETTINGS
+from jobs.config.cluster import BATCH, Cluster
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager

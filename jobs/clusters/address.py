@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from calib.cluster import Cluster
-from calib.cluster import Security as SecurityFiles
 from calib.errors import InputError
 from jobs.clusters.settings import SETTINGS, answer_s
 from jobs.clusters.waiting import require_worker
+from jobs.config.cluster import Cluster
+from jobs.config.cluster import Security as SecurityFiles
 
 if TYPE_CHECKING:
     from distributed import Client

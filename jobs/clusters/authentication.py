@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from calib.cluster import Auth
 from calib.errors import InputError
+from jobs.config.cluster import Auth
 
 
 def authentication(auth: Auth | None) -> Any:

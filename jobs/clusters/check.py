@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from dask.utils import format_bytes
 
-from calib.cluster import BATCH, Cluster
-from calib.config import Config, Sample
 from calib.errors import CalibError, InputError
+from calib.schema import Sample
 from jobs import clusters
+from jobs.config.cluster import BATCH, Cluster
+from jobs.config.schema import Config
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -195,9 +196,9 @@ def round_trip(found: Client | None) -> tuple[str, str]:
 
 def first_file(found: Client | None, sample: Sample) -> tuple[str, str]:
     """Return what a worker reads in the first file of a sample."""
-    from calib.config import Query
+    from calib.schema import Query
     from jobs.catalog.answers import answer
-    from jobs.inputs.addresses import expand
+    from jobs.events.addresses import expand
 
     if isinstance(sample.files, Query):
         path = answer(sample).files[0].path
@@ -219,8 +220,8 @@ def first_file(found: Client | None, sample: Sample) -> tuple[str, str]:
 
 def opened_file(path: str, kind: str) -> int:
     """Return the number of events in a file; runs where the file is to be read."""
-    from jobs.inputs.parquet import inspect_parquet
-    from jobs.inputs.root import inspect_root
+    from jobs.events.parquet import inspect_parquet
+    from jobs.events.root import inspect_root
 
     facts: Any = (inspect_root if kind == "nanoaod" else inspect_parquet)(path, ())
     return int(facts.n_events)

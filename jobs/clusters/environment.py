@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from calib.cluster import Cluster
 from calib.errors import CalibError, InputError
-from jobs import fingerprint
+from jobs.clusters import fingerprint
+from jobs.config.cluster import Cluster
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CODE = "jobs.fingerprint"
+CODE = "jobs.clusters.fingerprint"
 """Stands for this package among the versions."""
 
 DASK = ("dask", "distributed", "cloudpickle", "msgpack", "tornado", "toolz")

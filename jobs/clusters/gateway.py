@@ -9,11 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
-from calib.cluster import Cluster
 from calib.errors import CalibError, InputError
 from jobs.clusters.authentication import authentication, secret_place, who
 from jobs.clusters.settings import SETTINGS, answer_s
 from jobs.clusters.waiting import in_time, require_worker, uninterrupted
+from jobs.config.cluster import Cluster
 
 if TYPE_CHECKING:
     from dask_gateway import Gateway, GatewayCluster

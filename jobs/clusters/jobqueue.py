@@ -12,11 +12,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
-from calib.cluster import Cluster, Job
 from calib.errors import CalibError, InputError
 from jobs.clusters.local import given_up_if_interrupted
 from jobs.clusters.settings import ONE_THREAD, SETTINGS
 from jobs.clusters.waiting import require_worker, uninterrupted
+from jobs.config.cluster import Cluster, Job
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -14,10 +14,10 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from calib.cluster import Cluster, Pod
 from calib.errors import CalibError, InputError
 from jobs.clusters.settings import ONE_THREAD, SETTINGS, answer_s
 from jobs.clusters.waiting import in_time, require_worker, uninterrupted
+from jobs.config.cluster import Cluster, Pod
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from calib.cluster import Cluster
 from jobs.clusters.settings import ONE_THREAD, SETTINGS
+from jobs.config.cluster import Cluster
 
 if TYPE_CHECKING:
     import psutil

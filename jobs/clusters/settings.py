@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from calib.cluster import Cluster
+from jobs.config.cluster import Cluster
 
 SETTINGS: dict[str, Any] = {
     # without workers a client waits for ever
     "distributed.scheduler.no-workers-timeout": "5 minutes",
     "distributed.comm.timeouts.connect": "30 s",
     "distributed.admin.large-graph-warning-threshold": "1 GB",
-    # a lost worker is told at once: what goes again, and where, is decided in jobs.dispatch
+    # a lost worker is told at once: jobs.event_loop.dispatch decides what goes again, and where
     "distributed.scheduler.allowed-failures": 0,
     "distributed.scheduler.worker-ttl": "2 minutes",
     # a local worker that is slow to come back on a busy machine is not given up

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 from calib.errors import CalibError
-from jobs import fingerprint
+from jobs.clusters import fingerprint
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -11,8 +11,8 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from calib.cluster import Cluster
 from calib.errors import CalibError
+from jobs.config.cluster import Cluster
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -5,17 +5,13 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict
 
-from calib import moves
-from calib.buckets import Bucket
 from calib.errors import InputError
-from calib.moves import Candidate, Decision
-from jobs import steps as run_steps
-from jobs.configuration import Work
+from calib.quality import publication_gate
+from calib.quality.buckets import Bucket
+from calib.quality.publication_gate import Candidate, Decision
+from jobs.config.complete import Work
 from jobs.nightly import constants, directories
-from jobs.nightly.looking import look
-from jobs.nightly.settings import Nightly, Task
-from jobs.nightly.states import Progress, State
-from jobs.nightly.tonight import (
+from jobs.nightly.circumstances import (
     Asked,
     Tools,
     all_buckets,
@@ -24,6 +20,10 @@ from jobs.nightly.tonight import (
     judged_values,
     still_good,
 )
+from jobs.nightly.next_step import look
+from jobs.nightly.settings import Nightly, Task
+from jobs.nightly.states import Progress, State
+from jobs.run import steps as run_steps
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _keep(tools: Tools, it: Asked, known: Progress, bucket: Bucket) -> Progress:
 
 def _gate(
     settings: Nightly, task: Task, work: Work, force: constants.InForce | None
-) -> moves.Gated:
+) -> publication_gate.Gated:
     verdict = run_steps.written_verdict(work)
     failed = [c["name"] for c in verdict["checks"] if not c["passed"]]
     candidate = Candidate(
@@ -95,17 +95,17 @@ def _gate(
         failed=", ".join(failed[:5]),
     )  # fmt: skip
     if force is None or not candidate.passed:
-        return moves.gate(None, task.gate.limits, candidate)
+        return publication_gate.gate(None, task.gate.limits, candidate)
     tables, _ = constants.written(work)
     kind = type(work.calibration)
     old = force.effects(kind, tables)
     if old is None:
-        return moves.Gated(Decision.VETO, f"nothing is kept of revision {force.number} to compare"
+        return publication_gate.Gated(Decision.VETO, f"nothing is kept of revision {force.number} to compare"
                            " with; look, and publish by hand")  # fmt: skip
     fixed = frozenset(s.name for s in settings.samples if not s.grows)
     shared = constants.shared_events(constants.inputs_of(work), force.inputs, fixed)
     change = constants.change(kind, constants.effects_of(work), old, shared)
-    return moves.gate(change, task.gate.limits, candidate)
+    return publication_gate.gate(change, task.gate.limits, candidate)
 
 
 def _publish(tools: Tools, it: Asked, known: Progress, work: Work, bucket: Bucket) -> Progress:

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from calib import histograms, moves
-from calib.arrays import AnyArray
 from calib.calibrations.base import Calibration
 from calib.documents import json_values
 from calib.errors import CalibError
-from calib.moves import Effects
-from jobs.configuration import Work
+from calib.events import histograms
+from calib.quality import publication_gate
+from calib.quality.publication_gate import Effects
+from calib.types import AnyArray
+from jobs.config.complete import Work
 from jobs.store.revisions import Interval
 
 if TYPE_CHECKING:
@@ -53,15 +54,15 @@ class InForce:
 def change(
     kind: type[Calibration], new: Effects, old: Effects, shared: tuple[float, float] = (0.0, 0.0)
 ) -> Effects:
-    """Return the relative change from old constants to new ones (`calib.moves.moved`).
+    """Return the relative change from old constants to new ones (`publication_gate.moved`).
 
     Effects are relative where a calibration has its own, or corrects something; parameters as
     they are (widths, say) are not.
     """
-    found = moves.moved(new, old, shared)
+    found = publication_gate.moved(new, old, shared)
     is_own = kind.effects.__func__ is not Calibration.effects.__func__  # type: ignore[attr-defined]
     plain = not is_own and kind.corrects() == "nothing"
-    return moves.relative(found, old) if plain else found
+    return publication_gate.relative(found, old) if plain else found
 
 
 def interval_for(store: Store | None, calibration: str, run: int, tag: str) -> Interval | None:

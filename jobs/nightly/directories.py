@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from calib import calibrations
-from calib.config import configuration, dump
 from calib.results import MAIN
-from jobs.configuration import Work, filled
-from jobs.directory import RunDirectory, write_text
-from jobs.nightly.arrivals import query_of
+from jobs.config.complete import Work, filled
+from jobs.config.schema import configuration, dump
+from jobs.nightly.new_runs import query_of
 from jobs.nightly.settings import Nightly, NightlySample, Task
+from jobs.storage.files import RunDirectory, write_text
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ from typing import Any
 
 from calib.errors import CalibError, InputError, Interrupted
 from jobs.catalog.catalog import Catalog
-from jobs.collection import Progress as Bar
 from jobs.console import BAD_INPUT, FAILED, NOT_PASSED, PASSED
-from jobs.nightly import arrivals, directories, notify, order, steps
+from jobs.event_loop.collection import Progress as Bar
+from jobs.nightly import directories, new_runs, notifications, order, steps
 from jobs.nightly.settings import Nightly, Task
 from jobs.nightly.states import Progress, State, States, lock
-from jobs.steps import silent
+from jobs.run.steps import silent
 from jobs.store.store import Store
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ class Night:
 
     number: int
     resumed: bool
-    arrived: arrivals.Arrived
+    arrived: new_runs.Arrived
     calibrations: tuple[Progress, ...]
     told: tuple[dict[str, Any], ...]
     late: dict[str, tuple[int, ...]]
@@ -112,10 +112,10 @@ def _through(
     settings: Nightly, store: Store, states: States, catalog: Catalog, night: tuple[int, bool],
     bar: Bar, again: tuple[Sequence[str], int | None],
 ) -> Night:  # fmt: skip
-    from jobs.nightly.page import write_page
+    from jobs.pages.nightly_page import write_page
 
     (number, resumed), (retry, run) = night, again
-    arrived = arrivals.take_in(settings, catalog)
+    arrived = new_runs.take_in(settings, catalog)
     tools = steps.Tools(settings, store, catalog, bar)
     done: dict[str, Progress] = {}
     late: dict[str, tuple[int, ...]] = {}
@@ -138,7 +138,7 @@ def _through(
     told = tuple(states.told_in(number))
     found = Night(number, resumed, arrived, tuple(done.values()), told,
                   {k: v for k, v in late.items() if v}, page)  # fmt: skip
-    problems = notify.tell(settings, found.as_dict())
+    problems = notifications.tell(settings, found.as_dict())
     states.end(number, found.exit_code, {
         "arrived": asdict(arrived), "late": found.late, "notifications": problems,
         "calibrations": [_plain(p) for p in found.calibrations],

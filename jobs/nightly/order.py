@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from calib import chain
 from calib.errors import InputError
+from jobs.config import chain
 
 if TYPE_CHECKING:
     from jobs.nightly.settings import Task

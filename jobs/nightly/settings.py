@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from calib.config import Cluster, Selection, Strict, plain_values, refuse_secrets, validated
 from calib.errors import InputError
-from calib.moves import Limits, Tolerance
-from calib.sites import with_site
+from calib.quality.publication_gate import Limits, Tolerance
+from calib.schema import Selection, Strict, refuse_secrets, validated
+from jobs.config.schema import Cluster, plain_values
+from jobs.config.sites import with_site
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 ENVIRONMENT = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -101,7 +102,7 @@ class TestSettings(Strict):
 
     @property
     def tolerance(self) -> Tolerance:
-        """What `calib.moves.residual` wants."""
+        """What `calib.quality.publication_gate.residual` wants."""
         return Tolerance(self.limit, self.false_alarm, self.power)
 
 
@@ -127,7 +128,7 @@ class GateSettings(Strict):
 
     @property
     def limits(self) -> Limits:
-        """What `calib.moves.gate` wants."""
+        """What `calib.quality.publication_gate.gate` wants."""
         return Limits(**self.model_dump())
 
 

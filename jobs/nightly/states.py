@@ -22,8 +22,8 @@ from sqlalchemy import Column, Engine, Integer, String, Text
 
 from calib.documents import json_values
 from calib.errors import InputError
-from jobs import database, locks
-from jobs.provenance import now
+from jobs.run.provenance import now
+from jobs.storage import database, locks
 
 FILE = "nightly.sqlite"
 LOCK_FILE = "nightly.lock"
@@ -80,7 +80,7 @@ class Progress:
     boundaries : tuple of int
         Runs at which its buckets begin in any case.
     buckets : tuple of mapping
-        Buckets of earlier nights (`calib.buckets.Bucket`), which later runs do not move.
+        Buckets of earlier nights (`calib.quality.buckets.Bucket`), which later runs do not move.
     first, last : int or None
         Runs of the step that is going on.
     tried : str

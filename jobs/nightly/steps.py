@@ -7,10 +7,10 @@ extended already is not done a second time. So the nightly may be killed at any 
 from __future__ import annotations
 
 from jobs.nightly.calibrating import calibrate, conclude, recalibrate
-from jobs.nightly.looking import look
+from jobs.nightly.circumstances import Asked, Tools, asked, late
+from jobs.nightly.next_step import look
 from jobs.nightly.states import State
-from jobs.nightly.testing import test
-from jobs.nightly.tonight import Asked, Tools, asked, late
+from jobs.nightly.validity_test import test
 
 __all__ = ["STEPS", "Asked", "Tools", "asked", "late", "look", "recalibrate"]
 

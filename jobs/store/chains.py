@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from calib.errors import InputError
-from calib.validity import Validity
-from jobs.chain.configuration import resume
-from jobs.chain.state import NOT_PASSED, PASSED, state
+from calib.payload.validity import Validity
+from jobs.run.chain.configuration import resume
+from jobs.run.chain.state import NOT_PASSED, PASSED, state
 from jobs.store.changes import NotPublishable
 from jobs.store.revisions import MAIN, Revision
 from jobs.store.store import Store

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Connection
 
 from calib.errors import CalibError, InputError
-from calib.validity import Validity
+from calib.payload.validity import Validity
 from jobs.store.content import Staged
 from jobs.store.revisions import Interval, Revision, checked_name, intervals, tags
 from jobs.store.rows import append

@@ -22,8 +22,8 @@ from typing import Any
 
 from calib.documents import MAX_JSON, json_values
 from calib.errors import CalibError, InputError
-from calib.payload import read as read_payload
-from calib.payload import validate
+from calib.payload.payload import read as read_payload
+from calib.payload.payload import validate
 
 LIST = "files.json"
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calib import histograms
-from calib.arrays import AnyArray
-from calib.differences import Difference, difference
 from calib.documents import json_values
 from calib.errors import InputError
+from calib.events import histograms
+from calib.payload.differences import Difference, difference
+from calib.types import AnyArray
 from jobs.store.revisions import Revision
 from jobs.store.store import Store
 

@@ -10,9 +10,9 @@ from sqlalchemy import Connection, Engine
 
 from calib.documents import json_values
 from calib.errors import InputError
-from jobs import database
-from jobs.directory import write_json
-from jobs.provenance import now
+from jobs.run.provenance import now
+from jobs.storage import database
+from jobs.storage.files import write_json
 from jobs.store import tables
 
 FILE = "store.sqlite"

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from calib.errors import InputError
-from calib.validity import Validity
+from calib.payload.validity import Validity
 
 Action = Literal["publish", "extend", "rollback", "tag", "freeze"]
 

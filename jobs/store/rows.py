@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from jobs.provenance import now
+from jobs.run.provenance import now
 from jobs.store.revisions import Revision
 from jobs.store.tables import REVISIONS
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
-from calib.config import load
 from calib.documents import json_values
 from calib.errors import InputError
-from jobs.directory import RunDirectory
+from jobs.config.schema import load
+from jobs.storage.files import RunDirectory
+from jobs.storage.schemas import Verdict, checked
 from jobs.store.revisions import checked_name
-from jobs.written import Verdict, checked
 
 
 @dataclass(frozen=True)

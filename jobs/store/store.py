@@ -13,9 +13,9 @@ from sqlalchemy import Connection, Engine
 
 from calib.documents import json_values
 from calib.errors import InputError
-from calib.validity import Validity
-from jobs import database
-from jobs.directory import RunDirectory
+from calib.payload.validity import Validity
+from jobs.storage import database
+from jobs.storage.files import RunDirectory
 from jobs.store import changes, opening, runs
 from jobs.store import revisions as rules
 from jobs.store.content import Content
@@ -167,7 +167,7 @@ class Store:
         self, calibration: str | None = None, tag: str = MAIN, as_of: int | None = None
     ) -> dict[str, Any]:
         """Return one correctionlib document for all runs, with ``run`` as the first input."""
-        from calib.by_run import joined
+        from calib.payload.by_run import joined
 
         found = self.intervals(calibration, tag, as_of)
         if not found:

@@ -11,9 +11,9 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from calib.toys import generate
+from calib.toys.generation import generate
 from jobs.cli import app
-from jobs.toys import write_toys
+from jobs.events.toys import write_toys
 
 Calib = Callable[..., Any]
 

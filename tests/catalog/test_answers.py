@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
-from calib import histograms
-from calib.config import Query, configuration
 from calib.errors import InputError
-from jobs.configuration import complete
+from calib.events import histograms
+from calib.schema import Query
+from jobs.config.complete import complete
+from jobs.config.schema import configuration
 from tests.catalog.conftest import Calib
 
 Write = Callable[..., Path]

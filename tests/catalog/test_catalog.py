@@ -15,14 +15,14 @@ import pyarrow.parquet as pq
 import pytest
 import sqlalchemy as sa
 
-from calib.config import Sample
 from calib.errors import InputError
+from calib.schema import Sample
 from jobs.catalog import catalog as module
 from jobs.catalog import tables
 from jobs.catalog.catalog import Catalog
 from jobs.catalog.looking import look_at, packed, unpacked
 from jobs.catalog.luminosities import read_table
-from jobs.database import writing
+from jobs.storage.database import writing
 from tests.catalog.conftest import Calib
 from tests.pace import pace_s
 

@@ -16,7 +16,7 @@ from calib.errors import InputError
 from jobs.catalog import tables
 from jobs.catalog.catalog import Catalog
 from jobs.catalog.language import COLUMNS, condition
-from jobs.database import writing
+from jobs.storage.database import writing
 
 ROWS: list[dict[str, Any]] = [
     {

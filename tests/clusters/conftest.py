@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from calib.toys import generate
-from jobs.toys import write_stage1
+from calib.toys.generation import generate
+from jobs.events.toys import write_stage1
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

@@ -11,12 +11,11 @@ from typing import Any
 import pytest
 
 from calib import calibrations
-from calib.cluster import Cluster
-from calib.config import Config
 from calib.errors import CalibError, InputError
-from jobs import fingerprint
-from jobs.clusters import client, environment, shipping
+from jobs.clusters import client, environment, fingerprint, shipping
 from jobs.clusters.environment import CODE, Checked, Found
+from jobs.config.cluster import Cluster
+from jobs.config.schema import Config
 
 from .conftest import ROOT
 
@@ -92,10 +91,10 @@ import sys
 sys.modules["calib.old"] = sys            # as an earlier version has left it
 sys.path.insert(0, "/x/dimucal-code-older.zip")
 sys.path.insert(0, sys.argv[1])
-import _dimucal_first, calib.errors, jobs.fingerprint, processors
+import _dimucal_first, calib.errors, jobs.clusters.fingerprint, processors
 assert "calib.old" not in sys.modules and "/x/dimucal-code-older.zip" not in sys.path
 assert ".zip" in calib.errors.__file__, calib.errors.__file__
-print(jobs.fingerprint.__version__)
+print(jobs.clusters.fingerprint.__version__)
 """
 
 

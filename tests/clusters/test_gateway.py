@@ -16,13 +16,12 @@ import pytest
 from dask_gateway import Gateway
 
 from calib import calibrations
-from calib.cluster import Cluster
-from calib.config import load
 from calib.errors import CalibError, InputError
-from jobs import fingerprint
-from jobs.clusters import client
+from jobs.clusters import client, fingerprint
 from jobs.clusters.authentication import authentication
 from jobs.clusters.gateway import reached
+from jobs.config.cluster import Cluster
+from jobs.config.schema import load
 
 from .conftest import LIMIT_S, PASSWORD, ROOT, Server, finished, until
 from .whole import reduced
@@ -98,8 +97,8 @@ def test_workers_that_come_later_have_the_code_and_the_plug_in(
         assert found is not None
         named.scale(2)
         until(lambda: len(found.nthreads()) == 2, "a second worker")
-        answer = found.get_versions(packages=["jobs.fingerprint", "mean_mass"])["workers"]
-        codes = {v["packages"]["jobs.fingerprint"] for v in answer.values()}
+        answer = found.get_versions(packages=["jobs.clusters.fingerprint", "mean_mass"])["workers"]
+        codes = {v["packages"]["jobs.clusters.fingerprint"] for v in answer.values()}
         assert codes == {f"{fingerprint.LOADED} sent"} and len(answer) == 2
         for worker in found.nthreads():
             module = found.submit(

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from calib.cluster import Cluster
 from calib.errors import InputError
 from jobs.cli import app
 from jobs.clusters import client
 from jobs.clusters.jobqueue import job_script
+from jobs.config.cluster import Cluster
 
 JOB = {"queue": "long", "memory": "3 GB", "walltime": "02:00", "prologue": ["module load python"],
        "scheduler_host": "login.example.org", "log_directory": "logs"}  # fmt: skip

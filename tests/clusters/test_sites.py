@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from calib.cluster import Cluster
-from calib.config import Config, load
 from calib.errors import InputError
-from calib.sites import read
-from jobs.configuration import adopt, prepare, resume
+from jobs.config.cluster import Cluster
+from jobs.config.complete import adopt, prepare, resume
+from jobs.config.schema import Config, load
+from jobs.config.sites import read
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "jobs" / "sites").glob("*.yaml"))

@@ -127,7 +127,7 @@ def test_jobs_give_the_numbers_of_an_inline_run(slurm: Path, write: Any, tmp_pat
 
 
 def test_a_job_that_is_refused_is_said_at_once(slurm: Path, write: Any) -> None:
-    from calib.config import load
+    from jobs.config.schema import load
 
     config = load(write("mass_resolution", cluster(slurm, queue="nowhere")))
     with (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from calib.results import Pass
-from jobs import collection, steps
 from jobs.clusters import Workers
-from jobs.configuration import adopt, prepare
+from jobs.config.complete import adopt, prepare
+from jobs.event_loop import collection
+from jobs.run import steps
 
 NUMBERS = ("factors.csv", "parameters.csv", "payload.json", "fits.csv", "accounting.json")
 

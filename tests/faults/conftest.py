@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.configuration import Work, adopt, prepare
+from jobs.config.complete import Work, adopt, prepare
 from tests.small_run import started, write_configuration, write_events
 
 HERE = Path(__file__).parent

@@ -22,9 +22,9 @@ from unittest import mock
 import numpy as np
 import xxhash
 
-from calib import histograms
 from calib.errors import CalibError
-from jobs.accounting import checks
+from calib.events import histograms
+from jobs.run.accounting import checks
 
 KINDS = (
     "stage1", "stage1-plain", "root-lz4", "root-zlib", "root-zstd", "rntuple-checked", "rntuple",
@@ -63,8 +63,8 @@ def write(kind: str, folder: Path) -> Path:
     import pyarrow.parquet as pq
     import uproot
 
-    from calib.toys import generate
-    from jobs.toys import _branches, _type, write_stage1
+    from calib.toys.generation import generate
+    from jobs.events.toys import _branches, _type, write_stage1
 
     made = generate("z", 2000, seed=11)
     if kind.startswith("stage1"):
@@ -111,8 +111,8 @@ def _page_checksums() -> Iterator[None]:
 
 def collect(path: Path, folder: Path) -> tuple[Any, dict[str, Any]]:
     """Return the sums and the accounting of one file."""
-    from jobs import steps
-    from jobs.configuration import adopt, prepare
+    from jobs.config.complete import adopt, prepare
+    from jobs.run import steps
 
     from .conftest import configuration
 

@@ -184,8 +184,8 @@ class Fuzz:
 
 def prepared(folder: Path) -> Fuzz:
     """Return a small finished run to be damaged."""
-    from calib.toys import generate
-    from jobs.toys import write_stage1
+    from calib.toys.generation import generate
+    from jobs.events.toys import write_stage1
 
     from .conftest import configuration
 

@@ -15,18 +15,19 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from calib.constants import RESONANCES
-from calib.doubles import GROUPS
 from calib.errors import CalibError, InputError
+from calib.events.duplicates import GROUPS
+from calib.events.peak_check import contrast, spectrum
+from calib.physics.constants import RESONANCES
 from calib.results import Pass
-from calib.spectrum import contrast, spectrum
-from calib.toys import generate
-from calib.toys_truth import SLOPES, Truth
-from jobs import collection, steps
+from calib.toys.generation import generate
+from calib.toys.truth import SLOPES, Truth
 from jobs.cli import app
 from jobs.clusters import Workers
-from jobs.inputs.guard import crashing
-from jobs.toys import write_stage1
+from jobs.event_loop import collection
+from jobs.events.guard import crashing
+from jobs.events.toys import write_stage1
+from jobs.run import steps
 
 from .conftest import LONG, Make
 from .damage import CHECKED, KINDS, collect, run, write

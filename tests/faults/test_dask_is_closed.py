@@ -14,10 +14,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from calib.config import Cluster, Security
 from calib.errors import InputError
-from jobs import steps
 from jobs.clusters import client
+from jobs.config.schema import Cluster, Security
+from jobs.run import steps
 
 from .conftest import Make
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calib import histograms
-from calib.config import Config, load
 from calib.documents import json_values, yaml_values
 from calib.errors import InputError
-from calib.payload import read as read_payload
-from jobs.directory import RunDirectory
+from calib.events import histograms
+from calib.payload.payload import read as read_payload
+from jobs.config.schema import Config, load
+from jobs.storage.files import RunDirectory
 
 from .conftest import LONG
 from .fuzz import prepared

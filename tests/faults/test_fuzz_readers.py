@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from calib.errors import InputError
-from calib.sites import read as read_site
 from jobs.catalog.luminosities import read_table
-from jobs.chain import configuration as chains
-from jobs.directory import RunDirectory
+from jobs.config.sites import read as read_site
 from jobs.nightly.settings import load as load_nightly
-from processors.weights import load_certified
+from jobs.run.chain import configuration as chains
+from jobs.storage.files import RunDirectory
+from processors.certified import load_certified
 
 from .conftest import LONG
 from .fuzz import json_mutated, mutated

@@ -17,13 +17,14 @@ import mean_mass
 import numpy as np
 import pytest
 
-from calib import histograms
 from calib.errors import CalibError
+from calib.events import histograms
 from calib.results import Pass
-from jobs import collection, steps
 from jobs.clusters import Workers
-from jobs.configuration import Work
-from jobs.executor import ChunkError
+from jobs.config.complete import Work
+from jobs.event_loop import collection
+from jobs.event_loop.executor import ChunkError
+from jobs.run import steps
 
 from .conftest import CHUNK, LONG, N_EVENTS, Make
 
@@ -33,7 +34,7 @@ FILES = ("histograms/main.data.npz", "accounting.json")
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, events: Path) -> Path:
-    from jobs.configuration import adopt, prepare
+    from jobs.config.complete import adopt, prepare
 
     from .conftest import configuration
 

@@ -12,11 +12,11 @@ import mean_mass
 import numpy as np
 from pydantic import Field
 
-from calib.arrays import AnyArray
-from calib.config import Sample
-from calib.histograms import Fill
-from calib.pairs import Pairs
+from calib.events.histograms import Fill
+from calib.events.pairs import Pairs
 from calib.results import Pass
+from calib.schema import Sample
+from calib.types import AnyArray
 
 
 class Settings(mean_mass.Settings):

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from calib import histograms
+from calib.events import histograms
 
 
 def damaged(out: Path) -> list[str]:

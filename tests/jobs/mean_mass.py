@@ -12,15 +12,15 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from calib.arrays import AnyArray
 from calib.calibrations import base
 from calib.calibrations.base import Edits, Needs
-from calib.categories import Axis, Categories
-from calib.config import Sample, Strict
 from calib.errors import InputError
-from calib.histograms import Fill, Sums
-from calib.pairs import Pairs
+from calib.events.categories import Axis, Categories
+from calib.events.histograms import Fill, Sums
+from calib.events.pairs import Pairs
 from calib.results import MAIN, Check, Closure, Curve, Pass, Reduction, Section, Status
+from calib.schema import Sample, Strict
+from calib.types import AnyArray
 
 CATEGORIES = Categories.of([Axis("abs_eta", (0.0, 0.9, 1.8, 2.4), ("B", "O", "E"))])
 EDGES = np.linspace(75.0, 105.0, 61)

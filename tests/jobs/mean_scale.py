@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from mean_mass import CATEGORIES, MeanMass
 
-from calib.arrays import AnyArray
-from calib.pairs import Muons
+from calib.events.pairs import Muons
 from calib.results import Reduction
+from calib.types import AnyArray
 
 MASS = 91.188
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from calib.errors import InputError
-from jobs.accounting import Counts, account, bad_share, checks, require_pairs
+from jobs.run.accounting import Counts, account, bad_share, checks, require_pairs
 
 GOOD = Counts(10, 6, {"pt": 3, "eta": 1, "same_sign": 0})
 

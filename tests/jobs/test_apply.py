@@ -23,13 +23,13 @@ from calib.calibrations import base
 from calib.calibrations.mass_resolution import payload as resolution
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.errors import InputError
-from calib.kinematics import mass
-from calib.pairs import Muons, Pairs
+from calib.events.pairs import Muons, Pairs
+from calib.physics.kinematics import mass
 from calib.results import Reduction
-from calib.toys import generate
-from jobs import apply as applying
+from calib.toys.generation import generate
 from jobs.cli import app
-from jobs.toys import write_nanoaod, write_stage1
+from jobs.events import apply as applying
+from jobs.events.toys import write_nanoaod, write_stage1
 
 MEANS = (91.188 / 1.01, 91.188 / 1.02, 91.188 / 1.03)
 

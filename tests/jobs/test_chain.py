@@ -14,9 +14,9 @@ import yaml
 from mean_scale import install
 from typer.testing import CliRunner
 
-from calib.toys import generate, momentum_truth
+from calib.toys.generation import generate, momentum_truth
 from jobs.cli import app
-from jobs.toys import write_toys
+from jobs.events.toys import write_toys
 
 ETA = [-2.4, 0.0, 2.4]
 Values = dict[str, Any]

@@ -12,8 +12,8 @@ import yaml
 from typer.testing import CliRunner
 
 from calib import calibrations
-from calib.config import load
 from jobs.cli import app
+from jobs.config.schema import load
 
 COMMANDS = ("init", "toys", "run", "collect", "reduce", "closure", "report", "apply", "status",
             "demo")  # fmt: skip

@@ -12,8 +12,8 @@ import pytest
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
-from jobs import provenance
-from jobs.provenance import AFTER_EVENTS, EVENT_LOOP, ROOT, reach_of
+from jobs.run import provenance
+from jobs.run.provenance import AFTER_EVENTS, EVENT_LOOP, ROOT, reach_of
 
 HERE = Path(__file__).parent
 OURS = ("mass_resolution", "momentum_scale")
@@ -63,8 +63,8 @@ def test_the_reduction_and_the_figures_are_not_part_of_it(
     [
         ("processors/fill.py", "np.diff(edges) > 0", "np.diff(edges) >= 0"),
         ("processors/selection.py", "MAX_ABS_ETA = ", "MAX_ABS_ETA = 0 * "),
-        ("calib/kinematics.py", "exp(eta1)", "exp(-eta1)"),
-        ("calib/embedding.py", "return", "1 / 0; return"),
+        ("calib/physics/kinematics.py", "exp(eta1)", "exp(-eta1)"),
+        ("calib/physics/embedding.py", "return", "1 / 0; return"),
         ("calib/calibrations/{name}/collect.py", "return", "1 / 0; return"),
         ("calib/calibrations/{name}/__init__.py", "return tuple(s for", "return list(s for"),
     ],
@@ -91,20 +91,20 @@ TRACED = """
 import sys
 from pathlib import Path
 from calib import calibrations
-from calib.toys import generate
+from calib.toys.generation import generate
 from jobs import steps
-from jobs.configuration import adopt, prepare
-from jobs.provenance import AFTER_EVENTS, EVENT_LOOP, ROOT, reach_of
-from jobs.collection import collect
+from jobs.config.complete import adopt, prepare
+from jobs.run.provenance import AFTER_EVENTS, EVENT_LOOP, ROOT, reach_of
+from jobs.event_loop.collection import collect
 from jobs.clusters import Workers
-from jobs.toys import write_nanoaod, write_stage1
+from jobs.events.toys import write_nanoaod, write_stage1
 from calib.calibrations.base import Calibration
 from calib.results import Pass
 import numpy as np
-import calib.fast, processors.stage1, processors.calibration
+import calib.events.vecmath, processors.readers.stage1, processors.calibration
 
-calib.fast._bits = lambda x: int(np.float64(x).view(np.int64))
-calib.fast._from_bits = lambda i: float(np.uint64(int(i) % 2**64).view(np.float64))
+calib.events.vecmath._bits = lambda x: int(np.float64(x).view(np.int64))
+calib.events.vecmath._from_bits = lambda i: float(np.uint64(int(i) % 2**64).view(np.float64))
 
 folder, name, resonance = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 def sample(i, kind, simulation):
@@ -131,7 +131,7 @@ def trace(frame, event, argument):
             ran.add((code.co_filename, code.co_firstlineno, code.co_qualname))
             break
         inside = inside.f_back
-process = processors.stage1.work.__code__
+process = processors.readers.stage1.work.__code__
 sys.setprofile(trace)
 with Workers(work.config.cluster) as workers:
     collect(work, inspection, Pass(), workers, steps.silent)

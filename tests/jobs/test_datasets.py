@@ -16,10 +16,10 @@ import pyarrow.parquet as pq
 import pytest
 import uproot
 
-from calib.config import BadFiles, Cluster, Config
 from calib.errors import InputError
-from jobs.datasets import InputFile, Inspection, chunk_size, chunks, inspect, settled_size
-from jobs.directory import RunDirectory
+from jobs.config.schema import BadFiles, Cluster, Config
+from jobs.events.files import InputFile, Inspection, chunk_size, chunks, inspect, settled_size
+from jobs.storage.files import RunDirectory
 from tests.processors import writing
 from tests.processors.peak import Peak, Settings, collect, configured
 

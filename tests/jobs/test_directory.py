@@ -10,7 +10,7 @@ import pytest
 
 from calib.errors import InputError
 from calib.results import Pass, Status
-from jobs.directory import RunDirectory, whole, write_csv, write_json, write_parquet
+from jobs.storage.files import RunDirectory, whole, write_csv, write_json, write_parquet
 
 
 def test_whole_or_not_at_all(tmp_path: Path) -> None:

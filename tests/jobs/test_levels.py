@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from jobs import levels
-from jobs.accounting import Counts
 from jobs.cli import app
+from jobs.run import selection_levels
+from jobs.run.accounting import Counts
 from tests.jobs.test_skim import CUTS, write
 from tests.processors import test_levels as events
 
@@ -23,7 +23,7 @@ TOTALS = {
 
 
 def test_events_in_and_out() -> None:
-    assert levels.flow(TOTALS) == {
+    assert selection_levels.flow(TOTALS) == {
         "trigger": (1000, 500), "identification": (500, 450), "kinematics": (450, 350),
         "mass": (350, 310), "calibration": (310, 300),
     }  # fmt: skip
@@ -32,7 +32,7 @@ def test_events_in_and_out() -> None:
 @pytest.mark.parametrize("simulated", [False, True])
 def test_table(simulated: bool) -> None:
     costs = {"trigger": {"bytes": 2e6, "seconds": 0.5}, "pairs": {"bytes": 1e6, "seconds": 0.1}}
-    found = levels.table(TOTALS, costs, simulated).set_index("level")
+    found = selection_levels.table(TOTALS, costs, simulated).set_index("level")
     assert found.loc["trigger", "rejected"] == 0.5
     assert found.loc["trigger", "read_MB"] == 2.0 and found.loc["trigger", "seconds"] == 0.5
     assert np.isnan(found.loc["mass", "seconds"])
@@ -41,16 +41,16 @@ def test_table(simulated: bool) -> None:
     if simulated:
         total = found["efficiency"].prod()
         assert total == pytest.approx(0.3)
-    assert "seconds" not in levels.table(TOTALS, {}, simulated)  # stage1
+    assert "seconds" not in selection_levels.table(TOTALS, {}, simulated)  # stage1
 
 
 def test_costs_of_chunks_add(tmp_path: Path) -> None:
     counts = Counts(5, 3, {"pt": 2})
     for i in (1, 2):
-        levels.write_account(tmp_path / f"{i}.npz", counts, {"trigger": {"bytes": i, "seconds": 1}})
+        selection_levels.write_account(tmp_path / f"{i}.npz", counts, {"trigger": {"bytes": i, "seconds": 1}})
     paths = [tmp_path / "1.npz", tmp_path / "2.npz"]
-    assert levels.costs_of(paths) == {"trigger": {"bytes": 3.0, "seconds": 2.0}}
-    assert levels.read_counts(paths[0]) == counts
+    assert selection_levels.costs_of(paths) == {"trigger": {"bytes": 3.0, "seconds": 2.0}}
+    assert selection_levels.read_counts(paths[0]) == counts
 
 
 def test_a_run_tells_of_its_levels(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from calib.errors import InputError
-from jobs import locks
+from jobs.storage import locks
 
 
 def test_the_second_is_told_who_holds_it(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import resource
 import numpy as np
 import pytest
 
-from jobs.memory import keep_freed
+from jobs.event_loop.memory import keep_freed
 
 
 def test_freed_memory_is_not_fetched_again():

@@ -12,9 +12,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from calib.toys import generate, momentum_truth
+from calib.toys.generation import generate, momentum_truth
 from jobs.cli import app
-from jobs.toys import write_toys
+from jobs.events.toys import write_toys
 
 ETA = [-2.4, -1.2, 0.0, 1.2, 2.4]
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cms2011_zmumu.stage1.parquet"

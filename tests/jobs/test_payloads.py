@@ -14,12 +14,12 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from calib.calibrations.momentum_scale import payload
-from calib.toys import generate
-from jobs import payloads
+from calib.calibrations.momentum_scale.payloads import payload
+from calib.toys.generation import generate
 from jobs.cli import app
-from jobs.toys import write_stage1
-from tests.calibrations.momentum_scale import synthetic
+from jobs.events.toys import write_stage1
+from jobs.run import payloads
+from tests.calib.calibrations.momentum_scale import synthetic
 
 KINDS = (("data", False), ("mc", True))
 

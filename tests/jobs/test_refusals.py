@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.directory import RunDirectory
+from jobs.storage.files import RunDirectory
 
 
 def run(*arguments: Any) -> Any:
@@ -240,7 +240,7 @@ def test_unexpected_errors_are_one_line(
     def fail(*arguments: Any) -> None:
         raise error
 
-    monkeypatch.setattr("jobs.init.commented", fail)
+    monkeypatch.setattr("jobs.config.template.commented", fail)
     found = run("init", tmp_path / "c.yaml")
     assert found.exit_code == 1 and len(found.stderr.strip().splitlines()) == 1
     assert type(error).__name__ in found.stderr and not (tmp_path / "c.yaml").exists()

@@ -14,12 +14,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calib import plots
-from calib.config import Config, Sample
+from calib.plots import figures as plots
 from calib.results import Closure, Curve, Reduction, Section, Status
-from jobs import report_fits
-from jobs.report import ReportContext, stages, write_report
-from jobs.report_tables import number, table, with_error
+from calib.schema import Sample
+from jobs.config.schema import Config
+from jobs.pages import report_fits
+from jobs.pages.report import ReportContext, stages, write_report
+from jobs.pages.report_tables import number, table, with_error
 
 EVIL = "<script>window.evil=1</script>"
 NAMES = [

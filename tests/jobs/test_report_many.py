@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 import calib
-from calib.models.kernel import KernelPeak
+from calib.fitting.models.kernel import KernelPeak
 from calib.results import Curve, Reduction
-from jobs.report import write_report
+from jobs.pages.report import write_report
+from tests.calib.fitting.kernel.toys import toys
 from tests.jobs import test_report
-from tests.kernel.toys import toys
 
 N = 20_000
 opened = test_report.opened

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from calib import histograms
+from calib.events import histograms
 from jobs.cli import app
 
 NUMBERS = (

@@ -12,11 +12,11 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-import jobs.skim
-from calib.config import load
-from calib.toys import generate
+import jobs.events.skim
+from calib.toys.generation import generate
 from jobs.cli import app
-from jobs.toys import write_toys
+from jobs.config.schema import load
+from jobs.events.toys import write_toys
 from processors.skim import SkimProcessor
 from tests.processors import test_levels as levels
 from tests.processors.peak import Settings, collect
@@ -183,8 +183,8 @@ def test_goes_on_where_it_stopped(
 def test_only_what_was_added_is_made_of_events(
     tmp_path: Path, dirty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.skim, "ROW_GROUP", 30)
-    monkeypatch.setattr(jobs.skim, "GROUPS_PER_FILE", 2)
+    monkeypatch.setattr(jobs.events.skim, "ROW_GROUP", 30)
+    monkeypatch.setattr(jobs.events.skim, "GROUPS_PER_FILE", 2)
     process, done = SkimProcessor.process, []
 
     def counting(self: SkimProcessor, events: Any) -> Any:
@@ -221,8 +221,8 @@ def test_only_what_was_added_is_made_of_events(
 def test_workers_and_chunks_do_not_matter(
     tmp_path: Path, dirty: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.skim, "ROW_GROUP", 60)
-    monkeypatch.setattr(jobs.skim, "GROUPS_PER_FILE", 2)
+    monkeypatch.setattr(jobs.events.skim, "ROW_GROUP", 60)
+    monkeypatch.setattr(jobs.events.skim, "GROUPS_PER_FILE", 2)
     samples = [{"name": "s", "format": "nanoaod", "files": [str(dirty)]}]
     calibration = {"calibration": "mass_resolution", "settings": {"compare": []}}
     for name, changes in (

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from calib.errors import InputError
-from calib.toys import generate, momentum_truth
-from jobs import toys
+from calib.toys.generation import generate, momentum_truth
 from jobs.cli import app
-from jobs.toys import write_toys
+from jobs.events import toys
+from jobs.events.toys import write_toys
 from tests.processors.peak import Settings, collect, configured
 
 SETTINGS = Settings(muon=("ptErr",))

@@ -13,10 +13,10 @@ import pytest
 from coffea.processor.executor import WorkItem
 from distributed import Client
 
-from calib.config import Cluster
 from calib.errors import InputError
 from jobs.clusters import Workers, client
-from jobs.executor import ChunkError, ChunkExecutor
+from jobs.config.schema import Cluster
+from jobs.event_loop.executor import ChunkError, ChunkExecutor
 
 NUMBERS = (
     "fits.csv", "means.csv", "closure.csv", "payload.json", "verdict.json", "accounting.json",

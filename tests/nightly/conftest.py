@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from jobs.events.toys import write_stage1
 from jobs.nightly.night import Night, nightly
 from jobs.nightly.settings import load
-from jobs.toys import write_stage1
 
 from . import mean_scale
 

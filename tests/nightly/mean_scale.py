@@ -13,13 +13,13 @@ import numpy as np
 import pandas as pd
 from pydantic import Field
 
-from calib.arrays import AnyArray, Array
 from calib.calibrations import base
 from calib.calibrations.base import Edits, Needs
-from calib.config import Sample, Strict
-from calib.histograms import Sums
-from calib.pairs import Muons, Pairs
+from calib.events.histograms import Sums
+from calib.events.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Pass, Reduction
+from calib.schema import Sample, Strict
+from calib.types import AnyArray, Array
 
 NAMES = ("minus", "plus")
 MASS, WIDTH = 91.0, 2.0

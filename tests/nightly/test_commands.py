@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from calib.errors import InputError
 from jobs.cli import app
 from jobs.nightly import settings, states
-from jobs.nightly.standing import lines, standing
+from jobs.nightly.overview import lines, standing
 
 from .conftest import FIRST, Place, task
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from calib.buckets import kept
+from calib.quality.buckets import kept
 from calib.results import Pass
-from calib.toys import generate
-from jobs import collection, steps
-from jobs.configuration import adopt, prepare
-from jobs.toys import write_toys
+from calib.toys.generation import generate
+from jobs.config.complete import adopt, prepare
+from jobs.event_loop import collection
+from jobs.events.toys import write_toys
+from jobs.run import steps
 
 
 def test_a_prescale_uses_the_same_events_whatever_the_chunks(tmp_path: Path) -> None:

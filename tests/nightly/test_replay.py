@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calib.moves import (
+from calib.quality.publication_gate import (
     Candidate,
     Decision,
     Effects,

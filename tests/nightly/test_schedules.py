@@ -14,7 +14,7 @@ import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.schedules import cron, label, systemd
+from jobs.nightly.schedules import cron, label, systemd
 
 from .conftest import FIRST, Place
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from calib.moves import Effects, relative
-from calib.toys import generate
+from calib.quality.publication_gate import Effects, relative
+from calib.toys.generation import generate
+from jobs.events.toys import truth_of_toys, write_stage1
 from jobs.nightly.states import State
-from jobs.toys import truth_of_toys, write_stage1
 
 from .conftest import Place
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from calib.toys import Truth, generate, momentum_truth
-from jobs.toys import write_stage1
+from calib.toys.generation import Truth, generate, momentum_truth
+from jobs.events.toys import write_stage1
 
 ETA = [-2.4, 2.4]
 FIRST = 1001

@@ -11,9 +11,9 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from calib.toys import generate
+from calib.toys.generation import generate
 from jobs.cli import app
-from jobs.toys import write_stage1
+from jobs.events.toys import write_stage1
 
 HERE = Path(__file__).parent
 BROKEN = {

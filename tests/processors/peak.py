@@ -13,13 +13,14 @@ from coffea import processor
 from coffea.nanoevents import BaseSchema
 from coffea.processor.executor import WorkItem
 
-from calib.arrays import AnyArray
 from calib.calibrations.base import Calibration, Edits, Needs
-from calib.config import Config, Sample, Strict
-from calib.histograms import Fill, Sums, add
-from calib.pairs import Pairs
+from calib.events.histograms import Fill, Sums, add
+from calib.events.pairs import Pairs
 from calib.results import MAIN, Pass, Reduction
-from jobs.datasets import chunks, inspect
+from calib.schema import Sample, Strict
+from calib.types import AnyArray
+from jobs.config.schema import Config
+from jobs.events.files import chunks, inspect
 from processors.calibration import CalibrationProcessor
 
 EDGES = np.linspace(0.0, 150.0, 76)

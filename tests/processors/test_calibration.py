@@ -10,9 +10,9 @@ from coffea.nanoevents import BaseSchema
 from coffea.processor import IterativeExecutor, Runner
 
 from calib.results import Pass
-from calib.toys import generate
-from jobs.datasets import inspect
-from jobs.toys import write_toys
+from calib.toys.generation import generate
+from jobs.events.files import inspect
+from jobs.events.toys import write_toys
 from processors.calibration import CalibrationProcessor
 from tests.processors.peak import Peak, Settings, collect, configured
 

@@ -9,8 +9,8 @@ import pytest
 import uproot
 
 from calib.errors import InputError
-from processors.baskets import open_baskets
-from processors.checksums import pages_of
+from processors.readers.baskets import open_baskets
+from processors.readers.checksums import pages_of
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cms2012_doublemuparked.rntuple.root"
 

@@ -14,19 +14,19 @@ import pytest
 
 from calib import calibrations
 from calib.calibrations.base import Needs
-from calib.calibrations.momentum_scale import payload
-from calib.config import Sample
+from calib.calibrations.momentum_scale.payloads import payload
 from calib.errors import InputError
-from calib.kinematics import predicted_mass_resolution
-from calib.pairs import Pairs
-from calib.toys import generate
-from jobs import payloads
-from jobs.apply import apply_payload
-from jobs.toys import write_nanoaod, write_stage1
-from processors import reader
-from processors.corrected import Correction, tried
+from calib.events.pairs import Pairs
+from calib.physics.kinematics import predicted_mass_resolution
+from calib.schema import Sample
+from calib.toys.generation import generate
+from jobs.events.apply import apply_payload
+from jobs.events.toys import write_nanoaod, write_stage1
+from jobs.run import payloads
+from processors.corrections import Correction, tried
+from processors.readers import chunk
 from processors.selection import ResolvedSelection
-from tests.calibrations.momentum_scale import synthetic
+from tests.calib.calibrations.momentum_scale import synthetic
 from tests.processors import test_levels as levels
 
 NEEDS = Needs(optional=("ptErr",))
@@ -83,7 +83,7 @@ def selected(
     for start in range(0, n, step):
         where = {"filename": str(path), "treename": "Events", "entrystart": start,
                  "entrystop": min(n, start + step)}  # fmt: skip
-        found = reader.selected(
+        found = chunk.selected(
             SimpleNamespace(metadata=where), sample(format, simulation), NEEDS, cuts, corrections
         )
         parts.append(found.pairs)

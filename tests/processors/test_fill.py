@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from calib.arrays import Array
-from calib.histograms import Fill, add
+from calib.events.histograms import Fill, add
+from calib.types import Array
 from processors.fill import fill
 
 EDGES = {

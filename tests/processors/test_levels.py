@@ -14,13 +14,13 @@ import uproot
 from coffea.nanoevents import BaseSchema, NanoEventsFactory
 
 from calib.calibrations.base import Needs
-from calib.config import Sample
 from calib.errors import InputError
-from calib.pairs import Pairs
+from calib.events.pairs import Pairs
+from calib.schema import Sample
 from processors import pairing
-from processors.events import Selected
 from processors.levels import LEVELS, level_of, select_nanoaod
-from processors.nanoaod import read_nanoaod
+from processors.readers.events import Selected
+from processors.readers.nanoaod import read_nanoaod
 from processors.selection import REASONS, ResolvedSelection
 from tests.processors import writing
 
@@ -135,7 +135,7 @@ SELECTIONS = {
 def test_same_as_at_once(
     mixed: Path, simulation: bool, name: str, gap: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("processors.baskets.GAP", gap)
+    monkeypatch.setattr("processors.readers.baskets.GAP", gap)
     cuts = ResolvedSelection(**{**CUTS, **SELECTIONS[name]})
     for start, stop in ((0, 6000), (730, 4210)):
         found = in_levels(mixed, start, stop, simulation, cuts)

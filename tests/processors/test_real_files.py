@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import uproot
 
-from calib.kinematics import mass
+from calib.physics.kinematics import mass
 from tests.processors.peak import Settings, collect, configured
 
 FILES = {

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import yaml
 
-from calib.config import Sample, Selection, load
 from calib.errors import InputError
-from processors.resolve import resolve
+from calib.schema import Sample, Selection
+from jobs.config.schema import load
+from processors.defaults import resolve
 from tests.processors import writing
 from tests.processors.peak import collect, configured
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from calib.calibrations.base import Needs
-from calib.config import Sample
-from processors import pairing, stage1
+from calib.schema import Sample
+from processors import pairing
+from processors.readers import stage1
 from processors.selection import ResolvedSelection
 
 NUMBER = st.sampled_from([np.nan, np.inf, -np.inf, -1.0, 0.0])

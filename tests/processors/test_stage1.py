@@ -9,9 +9,9 @@ import pyarrow as pa
 from coffea.processor.executor import WorkItem
 
 from calib.results import Pass
-from jobs.datasets import chunks, inspect
-from processors import stage1
+from jobs.events.files import chunks, inspect
 from processors.calibration import CalibrationProcessor
+from processors.readers import stage1
 from tests.processors import writing
 from tests.processors.peak import Peak, Settings, collect, configured
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from calib.calibrations.base import Needs
-from calib.config import Config, Sample, Selection, validated
 from calib.errors import InputError
-from processors import reader
-from processors.resolve import resolve
+from calib.schema import Sample, Selection, validated
+from jobs.config.schema import Config
+from processors.defaults import resolve
+from processors.readers import chunk
 from processors.selection import ResolvedSelection
 from tests.processors import writing
 
@@ -37,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 def selected(path: Path, start: int, stop: int, **selection: Any) -> Any:
     where = {"filename": str(path), "entrystart": start, "entrystop": stop, "runs": None}
     where |= {"runs": selection.pop("runs", None)}
-    return reader.selected(
+    return chunk.selected(
         SimpleNamespace(metadata=where), SAMPLE, NEEDS, ResolvedSelection(**selection)
     )
 

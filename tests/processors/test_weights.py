@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from calib.errors import InputError
-from processors.weights import is_certified, load_certified
+from processors.certified import is_certified, load_certified
 
 
 def test_edges_belong_to_a_section(tmp_path: Path) -> None:

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from calib.errors import InputError
-from jobs.serve.charts import Step, chart, middles
-from jobs.serve.pages import NotFound, Pages
-from jobs.serve.server import listen, serve
-from jobs.serve.values import parsed
+from jobs.pages.charts import Step, chart, middles
+from jobs.pages.server import listen, serve
+from jobs.pages.store_pages import NotFound, Pages
+from jobs.pages.store_values import parsed
 from jobs.store import Store
 from tests.pace import pace_s
 from tests.serve.conftest import N_ETA, WHY

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from calib.toys import generate
-from jobs import steps
-from jobs.configuration import adopt, prepare, resume
+from calib.toys.generation import generate
+from jobs.config.complete import adopt, prepare, resume
+from jobs.events.toys import write_stage1
+from jobs.run import steps
 from jobs.store import Store
-from jobs.toys import write_stage1
 
 from .postgresql import Server, started
 

@@ -14,7 +14,7 @@ from alembic.script import ScriptDirectory
 
 import jobs.store
 from calib.errors import CalibError, InputError
-from jobs import database
+from jobs.storage import database
 from jobs.store import Store, tables
 
 from .postgresql import Server

@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from calib.validity import Validity
+from calib.payload.validity import Validity
 from jobs.store.revisions import Revision, intervals, tags
 from tests.pace import pace_s
 

@@ -13,9 +13,9 @@ import pytest
 import sqlalchemy as sa
 
 from calib.errors import CalibError, InputError
-from calib.validity import Validity
-from jobs import steps
-from jobs.configuration import resume
+from calib.payload.validity import Validity
+from jobs.config.complete import resume
+from jobs.run import steps
 from jobs.store import NotPublishable, Store
 from jobs.store.differences import compare
 

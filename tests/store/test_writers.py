@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from calib.errors import CalibError, InputError
-from jobs import database
+from jobs.storage import database
 from jobs.store import Store
 from jobs.store.opening import LOCK
 

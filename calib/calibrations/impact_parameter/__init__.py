@@ -22,18 +22,18 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from calib.arrays import AnyArray, BoolArray
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
-from calib.closing import coverage, worst_pull
-from calib.config import Sample
-from calib.constants import RESONANCES
 from calib.edits import require_known
 from calib.errors import InputError
-from calib.histograms import Fill, Layout, Sums, add
-from calib.moves import Effects
-from calib.pairs import Pairs
+from calib.events.histograms import Fill, Layout, Sums, add
+from calib.events.pairs import Pairs
+from calib.physics.constants import RESONANCES
+from calib.quality.closure import coverage, worst_pull
+from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Curve, Pass, Reduction, Section
+from calib.schema import Sample
+from calib.types import AnyArray, BoolArray
 
 from . import payload
 from . import settings as settings_module

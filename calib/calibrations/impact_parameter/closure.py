@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from calib.arrays import Array, IntArray
-from calib.core import CoreFit, fit_core
-from calib.histograms import Sums
+from calib.events.histograms import Sums
+from calib.fitting.core_width import CoreFit, fit_core
 from calib.results import Curve, Reduction, Status
+from calib.types import Array, IntArray
 
 from .entries import PULLS
 from .settings import Settings

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.arrays import AnyArray, Array, IntArray
-from calib.categories import Axis
-from calib.histograms import Fill
-from calib.kinematics import p_tilde
-from calib.pairs import Muons, Pairs
-from calib.random import half
+from calib.events.categories import Axis
+from calib.events.histograms import Fill
+from calib.events.pairs import Muons, Pairs
+from calib.events.random import half
+from calib.physics.kinematics import p_tilde
+from calib.types import AnyArray, Array, IntArray
 
 from .settings import Settings
 

@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calib.arrays import Array
-from calib.categories import Axis
-from calib.constants import MUON_MASS
-from calib.correction import by_word, correction, evaluate, over_bins
-from calib.kinematics import p_tilde
-from calib.pairs import Muons
+from calib.events.categories import Axis
+from calib.events.pairs import Muons
+from calib.fitting.residual_widths import roots
+from calib.fitting.straight_line import Line
+from calib.payload.nodes import by_word, correction, evaluate, over_bins
+from calib.payload.values import table
+from calib.physics.constants import MUON_MASS
+from calib.physics.kinematics import p_tilde
 from calib.results import Check, Reduction, Status
-from calib.straight import Line
-from calib.values import table
-from calib.widths import roots
+from calib.types import Array
 
 from .settings import Settings
 

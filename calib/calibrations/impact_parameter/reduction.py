@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from calib.arrays import AnyArray, Array
 from calib.calibrations.base import Edits
-from calib.eta_phi import neighbours, stand_ins
-from calib.gates import Limits, judge, probability
-from calib.histograms import Sums
+from calib.events.eta_phi import neighbours, stand_ins
+from calib.events.histograms import Sums
+from calib.fitting.residual_widths import Histograms, Widths, candidates, roots, widths
+from calib.fitting.straight_line import Line
+from calib.quality.category_gates import Limits, judge, probability
 from calib.results import Check, Reduction, Status
-from calib.straight import Line
-from calib.widths import Histograms, Widths, candidates, roots, widths
+from calib.types import AnyArray, Array
 
 from .settings import Settings
 

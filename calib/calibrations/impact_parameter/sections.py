@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calib.arrays import Array
-from calib.correction import evaluate
+from calib.payload.nodes import evaluate
 from calib.results import Reduction, Section, Status
+from calib.types import Array
 
 from .entries import OBSERVABLES
 from .reduction import KINDS
@@ -27,7 +27,7 @@ UNITS = {"a": "um", "b": "um GeV"}
 
 def sections(reduction: Reduction, earlier: Mapping[str, Any] | None) -> list[Section]:
     """Return a and b against eta, the widths against p_tilde, and what moved."""
-    from calib import trends
+    from calib.plots import trends
 
     table = reduction.tables["parameters"]
     series = {}
@@ -57,7 +57,7 @@ def _sigma(a: float, b: float, p_tilde: Array) -> Array:
 
 
 def _points(fits: pd.DataFrame, name: str, kind: str) -> pd.DataFrame:
-    """Return the widths that took part, as `calib.trends.curves` draws them."""
+    """Return the widths that took part, as `calib.plots.trends.curves` draws them."""
     own = fits[(fits["status"] == Status.OK.value) & (fits["sample"] == kind)]
     own = own[own["category"].str.startswith(f"{name}_")]
     place = own["category"].str.removeprefix(f"{name}_").str.rsplit("_p", n=1).str[0]
@@ -78,7 +78,7 @@ def wide(table: pd.DataFrame) -> pd.DataFrame:
 
 def moved(table: pd.DataFrame, earlier: Mapping[str, Any]) -> Section:
     """Return a and b beside those of an earlier payload."""
-    from calib import plots
+    from calib.plots import figures as plots
 
     names = [
         f"{name}{KINDS[kind]} {place}"

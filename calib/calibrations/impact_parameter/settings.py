@@ -8,11 +8,11 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from calib.arrays import Array
-from calib.categories import Axis, Categories
-from calib.config import Strict
-from calib.eta_phi import eta_phi
-from calib.widths import Fitting
+from calib.events.categories import Axis, Categories
+from calib.events.eta_phi import eta_phi
+from calib.fitting.residual_widths import Fitting
+from calib.schema import Strict
+from calib.types import Array
 
 
 class Gates(Strict):

@@ -16,26 +16,26 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from calib.arrays import AnyArray, BoolArray
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
-from calib.categories import Categories
-from calib.config import Sample
 from calib.errors import InputError
-from calib.histograms import Fill, Layout, Sums, add
-from calib.moves import Effects
-from calib.pairs import Pairs
+from calib.events.categories import Categories
+from calib.events.histograms import Fill, Layout, Sums, add
+from calib.events.pairs import Pairs
+from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
+from calib.schema import Sample
+from calib.types import AnyArray, BoolArray
 
 from . import applying
 from . import closure as closing
-from . import closure_rows as closing_rows
-from . import collect as collecting
 from . import payload as payloads
 from . import settings as settings_module
-from .reduction import Input, reduce
-from .sections import sections
+from .report.sections import sections
+from .sums import closure_rows as closing_rows
+from .sums import collect as collecting
 from .truth import truth
+from .widths.reduction import Input, reduce
 
 
 class Calibration(Base):

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from calib.arrays import AnyArray, Array, IntArray
 from calib.errors import InputError
-from calib.kinematics import predicted_mass_resolution
-from calib.pairs import Pairs
+from calib.events.pairs import Pairs
+from calib.physics.kinematics import predicted_mass_resolution
+from calib.types import AnyArray, Array, IntArray
 
 from . import payload as payloads
 

@@ -16,17 +16,17 @@ import pandas as pd
 from scipy.stats import chi2 as chi2_distribution
 from scipy.stats import norm
 
-from calib.arrays import Array
-from calib.closing import coverage
-from calib.histograms import Sums
+from calib.events.histograms import Sums
+from calib.quality.closure import coverage
 from calib.results import Check, Closure, Curve, Pass, Reduction, Status
+from calib.types import Array
 
-from .closure_rows import NAME, Kinds, kinds_of, prefix_of
-from .collect import unit_of
-from .curves import Curves, curves
-from .fits import Observed
-from .peaks import prepare
 from .settings import Settings
+from .sums.closure_rows import NAME, Kinds, kinds_of, prefix_of
+from .sums.collect import unit_of
+from .widths.curves import Curves, curves
+from .widths.fits import Observed
+from .widths.peaks import prepare
 
 __all__ = ["NAME", "evaluate", "walk_of"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from calib.config import validated
 from calib.errors import InputError
+from calib.schema import validated
 
 from .settings import Settings
 

@@ -14,17 +14,17 @@ import numpy as np
 import pandas as pd
 from numpy.random import Generator
 
-from calib.arrays import Array, BoolArray, IntArray
-from calib.categories import Axis
-from calib.correction import by_word, correction, over_bins
-from calib.correction import evaluate as evaluated
 from calib.errors import InputError
+from calib.events.categories import Axis
+from calib.payload.nodes import by_word, correction, over_bins
+from calib.payload.nodes import evaluate as evaluated
+from calib.payload.values import table
 from calib.results import Check, Reduction, Status
-from calib.values import table
+from calib.types import Array, BoolArray, IntArray
 
-from .muons import MOST_ERROR, MuonFactors
 from .settings import Settings
-from .variations import Variations, variations
+from .widths.muons import MOST_ERROR, MuonFactors
+from .widths.variations import Variations, variations
 
 NAME = "BS_ebe_mass_res_calibration"
 NAMES = (NAME, f"{NAME}_uncertainty", f"{NAME}_status")
@@ -238,7 +238,7 @@ def way(payload: Mapping[str, Any]) -> str:
 
 # values ------------------------------------------------------------------------------------------
 def values(payload: Mapping[str, Any]) -> pd.DataFrame:
-    """Return all factors, as `calib.values.table`: of kind ``factor`` and ``muon_factor``.
+    """Return all factors, as `calib.payload.values.table`: of kind ``factor`` and ``muon_factor``.
 
     A category is named by its bins, ``30-45 0-0.9 0.9-1.8``; a muon by pt and |eta|,
     ``muon 30-37.5 0-0.3`` (the factor is the same at -eta).

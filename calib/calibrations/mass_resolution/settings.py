@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from calib.arrays import Array
-from calib.config import Strict
+from calib.schema import Strict
+from calib.types import Array
 
 LineShape = Literal["embedded", "simulation", "kernel", "breit_wigner"]
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from calib.arrays import Array
-from calib.kinematics import predicted_mass_resolution
-from calib.pairs import Pairs
+from calib.events.pairs import Pairs
+from calib.physics.kinematics import predicted_mass_resolution
+from calib.types import Array
 
-from .collect import Selected, categories, category_of, relative_resolution
 from .settings import Settings
+from .sums.collect import Selected, categories, category_of, relative_resolution
 
 
 def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, Any] | None:

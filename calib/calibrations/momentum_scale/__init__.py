@@ -15,23 +15,23 @@ import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from calib.arrays import AnyArray, BoolArray
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
-from calib.config import Sample
 from calib.edits import left_out, require_known
 from calib.errors import InputError
-from calib.histograms import Fill, Layout, Sums, add
-from calib.moves import Effects
-from calib.pairs import Muons, Pairs
+from calib.events.histograms import Fill, Layout, Sums, add
+from calib.events.pairs import Muons, Pairs
+from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
+from calib.schema import Sample
+from calib.types import AnyArray, BoolArray
 
-from . import axes
-from . import collect as collecting
 from . import settings as settings_module
-from .grid import LOOSE, WIDE, grid
-from .passes import CLOSURE, pass_number, values_of
-from .peaks import Source
+from .closing import axes
+from .constants.peaks import Source
+from .sums import collect as collecting
+from .sums.grid import LOOSE, WIDE, grid
+from .sums.passes import CLOSURE, pass_number, values_of
 
 
 class Calibration(Base):
@@ -182,8 +182,8 @@ class Calibration(Base):
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit every category against the reference, and extract the parameters both ways."""
-        from .reduction import reduce_kind
-        from .result import result
+        from .constants.reduction import reduce_kind
+        from .constants.result import result
 
         sources = self._sources(sums, "data")
         names = frozenset(n for s in sources for n in s.grid.names())
@@ -208,13 +208,13 @@ class Calibration(Base):
     # closure -----------------------------------------------------------------------------------
     def closure_pass(self, reduction: Reduction) -> Pass:
         """Return the pass over the corrected events."""
-        from .closure import walk_of
+        from .closing.closure import walk_of
 
         return walk_of(reduction)
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
         """Run again on the corrected events, half against half, and along other axes."""
-        from .closure import evaluate
+        from .closing.closure import evaluate
 
         looks = {}
         for r in self._resonances():
@@ -230,13 +230,13 @@ class Calibration(Base):
     # out ---------------------------------------------------------------------------------------
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:
         """Return the payload."""
-        from .payload import document
+        from .payloads.payload import document
 
         return document(reduction)
 
     def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
         """Read the payload back, and compare it with the composed corrections."""
-        from .readback import check
+        from .payloads.readback import check
 
         return check(document, reduction, self.seed)
 
@@ -247,14 +247,14 @@ class Calibration(Base):
         earlier: Mapping[str, Any] | None = None,
     ) -> Sequence[Section]:
         """Return parameters, residuals, closure and iteration."""
-        from .sections import sections
+        from .report.sections import sections
 
         return sections(reduction, closure, earlier)
 
     @classmethod
     def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
         """Return corrected pt (and ptErr) of both muons; simulated ones are smeared as well."""
-        from .apply import apply
+        from .payloads.apply import apply
 
         return apply(document, pairs)
 
@@ -269,21 +269,21 @@ class Calibration(Base):
         simulated: bool,
     ) -> Muons:
         """Return muons corrected each for itself; simulated ones are smeared as well."""
-        from .apply import apply_muons
+        from .payloads.apply import apply_muons
 
         return apply_muons(document, muons, run, luminosityBlock, event, simulated)
 
     @classmethod
     def quality(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
         """Return resolution and status of both muons and of the mass."""
-        from .apply import quality
+        from .payloads.apply import quality
 
         return quality(document, pairs)
 
     @classmethod
     def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:
         """Return A, e, M, a2, c2 of each eta bin in a payload."""
-        from .read import values
+        from .payloads.reading import values
 
         return values(document)
 
@@ -302,6 +302,6 @@ class Calibration(Base):
     @classmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
         """Return m and a of others, and what they leave out."""
-        from .export import export
+        from .payloads.export import export
 
         return export(document, layout, at)

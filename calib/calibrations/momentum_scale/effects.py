@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from calib.arrays import AnyArray, Array
-from calib.moves import Effects
+from calib.quality.publication_gate import Effects
 from calib.results import Status
+from calib.types import AnyArray, Array
 
 CHARGES = (1, -1)
 

@@ -7,8 +7,8 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from calib.arrays import Array
-from calib.config import Strict
+from calib.schema import Strict
+from calib.types import Array
 
 DEFAULT_ETA = tuple(round(-2.4 + 0.1 * i, 10) for i in range(49))
 

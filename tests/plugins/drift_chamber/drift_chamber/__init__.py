@@ -15,12 +15,12 @@ import pandas as pd
 from pydantic import Field
 
 from calib.calibrations.base import Needs
-from calib.config import Strict
 from calib.errors import InputError
-from calib.histograms import Fill, add
-from calib.random import keys
-from calib.records import TableCalibration
+from calib.events.histograms import Fill, add
+from calib.events.random import keys
+from calib.events.records import TableCalibration
 from calib.results import MAIN, Check, Closure, Curve, Pass, Reduction, Section, Status
+from calib.schema import Strict
 from drift_chamber import relations, toys
 from drift_chamber.tracks import COLUMNS, hits
 

@@ -1,0 +1,1 @@
+"""Events to sums: templates, categories and rows of the closure."""

@@ -1,0 +1,1 @@
+"""The closure of the momentum scale."""

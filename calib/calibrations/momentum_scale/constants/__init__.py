@@ -1,0 +1,1 @@
+"""Sums to A, e, M and the resolution of each eta bin."""

@@ -1,0 +1,123 @@
+"""What a reduction hands on: tables, checks, pictures, and the state of the later passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from calib.calibrations.momentum_scale.report import curves
+from calib.calibrations.momentum_scale.settings import Settings
+from calib.calibrations.momentum_scale.sums.passes import pass_number
+from calib.fitting.scale.model import KINDS
+from calib.results import Pass, Reduction, Status
+from calib.types import AnyArray, Array
+
+from . import checks, radiation, tables
+from .reduction import Kind, dropped_key, group_key
+
+
+def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> Reduction:
+    """Return tables, checks, pictures and state of the data and of the simulation."""
+    data, passes = kinds[0], pass_number(walk)
+    significance = {k: max(kind.significance()[k] for kind in kinds) for k in KINDS}
+    rows = [[passes, i, *(kind.significance()[k] for k in KINDS)] for i, kind in enumerate(kinds)]
+    history = np.concatenate([
+        np.asarray(walk.values.get("history", np.zeros((0, 2 + len(KINDS))))), np.array(rows)
+    ])  # fmt: skip
+    converged = checks.convergence(significance, settings, passes)
+    last = converged.passed or passes >= settings.max_passes
+    opinion = checks.opinions(data, seed) if last else None
+    varied = radiation.responses(data) if last else None
+    syst = {} if varied is None else {"syst_fsr": radiation.shift(data, varied)}
+    margins = [(p.source.sample, np.asarray(p.source.data["margin"])) for p in data.peaks]
+    found = {
+        "parameters": tables.parameters(data, syst=syst),
+        "parameters_chi2": tables.parameters(data, data.chi2),
+        "extraction": tables.extraction(kinds),
+        "iterations": tables.iterations(history),
+        "dropped": tables.dropped(kinds),
+        "undetermined": tables.undetermined(kinds),
+        "decorrelated": tables.decorrelated(data),
+    }
+    if data.likelihood is not None:
+        found["parameters_likelihood"] = tables.parameters(data, data.likelihood)
+    state: dict[str, AnyArray] = {
+        "eta_edges": np.asarray(settings.eta),
+        "pt_range": _pt_range(data),
+        "method": np.array(data.chosen.method),
+        "converged": np.array(converged.passed),
+        "passes": np.array(passes),
+        "history": history,
+        "resonances": np.array([p.resonance for p in data.peaks]),
+        "made": np.array([p.source.made for p in data.peaks]),
+        **_state(data, "", passes),
+        **syst,
+    }
+    if len(kinds) > 1:
+        found["parameters_simulation"] = tables.parameters(kinds[1])
+        state |= _state(kinds[1], "simulation_", passes)
+    all_checks = [converged]
+    for kind in kinds:
+        all_checks += checks.of_kind(kind, settings)
+    all_checks.append(checks.spectrum(margins))
+    if opinion is not None:
+        all_checks.append(checks.agreement(opinion))
+    if varied is not None:
+        all_checks += [
+            radiation.check(p, r)
+            for p, r in zip(data.peaks, varied, strict=True)
+            if p.resonance == "jpsi" and p.source.copies > 0
+        ]
+    return Reduction(
+        tables.fits(kinds, opinion),
+        found,
+        {"covariance": _covariance(data, syst)},
+        tuple(c for p in data.peaks for c in curves.curves(p, seed)) if last else (),
+        tuple(all_checks),
+        state,
+    )
+
+
+def _state(kind: Kind, prefix: str, passes: int) -> dict[str, AnyArray]:
+    """Return totals, covariance, statuses and the corrections one after the other."""
+    total, found = kind.total(), kind.chosen
+    codes = [Status(s).code for s in kind.statuses()]
+    out: dict[str, AnyArray] = {f"{prefix}{k}": total[k] for k in KINDS}
+    out[f"{prefix}covariance"] = found.covariance
+    out[f"{prefix}status"] = np.array(codes)
+    out[f"{prefix}steps"] = kind.all_steps()
+    # merged anew in each pass, categories at the edge of having enough events would flicker
+    for p in kind.peaks:
+        out[group_key(kind.name, p.source)] = p.group
+        if passes > 1:  # the first reference is too far from the data to judge a category
+            out[dropped_key(kind.name, p.source)] = np.array([Status(s).code for s in p.status])
+    return out
+
+
+def _covariance(kind: Kind, syst: Mapping[str, Array]) -> dict[str, AnyArray]:
+    """Return values with their covariance, statistical and systematic, and both apart.
+
+    A systematic variation moves all parameters together: shift times shift.
+    """
+    total, found = kind.total(), kind.chosen
+    covariance = found.covariance
+    for shift in syst.values():
+        covariance = covariance + np.outer(shift, shift)
+    return {
+        "names": np.array(found.names),
+        "values": np.where(found.determined, np.concatenate([total[k] for k in KINDS]), np.nan),
+        "covariance": covariance,
+        "covariance_stat": found.covariance,
+        **syst,
+    }
+
+
+def _pt_range(kind: Kind) -> Array:
+    """Return the central 99 % of the categories' mean pt, in GeV."""
+    pt = np.concatenate([
+        x for p in kind.peaks for x in (p.means.inverse_k_plus[p.ok], p.means.inverse_k_minus[p.ok])
+    ])  # fmt: skip
+    if not len(pt):
+        return np.array([4.0, 100.0])
+    return np.asarray(np.quantile(pt, [0.005, 0.995]))

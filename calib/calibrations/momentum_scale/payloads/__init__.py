@@ -1,0 +1,1 @@
+"""The payload of the momentum scale: written, read, applied, exported."""

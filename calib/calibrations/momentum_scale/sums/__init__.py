@@ -1,0 +1,1 @@
+"""Events to sums: muons to categories, the reference, and the passes over the events."""

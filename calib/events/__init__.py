@@ -1,0 +1,1 @@
+"""Events in memory: pairs, categories, histograms, and numbers that belong to an event."""

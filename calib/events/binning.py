@@ -1,0 +1,46 @@
+"""Which bin a number is in, for compiled loops."""
+
+from __future__ import annotations
+
+import numba
+import numpy as np
+
+from calib.types import Array, IntArray
+
+
+@numba.njit(cache=True, nogil=True, inline="always")
+def bin_of(x, edges, per_width):  # type: ignore[no-untyped-def]
+    """Return the bin of x, -1 outside.
+
+    ``per_width`` is the number of bins over their whole width: a guess, right at once for even
+    bins, which the edges correct.
+    """
+    n = len(edges) - 1
+    if not (x >= edges[0] and x < edges[n]):
+        return -1
+    b = min(int((x - edges[0]) * per_width), n - 1)
+    while x < edges[b]:
+        b -= 1
+    while x >= edges[b + 1]:
+        b += 1
+    return b
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _count(values, edges, counts):  # type: ignore[no-untyped-def]
+    n = len(counts)
+    per_width = n / (edges[n] - edges[0])
+    for x in values:
+        b = bin_of(x, edges, per_width)
+        if b >= 0:
+            counts[b] += 1
+
+
+def counts_of(values: Array, edges: Array) -> IntArray:
+    """Return how many values are in each of about even bins, shape (bins,); NaN is in none.
+
+    `numpy.histogram` sorts, which takes ten times as long, and closes the last bin above.
+    """
+    counts = np.zeros(len(edges) - 1, dtype=np.int64)
+    _count(np.ascontiguousarray(values, dtype=np.float64), edges, counts)
+    return counts

@@ -1,0 +1,243 @@
+"""The rungs for a block of categories: first start, further starts, simpler, iminuit.
+
+The mechanism, and the rule by which one fit replaces another, is that of `calib.fitting.retries`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from calib.fitting.kernel import exact, signed
+from calib.fitting.kernel.assess import assess
+from calib.fitting.kernel.block import Block, Engine, Minimum
+from calib.fitting.kernel.numpy_engine import Found
+from calib.fitting.kernel.problem import Problem, coefficients
+from calib.fitting.kernel.solution import Solution, put
+from calib.fitting.retries import Rung, climb
+from calib.results import Status
+from calib.types import AnyArray, Array, BoolArray, IntArray
+
+STARTS = (
+    (0.0, 0.005, 0.05, 0.0),
+    (0.006, 0.012, 0.2, 0.0),
+    (-0.006, 0.012, 0.2, 0.0),
+    (0.0, 0.02, 0.02, 0.0),
+    (0.0, 0.003, 0.5, 0.5),
+)
+"""Further starts: lambda, sigma, background, slope."""
+NARROW = ((0.004, 0.002, 0.5, 0.5), (-0.004, 0.002, 0.5, 0.5), (0.0, 0.0015, 0.7, 0.0))
+"""Where sigma is hardly known: a peak of a few bins on much background."""
+STEEP = ((0.0, 0.012, 0.05, 4.0), (0.0, 0.012, 0.05, -4.0))
+"""Where no background is found: there may be some at one end of the window."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """The solution of the categories of one block, for the ladder."""
+
+    shared: Problem
+    rows: IntArray
+    solution: Solution
+
+    @property
+    def converged(self) -> BoolArray:
+        """Return which converged, also at a limit."""
+        missing = (Status.NOT_CONVERGED.value, Status.FIT_FAILED.value)
+        return np.asarray(~np.isin(self.solution.status[self.rows], missing))
+
+    @property
+    def nll(self) -> Array:
+        """Return the NLL, NaN before the first rung."""
+        return np.asarray(self.solution.nll[self.rows])
+
+    def keep(self, at: IntArray, found: Minimum, chosen: IntArray, step: str) -> None:
+        """Write the minima into the solution."""
+        put(self.shared, self.rows[at], found.take(chosen), step, self.solution)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One block, its start and its fixed parameters; ``engine`` None is iminuit alone."""
+
+    coarse: Problem
+    fine: Problem
+    engine: Engine | None
+    start: Array
+    fixed: BoolArray
+    template_errors: bool
+
+
+def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None:
+    """Fit the categories of a block and put what was found into the solution.
+
+    ``g``: coefficients of the templates for the coarse problem, complex (n, frequencies).
+    """
+    if task.coarse.signed:
+        g = signed.bandwidth(block, g)
+    standing = Standing(task.fine, block.rows, solution)
+    every = np.arange(len(block.rows))
+    engine = task.engine
+    if engine is None:
+        climb([_minuit(task, block, lambda: every)], standing)
+        return
+
+    def from_start(start: Array) -> Minimum:
+        begin = np.tile(start, (len(every), 1))
+        return engine.fit(task.coarse, block, g, begin, task.fixed, task.template_errors)
+
+    found = from_start(task.start)
+    found.converged[:] &= ~_at_edge(task, found)
+    climb([Rung("first", lambda: every, lambda at: found)], standing)
+    if task.coarse.signed:
+        _check_signed(task, block, g, found, from_start, standing)
+        return
+    doubt = doubts(standing)
+    left = np.flatnonzero(doubt.suspicious | doubt.empty)
+    if len(left):
+        _further(task, engine, block, left, standing)
+
+
+def _at_edge(task: Task, found: Minimum) -> BoolArray:
+    """Return which minima lie on a limit of sigma that only the coarse problem has.
+
+    The fine one goes on from there, be it by so little that the likelihood hardly moves.
+    """
+    inside = (task.fine.low[1] < task.coarse.low[1], task.coarse.high[1] < task.fine.high[1])
+    v = found.theta[:, 1]
+    return np.asarray(
+        (inside[0] & (v <= task.coarse.low[1])) | (inside[1] & (v >= task.coarse.high[1]))
+    )
+
+
+def _check_signed(
+    task: Task,
+    block: Block,
+    g: AnyArray,
+    found: Minimum,
+    from_start: Callable[[Array], Minimum],
+    standing: Standing,
+) -> None:
+    """Fit smeared templates from further starts, and mark what depends on the start."""
+    every = np.arange(len(block.rows))
+    size = signed.own_variance(task.coarse, g)
+    fits = [found]
+    for number, share in enumerate((-0.5, 0.6), 2):
+        start = task.start.copy()
+        start[1] = np.clip(share * size, task.coarse.low[1], task.coarse.high[1])
+        fits.append(from_start(start))
+        climb([Rung(f"start {number}", lambda: every, lambda at: fits[-1])], standing)
+    solution, rows = standing.solution, block.rows
+    doubt = signed.undetermined(task.coarse, block, g, solution.theta[rows],
+                                solution.covariance[rows], fits)  # fmt: skip
+    ok = solution.status[rows] == Status.OK.value
+    solution.status[rows[ok & doubt]] = Status.NOT_DETERMINED.value
+
+
+@dataclass(frozen=True)
+class Doubts:
+    """Why fits may sit in a wrong minimum, or in none."""
+
+    suspicious: BoolArray
+    narrow: BoolArray
+    empty: BoolArray
+
+
+def doubts(standing: Standing) -> Doubts:
+    """Return what is doubtful about the fits that stand."""
+    solution, rows = standing.solution, standing.rows
+    theta, cov = solution.theta[rows], solution.covariance[rows]
+    with np.errstate(invalid="ignore"):
+        error = np.sqrt(cov[:, 1, 1]) / (2 * np.maximum(np.abs(theta[:, 1]), 1e-12))
+    bad = solution.status[rows] != Status.OK.value
+    return Doubts(
+        bad | (error > 0.12) | (theta[:, 2] > 0.35),
+        bad | (error > 0.3),
+        solution.at_limit[rows, 2] & (theta[:, 2] <= 0),
+    )
+
+
+def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing: Standing) -> None:
+    """Take some categories of a block through the rungs above the first."""
+    fine, p = task.fine, task.fine.n_parameters
+    part = block.take(left)
+    above = coefficients(fine, part.templates, part.mass)
+    place = np.full(len(block.rows), -1)
+    place[left] = np.arange(len(left))
+
+    def from_start(at: IntArray, start: Array, fixed: BoolArray) -> Minimum:
+        own = place[at]
+        begin = np.tile(np.clip(start, fine.low[:p], fine.high[:p]), (len(at), 1))
+        return engine.fit(fine, part.take(own), above[own], begin, fixed, task.template_errors)
+
+    def unsettled() -> IntArray:
+        return left[~standing.converged[left]]
+
+    def another(values: tuple[float, ...], needed: Callable[[], IntArray]) -> Rung[Minimum]:
+        start = task.start.copy()
+        start[:4] = values[0], values[1] ** 2, values[2], values[3]
+        start = np.where(task.fixed, task.start, start)
+        name = f"start {2 + (*STARTS, *NARROW, *STEEP).index(values)}"
+        return Rung(name, needed, lambda at: from_start(at, start, task.fixed))
+
+    first = np.flatnonzero(doubts(standing).suspicious)
+    rungs = [another(values, lambda: first) for values in STARTS]
+    rungs += [another(values, lambda: np.flatnonzero(doubts(standing).narrow)) for values in NARROW]
+    rungs += [another(values, lambda: np.flatnonzero(doubts(standing).empty)) for values in STEEP]
+
+    def no_background(at: IntArray) -> Minimum:
+        start, fixed = task.start.copy(), task.fixed.copy()
+        start[2:], fixed[2:] = 0.0, True
+        found = from_start(at, start, fixed)
+        # a minimum of the whole model only where more background makes the likelihood worse
+        found.converged[:] &= found.gradient[:, 2] >= 0
+        return found
+
+    if fine.n_background:
+        rungs.append(Rung("no background", unsettled, no_background))
+    rungs.append(_minuit(task, block, unsettled))
+    climb(rungs, standing)
+
+
+def _minuit(task: Task, block: Block, needed: Callable[[], IntArray]) -> Rung[Minimum]:
+    return Rung("minuit", needed, lambda at: by_minuit(task, block.take(at)))
+
+
+def by_minuit(task: Task, block: Block) -> Minimum:
+    """Fit categories one at a time on the model with error functions (MIGRAD and HESSE)."""
+    shared, start, fixed = task.fine, task.start, task.fixed
+    p, n = shared.n_parameters, len(block.rows)
+    theta, inverse = np.zeros((n, p)), np.zeros((n, p, p))
+    gradient, held = np.zeros((n, p)), np.zeros((n, p), dtype=bool)
+    nll, edm = np.full(n, np.inf), np.full(n, np.inf)
+    calls, valid = np.zeros(n, dtype=np.int64), np.zeros(n, dtype=bool)
+    for i in range(n):
+        begin = start.copy()
+        begin[0], begin[1] = np.exp(start[0]), np.sqrt(start[1])
+        mass = block.mass if block.mass.ndim == 1 else block.mass[i]
+        arguments = (shared, block.counts[i], block.saturated[i], block.templates[i], mass)
+        m = exact.minuit(*arguments, begin, fixed)
+        values = np.array(m.values)
+        near = np.array([exact.near_limit(m, j) for j in range(p)]) & ~fixed
+        if near.any() and m.valid:  # HESSE is wrong at a limit: refit without the parameter
+            m = exact.minuit(*arguments, exact.on_limit(m, near), fixed | near)
+            values = np.array(m.values)
+        theta[i] = values
+        theta[i, 0], theta[i, 1] = np.log(values[0]), (values[1] / values[0]) ** 2
+        nll[i], edm[i], calls[i] = m.fval, m.fmin.edm, m.nfcn
+        valid[i] = m.valid and m.accurate and m.covariance is not None
+        held[i] = fixed | near
+        gradient[i] = exact.slope_at(*arguments, values)
+        if valid[i]:
+            jacobian = np.eye(p)
+            jacobian[0, 0], jacobian[1, 1] = 1 / values[0], 2 * values[1] / values[0] ** 2
+            jacobian[1, 0] = -2 * values[1] ** 2 / values[0] ** 3
+            inverse[i] = jacobian @ np.array(m.covariance) @ jacobian.T
+    found = Found(
+        np.clip(theta, shared.low[:p], shared.high[:p]),
+        nll, edm, inverse, gradient, held, calls, valid,
+    )  # fmt: skip
+    g = coefficients(shared, block.templates, block.mass)
+    return assess(shared, block, g, found, task.template_errors, exact=False)

@@ -1,0 +1,202 @@
+"""Widths of residuals in categories, and their variance as a straight line, place by place.
+
+For a resolution with two terms: sigma^2 = a^2 + b^2 u, with a u that is known for every entry
+(1/p_tilde^2 of an impact parameter, pt^2 of a curvature). A place is a bin that has an a and a b;
+its categories are bins of u. The mean of u is over the entries, since a bin's centre is not its
+mean, and the core of a category is as wide as u is in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calib.edits import left_out
+from calib.events.histograms import Sums
+from calib.fitting.core_width import CoreFit, fit_core
+from calib.fitting.models.core import USUAL
+from calib.fitting.straight_line import Line, straight_line
+from calib.quality.category_gates import Candidate, Limits, own_status
+from calib.results import Status
+from calib.types import Array
+
+MEANS = ("u", "u_squared", "error_squared")
+"""Kept beside the counts; the last one is of the error that the events have, NaN without."""
+
+
+@dataclass(frozen=True)
+class Histograms:
+    """Sums of some categories: (n, bins), and the sums of weight times `MEANS`, (n, 3)."""
+
+    counts: Array
+    sumw: Array
+    sumw2: Array
+    means: Array
+
+    @classmethod
+    def of(cls, sums: Sums, name: str, halves: Sequence[int]) -> Histograms:
+        """Return the sums of some halves; the rows of ``sums`` are those of half 0, then 1."""
+
+        def total(what: str) -> Array:
+            parts = np.split(np.asarray(sums[f"{name}/{what}"], dtype=np.float64), 2)
+            return np.asarray(sum(parts[h] for h in halves))
+
+        means = np.stack([total(f"mean_{key}") for key in MEANS], axis=1)
+        return cls(total("counts"), total("sumw"), total("sumw2"), means)
+
+    def merged(self, groups: Sequence[Sequence[int]]) -> Histograms:
+        """Return the sums over groups of categories."""
+        own = (self.counts, self.sumw, self.sumw2, self.means)
+        return Histograms(*(np.array([x[list(g)].sum(axis=0) for g in groups]) for x in own))
+
+    def mean(self, key: str) -> Array:
+        """Return one of the means, shape (n,); NaN without entries."""
+        total = self.sumw.sum(axis=1)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray(self.means[:, MEANS.index(key)] / np.where(total > 0, total, np.nan))
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """How categories are fitted: edges, number of categories a place has, and the gates."""
+
+    edges: Array
+    n_points: int
+    min_events: float
+    chi2_probability: float
+
+    def half(self) -> Fitting:
+        """Return the same for half of the events."""
+        return Fitting(self.edges, self.n_points, 0.5 * self.min_events, self.chi2_probability)
+
+
+@dataclass(frozen=True)
+class Widths:
+    """The widths of the categories, with their pictures, and the line of each place."""
+
+    table: pd.DataFrame
+    fits: tuple[CoreFit, ...]
+    lines: tuple[Line, ...]
+
+
+def widths(
+    found: Histograms,
+    names: Sequence[str],
+    how: Fitting,
+    start: Widths | None = None,
+    edits: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Widths:
+    """Return the widths of categories and the lines of their places.
+
+    Parameters
+    ----------
+    found : Histograms
+        The categories of the first place, then of the next.
+    names : sequence of str, length n
+    how : Fitting
+    start : Widths, optional
+        Earlier ones of the same places: from them come the spread of the true width within a
+        category, and the tails that all of them have in common.
+    edits : mapping, optional
+        ``{category: {"use": False, "reach": 300.0}}``; reach is half the range of the fit.
+    """
+    spread, usual = np.zeros(len(names)), USUAL
+    if start is not None:
+        spread, usual = _spread(found, start.lines, how.n_points), _usual(start.table)
+    edits = edits or {}
+    dropped = left_out(edits)
+    rows, fits = [], []
+    for i, name in enumerate(names):
+        effective = float(found.sumw[i].sum() ** 2 / max(float(found.sumw2[i].sum()), 1e-300))
+        reach = edits.get(name, {}).get("reach")
+        counts = found.sumw[i] if effective >= how.min_events else 0 * found.sumw[i]
+        fit = fit_core(
+            how.edges, counts, found.sumw2[i], spread=float(spread[i]), usual=usual,
+            within=None if reach is None else (-float(reach), float(reach)),
+        )  # fmt: skip
+        status, reason = _status(name, effective, fit, how)
+        if name in dropped:
+            status, reason = Status.LEFT_OUT, f"category {name}: left out by hand (use: false)"
+        rows.append(_row(name, found, i, fit) | {"status": status.value, "reason": reason})
+        fits.append(fit)
+    table = pd.DataFrame(rows)
+    n = how.n_points
+    lines = tuple(_line(table[j : j + n]) for j in range(0, len(table), n))
+    return Widths(table, tuple(fits), lines)
+
+
+def _status(name: str, effective: float, fit: CoreFit, how: Fitting) -> tuple[Status, str]:
+    chi2, ndf = fit.chi2
+    limits = Limits(how.min_events, 0.5, how.chi2_probability, np.inf, 0.0, (0.0, np.inf))
+    value, error = fit.value("width"), fit.error("width")
+    return own_status(
+        Candidate(name, effective, value, error, chi2, ndf, fit.status, False), limits
+    )
+
+
+def _row(name: str, found: Histograms, i: int, fit: CoreFit) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "category": name, "n_events": int(found.counts[i].sum()), "sigma": fit.value("width"),
+        "sigma_err": fit.error("width"), "u": found.mean("u")[i],
+        "predicted": np.sqrt(found.mean("error_squared")[i]),
+    }  # fmt: skip
+    for key in ("mean", "tail", "ratio"):
+        row |= {key: fit.value(key), f"{key}_err": fit.error(key)}
+    chi2, ndf = fit.chi2
+    return row | {"chi2": chi2, "ndf": ndf}
+
+
+def _line(table: pd.DataFrame) -> Line:
+    """Return the line through the variances of one place."""
+    own = table[table["status"] == Status.OK.value]
+    u, sigma, error = (own[c].to_numpy(dtype=float) for c in ("u", "sigma", "sigma_err"))
+    return straight_line(u, sigma**2, 2 * error / sigma)
+
+
+def _spread(found: Histograms, lines: Sequence[Line], n: int) -> Array:
+    """Return the relative standard deviation of the variance within each category."""
+    A, B = np.repeat([line.values for line in lines], n, axis=0).T
+    u = found.mean("u")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        width = np.sqrt(np.maximum(found.mean("u_squared") - u**2, 0.0))
+        return np.asarray(np.clip(np.nan_to_num(B * width / (A + B * u)), 0.0, 0.9))
+
+
+def _usual(table: pd.DataFrame) -> tuple[float, float]:
+    """Return the tail that categories have in common: its share, and its ratio."""
+    good = table[table["status"] == Status.OK.value]
+    if len(good) < 3:
+        return USUAL
+    n, tail, ratio = (good[c].to_numpy(dtype=float) for c in ("n_events", "tail", "ratio"))
+    share = float(np.clip((n * tail).sum() / n.sum(), 0.005, 0.4))
+    if not (n * tail).sum() > 0:
+        return share, USUAL[1]
+    return share, float(np.exp((n * tail * np.log(ratio)).sum() / (n * tail).sum()))
+
+
+# the parameters of a place -----------------------------------------------------------------------
+def roots(line: Line) -> tuple[Array, Array]:
+    """Return (a, b) = (sqrt A, sqrt B) and their covariance; NaN where not determined."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values = np.sqrt(line.values)
+        turn = np.diag(0.5 / values)
+        return values, np.asarray(turn @ line.covariance @ turn)
+
+
+def candidates(
+    lines: Sequence[Line], names: Sequence[str], events: Array, k: int
+) -> list[Candidate]:
+    """Return a (k = 0) or b (k = 1) of some places as the gates want to see them."""
+    out = []
+    for line, name, n in zip(lines, names, events, strict=True):
+        values, covariance = roots(line)
+        known = bool(np.isfinite(values).all())
+        out.append(Candidate(
+            f"{name}, {'ab'[k]}", float(n), float(values[k]), float(np.sqrt(covariance[k, k])),
+            line.chi2, line.ndf, Status.OK if known else Status.NOT_DETERMINED, False,
+        ))  # fmt: skip
+    return out

@@ -1,0 +1,1 @@
+"""Payloads: correctionlib documents, written, read back and compared."""

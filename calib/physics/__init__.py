@@ -1,0 +1,1 @@
+"""Particles: masses, kinematics, line shapes, radiation, and generated muons from measured ones."""

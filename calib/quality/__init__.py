@@ -1,0 +1,1 @@
+"""What a result must pass: gates, closure, verdict, and whether constants have moved."""

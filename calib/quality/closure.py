@@ -1,0 +1,81 @@
+"""Closure tests of any calibration: bins of events that took no part, and the verdict on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.stats import norm
+
+from calib.results import Check
+from calib.types import BoolArray
+
+
+def worst_pull(table: pd.DataFrame, least: float) -> Check:
+    """Return whether the worst pull of a closure is one that so many pulls may have.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `Closure.table`, with ``kind`` and ``half``; a pull that is NaN was not tested.
+    least : float
+        Smallest probability of the worst pull, given their number.
+    """
+    pulls = table["pull"].to_numpy(dtype=float)
+    n = int(np.isfinite(pulls).sum())
+    if not n:
+        return Check(
+            "closure", 0.0, least, False,
+            "no closure bin has enough events in a half to be tested",
+        )  # fmt: skip
+    worst = int(np.nanargmax(np.abs(pulls)))
+    probability = 1 - (1 - 2 * norm.sf(abs(pulls[worst]))) ** n
+    at = table.iloc[worst]
+    return Check(
+        "closure", float(probability), least, bool(probability >= least),
+        f"probability of the worst of {n} pulls: {pulls[worst]:+.2f} in {at['kind']}"
+        f" {at['bin']}, half {at['half']}",
+    )  # fmt: skip
+
+
+def coverage(
+    table: pd.DataFrame, bins: Sequence[bool] | BoolArray, least: float, text: str
+) -> Check:
+    """Return whether enough of the events of some bins could be tested.
+
+    Parameters
+    ----------
+    table : DataFrame
+        As `Closure.table`, with ``n_events``.
+    bins : bool array, shape (rows,)
+    least : float
+        Smallest share of the events.
+    text : str
+        What was counted.
+    """
+    chosen = np.asarray(bins, dtype=np.bool_)
+    tested = np.isfinite(table["pull"].to_numpy(dtype=float))
+    events = table["n_events"].to_numpy(dtype=float)
+    share = float(events[chosen & tested].sum() / max(events[chosen].sum(), 1.0))
+    return Check("closure_coverage", share, least, share >= least, text)
+
+
+def combined(probabilities: Sequence[float]) -> float:
+    """Return one probability of several tests that may hang together.
+
+    The Cauchy combination: the mean of tan((1/2 - p) pi) is Cauchy distributed both for
+    independent tests and for the same one twice, where the least p times their number would be
+    too severe or too mild (Y. Liu, J. Xie, J. Am. Stat. Assoc. 115 (2020) 393). NaN is no test;
+    without any the answer is NaN.
+
+    Parameters
+    ----------
+    probabilities : sequence of float
+    """
+    p = np.asarray([x for x in probabilities if np.isfinite(x)], dtype=float)
+    if not len(p):
+        return float("nan")
+    # exactly 1 would outweigh any small one; 1e-15 keeps what double precision has
+    total = float(np.mean(np.tan((0.5 - np.clip(p, 1e-15, 1 - 1e-6)) * np.pi)))
+    return float(0.5 - np.arctan(total) / np.pi)

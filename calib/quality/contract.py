@@ -1,0 +1,122 @@
+"""Whether what a calibration hands back can be used: said with its name, before it does harm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calib.calibrations.base import Calibration
+from calib.errors import CalibError
+from calib.events.histograms import Sums
+from calib.results import Closure, Reduction, Status
+
+FITS = ("sample", "category", "n_events", "chi2", "ndf", "status")
+"""Columns of the fits, beside those of the parameters."""
+
+CLOSURE = ("bin", "expected", "fitted", "error", "pull", "status")
+"""Columns of a closure test."""
+
+
+@contextmanager
+def blaming(calibration: Any, step: str) -> Iterator[None]:
+    """Say whose fault it was, and in which step, for any error that is not a sentence of ours.
+
+    Raises
+    ------
+    CalibError
+        With the name of the calibration.
+    """
+    try:
+        yield
+    except CalibError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())[:400]
+        raise CalibError(
+            f"calibration {calibration.name!r}, {step}: {type(error).__name__}: {text}"
+        ) from error
+
+
+def require_masks(calibration: Any, masks: Mapping[str, Any], n: int) -> None:
+    """Raise CalibError unless every mask is of this many booleans."""
+    for reason, mask in masks.items():
+        found = np.asarray(mask)
+        if found.shape != (n,) or found.dtype != np.bool_:
+            raise CalibError(
+                f"calibration {calibration.name!r}, rejects: mask {reason!r} is {found.dtype} of"
+                f" shape {found.shape}, expected bool of shape ({n},)"
+            )
+
+
+def require_sums(calibration: Any, sums: Sums) -> None:
+    """Raise CalibError unless all sums are arrays of finite numbers."""
+    for name, values in sums.items():
+        if not isinstance(values, (np.ndarray, np.generic)) or values.dtype.kind not in "biufc":
+            kind = getattr(values, "dtype", type(values).__name__)
+            raise CalibError(
+                f"calibration {calibration.name!r}, collect: {name!r} is {kind}, expected an array"
+                " of numbers (or a Fill)"
+            )
+        if values.dtype.kind in "fc" and not np.all(np.isfinite(values)):
+            raise CalibError(
+                f"calibration {calibration.name!r}, collect: {name!r} has numbers that are not"
+                " finite, and no sum with them ever will be; reject those events"
+            )
+
+
+def require_reduction(calibration: Calibration, reduction: Any) -> None:
+    """Raise CalibError unless this is a reduction with a table of fits and a status for each."""
+    _require_kind(calibration, "reduce", reduction, Reduction)
+    _require_columns(calibration, "reduce: the fits have", reduction.fits, FITS)
+    known = {s.value for s in Status}
+    strange = [s for s in reduction.fits["status"] if str(getattr(s, "value", s)) not in known]
+    if strange:
+        raise CalibError(
+            f"calibration {calibration.name!r}, reduce: {strange[0]!r} is no status; expected one"
+            f" of {', '.join(sorted(known))}"
+        )
+
+
+def require_closure(calibration: Calibration, closure: Any) -> None:
+    """Raise CalibError unless this is a closure test with its table."""
+    _require_kind(calibration, "closure", closure, Closure)
+    _require_columns(calibration, "closure: the table has", closure.table, CLOSURE)
+
+
+def _require_kind(calibration: Calibration, step: str, found: Any, kind: type) -> None:
+    if not isinstance(found, kind):
+        raise CalibError(
+            f"calibration {calibration.name!r}, {step}: returned {type(found).__name__},"
+            f" expected a {kind.__name__}"
+        )
+
+
+def _require_columns(
+    calibration: Calibration, where: str, table: pd.DataFrame, wanted: Sequence[str]
+) -> None:
+    missing = [name for name in wanted if name not in table]
+    if missing:
+        raise CalibError(
+            f"calibration {calibration.name!r}, {where} no column {', '.join(missing)}; expected"
+            f" at least {', '.join(wanted)}"
+        )
+
+
+def require_payload(calibration: Calibration, document: Any) -> None:
+    """Raise CalibError unless a payload holds the corrections that the calibration names."""
+    try:
+        names = [c["name"] for c in document["corrections"]]
+    except (KeyError, TypeError):
+        raise CalibError(
+            f"calibration {calibration.name!r}, publish: no correctionlib document of schema 2"
+        ) from None
+    if calibration.payload_names[0] not in names:
+        raise CalibError(
+            f"calibration {calibration.name!r}, publish: no correction"
+            f" {calibration.payload_names[0]!r}, which its payload is known by; found"
+            f" {', '.join(map(str, names))}"
+        )

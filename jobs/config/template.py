@@ -1,0 +1,209 @@
+"""A commented configuration, made from the schemas: every setting with its default."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from calib import calibrations
+from calib.calibrations.base import Calibration
+from calib.errors import InputError
+from calib.physics.constants import RESONANCES
+from calib.schema import Sample, Selection
+from jobs.config.schema import Cluster, Config
+from jobs.events.addresses import SUFFIX
+from jobs.storage.files import write_text
+
+WIDTH = 100
+OF_TABLE = ("certified", "prescale")
+"""Keys of the selection that mean something without muons."""
+
+
+def write_configuration(path: Path, calibration: str | None, resonance: str | None) -> None:
+    """Write a commented configuration to a new file.
+
+    Raises
+    ------
+    InputError
+        If the file exists, or there is no such calibration or resonance.
+    """
+    if path.exists():
+        raise InputError(f"{path}: exists already; choose another name or remove it")
+    write_text(path, commented(calibration, resonance))
+
+
+def commented(calibration: str | None = None, resonance: str | None = None) -> str:
+    """Return a configuration that loads, with a comment for every key.
+
+    Parameters
+    ----------
+    calibration : str, optional
+        The one to begin with on the resonance by default.
+    resonance : str, optional
+        Z by default, or the first that the calibration takes.
+
+    Raises
+    ------
+    InputError
+        If there is no such calibration or resonance.
+    """
+    if resonance is not None and resonance not in RESONANCES:
+        raise InputError(
+            f"option --resonance: found {resonance!r}; give one of {', '.join(RESONANCES)}"
+        )
+    name = calibration or first_for(resonance or "z")
+    sample = _sample(calibrations.get(name), resonance)
+    what = sample.resonance if sample.resonance in RESONANCES else sample.format
+    config = Config(name=f"{what}-calibration", calibration=name, samples=(sample,))
+    built = calibrations.build(config, "settings")
+    (files,) = sample.files
+    lines = [
+        "# Configuration of a calibration: `calib run THIS_FILE --out DIR`.",
+        "# Every key is here with its default; what is left out has it too.",
+        f"name: {config.name}",
+        f"calibration: {name}  # available: {', '.join(calibrations.available())}",
+        "",
+        *_about_samples(sample),
+        "samples:",
+        f"  - name: {sample.name}",
+        f"    resonance: {sample.resonance}",
+        f"    format: {sample.format}",
+        f'    files: ["{files}"]',
+        "    simulation: false",
+        "  # - name: mc",
+        f"  #   resonance: {sample.resonance}",
+        f"  #   format: {sample.format}",
+        f'  #   files: ["{files.replace("data", "mc")}"]',
+        "  #   simulation: true",
+        "",
+        "# Which events are used. null: as the calibration needs it, here",
+        f"# {_defaults(built) or 'all'}.",
+        "selection:",
+        *_lines(Selection(), 1, only=OF_TABLE if sample.format == "table" else ()),
+        "",
+        f"# Of the calibration {name}.",
+        *_settings(built),
+        "",
+        "# Where the work is done.",
+        "cluster:",
+        *_lines(Cluster(), 1),
+        "",
+        *_lines(config, 0, only=("payloads", "bad_files", "duplicates", "chunk_size", "seed")),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _sample(kind: type[Calibration], resonance: str | None) -> Sample:
+    """Return a sample as an example, of a format and a resonance that the calibration takes."""
+    format = kind.formats[0]
+    if resonance is None:
+        resonance = "z" if "z" in kind.resonances else kind.resonances[0]
+    files = (f"data/*{SUFFIX[format]}",)
+    return Sample(name="data", resonance=resonance, format=format, files=files)  # type: ignore[arg-type]
+
+
+def _about_samples(sample: Sample) -> list[str]:
+    if sample.format == "table":
+        return [
+            "# Samples: format table (.parquet with the columns of the calibration); files are",
+            "# globs, directories or addresses, relative to this file.",
+        ]
+    return [
+        "# Samples: format nanoaod (.root) or stage1 (.parquet, one row a pair); files are globs,",
+        "# directories or addresses, relative to this file, or what a catalogue gives:",
+        "# {catalog: files.sqlite, query: 'run >= 315252 and quality == \"good\"'}; resonance: "
+        + ", ".join(RESONANCES) + ".",
+    ]  # fmt: skip
+
+
+def first_for(resonance: str) -> str:
+    """Return the calibration that one begins with on this resonance, else the first to take it."""
+    names = calibrations.available()
+    sample = Sample(name="data", resonance=resonance, format="nanoaod", files=("-",))  # type: ignore[arg-type]
+    found = []
+    for name in names:
+        try:
+            built = calibrations.build(Config(name="any", calibration=name, samples=(sample,)))
+        except InputError:
+            continue
+        if resonance in built.begins_with:
+            return name
+        found.append(name)
+    if found:
+        return found[0]
+    raise InputError(
+        f"option --resonance: no calibration takes {resonance!r}; available: {', '.join(names)}"
+    )
+
+
+def _defaults(calibration: Calibration) -> str:
+    values = calibration.selection(calibration.samples[0])
+    return ", ".join(f"{k} {on_one_line(plain(v))}" for k, v in values.items() if v is not None)
+
+
+def _settings(calibration: Calibration) -> list[str]:
+    lines = list(_lines(calibration.settings, 1))
+    return ["settings:", *lines] if lines else ["settings: {}"]
+
+
+def _lines(model: BaseModel, depth: int, only: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield a line for each field, with what it means and what it may be."""
+    indent = "  " * depth
+    for key, field in type(model).model_fields.items():
+        if only and key not in only:
+            continue
+        value = getattr(model, key)
+        comment = _comment(field)
+        if isinstance(value, BaseModel):
+            yield f"{indent}{key}:" + (f"  # {comment}" if comment else "")
+            yield from _lines(value, depth + 1)
+            continue
+        line = f"{indent}{key}: {on_one_line(plain(value))}"
+        if comment and len(line) + len(comment) + 4 > WIDTH:
+            yield from textwrap.wrap(
+                comment, WIDTH, initial_indent=f"{indent}# ", subsequent_indent=f"{indent}# "
+            )
+            yield line
+        else:
+            yield line + (f"  # {comment}" if comment else "")
+
+
+def _comment(field: FieldInfo) -> str:
+    parts = [field.description or "", choices(field.annotation)]
+    return "; ".join(" ".join(part.split()) for part in parts if part)
+
+
+def choices(annotation: Any) -> str:
+    """Return the words that a key may have."""
+    if typing.get_origin(annotation) is Literal:
+        return " | ".join(str(word) for word in typing.get_args(annotation))
+    if typing.get_origin(annotation) in (types.UnionType, typing.Union):
+        return " | ".join(filter(None, (choices(part) for part in typing.get_args(annotation))))
+    return ""
+
+
+def plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, (tuple, list)):
+        return [plain(v) for v in value]
+    return value
+
+
+def on_one_line(value: Any) -> str:
+    """Return a value as YAML on one line."""
+    if isinstance(value, str):
+        return value if yaml.safe_load(value) == value and value.isascii() else json.dumps(value)
+    if value is None:
+        return "null"
+    text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)
+    return text.removesuffix("...\n").strip()

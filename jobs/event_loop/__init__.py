@@ -1,0 +1,1 @@
+"""The event loop: chunks handed out, watched, tried again, and added in a fixed order."""

@@ -1,0 +1,77 @@
+"""What one file says of itself, whatever its format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from calib.errors import InputError
+from jobs.events.addresses import is_remote
+
+
+@dataclass(frozen=True)
+class Column:
+    """The kind of one column: ``flat`` or ``jagged`` numbers, or ``other``; and its type."""
+
+    kind: str
+    type: str
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is learnt by opening a file once.
+
+    ``boundaries`` are the first entries of its row groups or clusters, and its end;
+    ``checksums`` says what protects its content, as in `jobs.events.checksums`.
+    """
+
+    n_events: int
+    size: int
+    uuid: str
+    boundaries: tuple[int, ...]
+    columns: Mapping[str, Column]
+    checksums: str = ""
+
+
+def head(path: str, n: int = 64) -> bytes:
+    """Return the first bytes of a local file.
+
+    Raises
+    ------
+    InputError
+        If there is no such file, it cannot be read, or it is empty.
+    """
+    try:
+        with open(path, "rb") as file:
+            found = file.read(n)
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; correct the key 'files'") from None
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}); correct the path or its permissions"
+        ) from None
+    if not found:
+        raise InputError(f"{path}: the file is empty (0 bytes); copy it again or leave it out")
+    return found
+
+
+def local_size(path: str) -> int | None:
+    """Return the size of a local file in bytes, None for an address."""
+    return None if is_remote(path) else os.stat(path).st_size
+
+
+def expect_format(path: str, start: bytes, wanted: str) -> None:
+    """Raise InputError unless the file begins as its format does."""
+    kinds = {b"root": ("a ROOT file", "nanoaod"), b"PAR1": ("a parquet file", "stage1")}
+    found, format = kinds.get(start[:4], ("neither ROOT nor parquet", ""))
+    if format == wanted:
+        return
+    expected = {"nanoaod": "a ROOT file", "stage1": "a parquet file"}[wanted]
+    advice = f"set format: {format}" if format else "correct the key 'files'"
+    raise InputError(f"{path}: found {found}, expected {expected} (format: {wanted}); {advice}")
+
+
+def no_events(path: str) -> InputError:
+    """Return the error for a file without events."""
+    return InputError(f"{path}: 0 events in the file; leave it out of the key 'files'")

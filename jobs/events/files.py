@@ -1,0 +1,464 @@
+"""Names to files: every input file opened once, before any event is read.
+
+What is wrong with an input is found here and said in one sentence; what can be done without is
+noted.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from calib.calibrations.base import Calibration, Needs
+from calib.errors import InputError
+from calib.schema import Query, Sample
+from jobs.catalog.answers import Wanted, answer
+from jobs.config.schema import Config
+from jobs.event_loop.outcome import stamp
+from jobs.events.addresses import expand, is_remote
+from jobs.events.checksums import NONE
+from jobs.events.facts import Facts
+from jobs.events.guard import crashing
+from jobs.events.parquet import inspect_parquet
+from jobs.events.root import TREE, inspect_root
+from jobs.run import payloads
+from jobs.storage.files import RunDirectory
+from processors.certified import load_certified
+from processors.corrections import Correction
+from processors.defaults import has_fallback, near_matches, resolve
+from processors.readers import columns
+from processors.selection import ResolvedSelection
+
+WHOLE_GROUP = 2
+"""A row group or cluster is split only if it holds more than this many chunks: a part of it
+costs the reading of all of it."""
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of a sample, as it was found.
+
+    ``uuid`` is that of a ROOT file, and of parquet a digest of its content; ``boundaries`` are
+    the first entries of its row groups or clusters, and its end; ``stamp`` is size and time of
+    change of a local file; ``runs`` are those that are used, None for all; ``checksum`` is what
+    a catalogue knows; ``checksums`` says what protects the content (`jobs.events.checksums`).
+    """
+
+    sample: str
+    path: str
+    format: str
+    n_events: int
+    size: int
+    uuid: str
+    treename: str | None
+    boundaries: tuple[int, ...]
+    columns: tuple[str, ...]
+    stamp: tuple[int, int] | None = None
+    runs: tuple[int, ...] | None = None
+    checksum: str | None = None
+    checksums: str = ""
+
+
+@dataclass(frozen=True)
+class BadFile:
+    """A file that cannot be used, and the sentence that says why."""
+
+    sample: str
+    path: str
+    error: str
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """All files of a run, the selection of each sample with its defaults, and remarks.
+
+    ``bad`` are left out: there are some only where the configuration allows it. ``corrections``
+    are the payloads that are applied to the events of each sample; ``queries`` what the samples
+    asked of a catalogue, and what it gave.
+    """
+
+    files: tuple[InputFile, ...]
+    selections: Mapping[str, ResolvedSelection]
+    notes: tuple[str, ...]
+    bad: tuple[BadFile, ...] = ()
+    corrections: Mapping[str, tuple[Correction, ...]] = field(default_factory=dict)
+    queries: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Entries start to stop of one file."""
+
+    sample: str
+    file: InputFile
+    start: int
+    stop: int
+
+
+def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
+    """Return what the files of a configuration are.
+
+    Parameters
+    ----------
+    config : Config
+    calibration : Calibration
+    base : Path
+        Folder of the configuration; its files are relative to it.
+
+    Raises
+    ------
+    InputError
+        If a file is missing, damaged, empty, of another format, named twice, or lacks a column.
+    """
+    corrections = payloads.corrections_of(config, base)
+    sections = None
+    if config.selection.certified is not None:
+        sections = load_certified(base / config.selection.certified)
+    files: list[InputFile] = []
+    selections: dict[str, ResolvedSelection] = {}
+    notes: list[str] = []
+    bad: list[BadFile] = []
+    places: dict[object, InputFile] = {}
+    queries: list[Mapping[str, Any]] = []
+    for sample in config.samples:
+        wanted, asked = _wanted(sample, base)
+        queries += asked
+        facts, broken = _facts(sample, config, calibration.needs(sample), wanted)
+        bad += broken
+        by_path = {file.path: file for file in wanted}
+        found = [_input_file(sample, by_path[path], fact) for path, fact in facts]
+        for file in found:
+            _refuse_twice(file, places)
+        have = {path: frozenset(fact.columns) for path, fact in facts}
+        selection, remarks = resolve(
+            sample, config.selection, calibration.selection(sample), have, sections
+        )
+        _require(sample, calibration.needs(sample), selection, facts)
+        files += found
+        selections[sample.name] = selection
+        notes += [*remarks, *_remarks(sample, calibration.needs(sample), facts)]
+        notes += [
+            f"sample {sample.name}: corrected by the {c.calibration} payload {c.address}"
+            f" (sha256 {c.sha256[:12]})"
+            for c in corrections[sample.name]
+        ]
+    _require_few(bad, len(files), config.allowed_bad)
+    return Inspection(
+        tuple(files), selections, tuple(notes), tuple(bad), corrections, tuple(queries)
+    )
+
+
+SMALLEST, LARGEST = 50_000, 500_000
+"""Events of a chunk: fewer take less than handing them out, more a GB of a worker's memory."""
+
+PER_CORE = 6
+"""Chunks for each core, at least: the last one to end leaves the others idle."""
+
+MOST_CHUNKS = 20_000
+"""Chunks of a run, about: their sums are added one after the other."""
+
+MOST_BYTES = 2 * 1024**3
+"""Of the files, for a chunk."""
+
+
+def chunk_size(config: Config, inspection: Inspection) -> int:
+    """Return the events of a chunk: as configured, or from the files and the cores."""
+    if config.chunk_size != "auto":
+        return config.chunk_size
+    events = sum(file.n_events for file in inspection.files)
+    size = sum(file.size for file in inspection.files)
+    asked = events // (PER_CORE * _cores(config)) + 1
+    most = max(LARGEST, min(events // MOST_CHUNKS, 4 * LARGEST))
+    fitting = int(MOST_BYTES * events / size) if size else most
+    return max(min(asked, most, max(fitting, 1)), min(SMALLEST, fitting), 1)
+
+
+def settled_size(directory: RunDirectory, config: Config, inspection: Inspection) -> int:
+    """Return the events of a chunk; what was chosen once stays, so that a run goes on elsewhere."""
+    if config.chunk_size != "auto":
+        return config.chunk_size
+    kept = directory.note("chunk_size").get("events")
+    if isinstance(kept, int) and kept > 0:
+        return kept
+    found = chunk_size(config, inspection)
+    directory.keep("chunk_size", {"events": found})
+    return found
+
+
+def _cores(config: Config) -> int:
+    cluster = config.cluster
+    if cluster.kind == "inline":
+        return 1
+    return cluster.adaptive.maximum if cluster.adaptive else cluster.workers
+
+
+def chunks(inspection: Inspection, chunk_size: int) -> list[Chunk]:
+    """Return the chunks of all files, in the order of the files, about chunk_size events each.
+
+    They begin and end at row groups or clusters; a group is split only where it is larger than
+    two chunks.
+    """
+    return [
+        Chunk(file.sample, file, start, stop)
+        for file in inspection.files
+        for start, stop in _cuts(file, chunk_size)
+    ]
+
+
+def _cuts(file: InputFile, chunk_size: int) -> Iterator[tuple[int, int]]:
+    edges = file.boundaries or (0, file.n_events)
+    start = edges[0]
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        if high - start > chunk_size and low > start:
+            yield start, low
+            start = low
+        if high - low > WHOLE_GROUP * chunk_size:
+            parts = math.ceil((high - low) / chunk_size)
+            inner = [low + (high - low) * i // parts for i in range(parts + 1)]
+            yield from zip(inner[:-1], inner[1:], strict=True)
+            start = high
+    if start < edges[-1]:
+        yield start, edges[-1]
+
+
+def _wanted(sample: Sample, base: Path) -> tuple[list[Wanted], list[Mapping[str, Any]]]:
+    """Return the files of a sample, and what was asked of a catalogue."""
+    if isinstance(sample.files, Query):
+        given = answer(sample)
+        return list(given.files), [given.asked]
+    return [Wanted(path) for path in expand(sample, base)], []
+
+
+def _facts(
+    sample: Sample, config: Config, needs: Needs, files: Sequence[Wanted]
+) -> tuple[list[tuple[str, Facts]], list[BadFile]]:
+    """Return what each file of a sample says of itself, and the files that cannot be used."""
+    look = inspect_root if sample.format == "nanoaod" else inspect_parquet
+    # identification and isolation are not resolved yet; they do not matter for clusters
+    open_selection = ResolvedSelection(triggers=config.selection.triggers)
+    wanted = columns.read(sample, needs, open_selection)
+    found: list[tuple[str, Facts]] = []
+    bad: list[BadFile] = []
+    paths = [file.path for file in files]
+    known = {file.path: file.uuid for file in files}
+    deadly = {}
+    if sample.format != "nanoaod":
+        local = [path for path in paths if not is_remote(path)]
+        deadly = crashing(local, lambda path: look(path, wanted))
+    for path in paths:
+        try:
+            if path in deadly:
+                raise InputError(
+                    f"{path}: damaged so that its reader crashes ({deadly[path]}); copy it again or"
+                    " leave it out"
+                )
+            fact = look(path, wanted)
+            if known[path] not in (None, fact.uuid):
+                raise InputError(
+                    f"{path}: changed since it was added to the catalogue of sample"
+                    f" {sample.name!r}; `calib catalog add --update` enters it again"
+                )
+            found.append((path, fact))
+        except InputError as error:
+            if config.bad_files == "stop":
+                raise
+            bad.append(BadFile(sample.name, path, str(error).removeprefix(f"{path}: ")))
+    if not found:
+        raise InputError(
+            f"sample {sample.name!r}: none of its {len(bad)} files can be used; the first:"
+            f" {bad[0].path}: {bad[0].error}"
+        )
+    if config.bad_files != "stop":
+        for selection in (ResolvedSelection(), open_selection):
+            if selection.triggers and _falls_back(sample, config, found):
+                continue  # for all files, those that have the triggers included
+            required = list(columns.required(sample, needs, selection))
+            found, odd = _of_one_schema(sample.name, found, required)
+            bad += odd
+    return found, bad
+
+
+def _falls_back(sample: Sample, config: Config, facts: Sequence[tuple[str, Facts]]) -> bool:
+    """Return whether a named fallback makes up for the triggers that some files lack."""
+    have = {path: frozenset(fact.columns) for path, fact in facts}
+    return has_fallback(sample, config.selection, have)
+
+
+def _of_one_schema(
+    sample: str, facts: list[tuple[str, Facts]], required: Sequence[str]
+) -> tuple[list[tuple[str, Facts]], list[BadFile]]:
+    """Return the files that have what others of the sample have, and those that do not."""
+    common = [c for c in required if any(c in fact.columns for _, fact in facts)]
+    found, bad = [], []
+    for path, fact in facts:
+        missing = [c for c in common if c not in fact.columns]
+        if missing:
+            text = f"no {missing[0]!r}, which other files of sample {sample!r} have"
+            bad.append(BadFile(sample, path, text))
+        else:
+            found.append((path, fact))
+    return found, bad
+
+
+def _require_few(bad: Sequence[BadFile], n_good: int, allowed: float) -> None:
+    share = len(bad) / (len(bad) + n_good) if bad else 0.0
+    if share > allowed:
+        raise InputError(
+            f"{len(bad)} of {len(bad) + n_good} files cannot be used, more than key"
+            f" 'bad_files.skip_up_to' {allowed:g} allows; the first: {bad[0].path}: {bad[0].error}"
+        )
+
+
+def _input_file(sample: Sample, wanted: Wanted, facts: Facts) -> InputFile:
+    path = wanted.path
+    return InputFile(
+        sample=sample.name,
+        path=path,
+        format=sample.format,
+        n_events=facts.n_events,
+        size=facts.size,
+        uuid=facts.uuid,
+        treename=TREE if sample.format == "nanoaod" else None,
+        boundaries=facts.boundaries,
+        columns=tuple(facts.columns),
+        stamp=None if is_remote(path) else stamp(path),
+        runs=wanted.runs,
+        checksum=wanted.checksum,
+        checksums=facts.checksums,
+    )
+
+
+def _refuse_twice(file: InputFile, places: dict[object, InputFile]) -> None:
+    """Raise InputError if these events are there already, under this name or another."""
+    identities: list[object] = [file.uuid]
+    if not is_remote(file.path):
+        status = os.stat(file.path)
+        identities.append((status.st_dev, status.st_ino))
+    for identity in identities:
+        other = places.setdefault(identity, file)
+        if other is file:
+            continue
+        same_name = "again" if other.path == file.path else f"the same events as {other.path}"
+        where = f"sample {other.sample!r}"
+        if other.sample != file.sample:
+            where = f"samples {other.sample!r} and {file.sample!r}"
+        raise InputError(
+            f"{file.path}: found {same_name} in {where}, key 'files', which would count them"
+            " twice; name the file once"
+        )
+
+
+def _require(
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    facts: Sequence[tuple[str, Facts]],
+) -> None:
+    """Raise InputError where a column is missing, is no number, or is in some files only."""
+    wanted = columns.required(sample, needs, selection)
+    for path, fact in facts:
+        missing = [name for name in wanted if name not in fact.columns]
+        if missing:
+            raise InputError(_missing_sentence(sample, needs, path, missing, wanted, fact))
+        _require_kind(sample, path, fact, columns.read(sample, needs, selection))
+    if sample.simulation and sample.format == "stage1":
+        _require_generated(sample, facts)
+    for group in columns.optional(sample, needs):
+        _require_alike(sample, group, facts)
+
+
+def _missing_sentence(
+    sample: Sample,
+    needs: Needs,
+    path: str,
+    missing: Sequence[str],
+    wanted: Mapping[str, str],
+    fact: Facts,
+) -> str:
+    reasons = dict.fromkeys(wanted[name] for name in missing)
+    what = "branch" if sample.format == "nanoaod" else "column"
+    plural = {"column": "columns", "branch": "branches"}[what] if len(missing) > 1 else what
+    named = ", ".join(repr(name) for name in missing)
+    near = dict.fromkeys(m for name in missing for m in near_matches(name, fact.columns))
+    hints = dict.fromkeys(
+        hint
+        for name, hint in (needs.why or {}).items()
+        if {name, *columns.muon_columns(sample.format, name)} & set(missing)
+    )
+    advice = list(hints) or ["give files that have them or correct the configuration"]
+    if near and not hints:
+        advice.insert(0, f"did you mean {' or '.join(near)}?")
+    return (
+        f"{path}: no {plural} {named} (sample {sample.name!r}), needed by"
+        f" {' and '.join(reasons)}; {'; '.join(advice)}"
+    )
+
+
+def _require_kind(sample: Sample, path: str, fact: Facts, wanted: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in fact.columns:
+            continue
+        column = fact.columns[name]
+        jagged = sample.format == "nanoaod" and name.startswith(("Muon_", "GenPart_"))
+        if column.kind != ("jagged" if jagged else "flat"):
+            expected = "a list of numbers for each event" if jagged else "numbers"
+            raise InputError(
+                f"{path}: column {name!r} (sample {sample.name!r}) is of type {column.type},"
+                f" expected {expected}; write the file again with numbers in it"
+            )
+
+
+def _require_generated(sample: Sample, facts: Sequence[tuple[str, Facts]]) -> None:
+    for path, fact in facts:
+        have = set(fact.columns)
+        if columns.GEN_MASS not in have and not set(columns.gen_kinematics()) <= have:
+            raise InputError(
+                f"{path}: no column {columns.GEN_MASS!r} (sample {sample.name!r} with"
+                " simulation: true); give files that have it, or set simulation: false"
+            )
+
+
+def _require_alike(
+    sample: Sample, group: tuple[str, ...], facts: Sequence[tuple[str, Facts]]
+) -> None:
+    """Raise InputError where some files of a sample have an optional column and others not."""
+    without = [path for path, fact in facts if not set(group) <= fact.columns.keys()]
+    if without and len(without) < len(facts):
+        raise InputError(
+            f"{without[0]}: no column {group[0]!r}, which other files of sample {sample.name!r}"
+            " have; make two samples of them"
+        )
+
+
+def _remarks(sample: Sample, needs: Needs, facts: Sequence[tuple[str, Facts]]) -> list[str]:
+    """Return what the files do not have, and what stands in for it."""
+    _, fact = facts[0]
+    have, name = fact.columns.keys(), f"sample {sample.name}"
+    notes = []
+    stand_in = {
+        "run": "a number made from the uuid of the file",
+        "luminosityBlock": "0",
+        "event": "the entry number in the file",
+    }
+    for column, instead in stand_in.items():
+        if column not in have:
+            notes.append(f"{name}: no {column}, {instead} is used instead")
+    weight = columns.GEN_WEIGHT.get(sample.format, columns.WEIGHT)
+    if sample.simulation and weight not in have:
+        notes.append(f"{name}: no {weight}, all weights are 1")
+    for optional in needs.optional:
+        table = sample.format == "table"
+        column = optional if table else columns.muon_columns(sample.format, optional)[0]
+        if column not in have:
+            notes.append(f"{name}: no {column}, the calibration does without")
+    open_to_damage = [path for path, fact in facts if fact.checksums == NONE]
+    if open_to_damage:
+        notes.append(
+            f"{name}: {len(open_to_damage)} of {len(facts)} files have no checksums, so damage to"
+            f" their content may be taken for data; the first: {open_to_damage[0]}"
+        )
+    return notes

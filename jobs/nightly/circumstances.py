@@ -1,0 +1,137 @@
+"""One calibration in tonight's circumstances: its runs, its buckets, what it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from calib import calibrations
+from calib.errors import CalibError
+from calib.quality.buckets import Bucket, RunLuminosity, buckets
+from jobs.catalog.catalog import Catalog
+from jobs.config.complete import Work
+from jobs.event_loop import collection
+from jobs.nightly import constants, directories, new_runs
+from jobs.nightly.order import before
+from jobs.nightly.settings import Nightly, Task
+from jobs.nightly.states import Progress, State
+from jobs.run import steps as run_steps
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the steps work with."""
+
+    settings: Nightly
+    store: Any  # a Store; None in a dry run before there is one
+    catalog: Catalog
+    progress: collection.Progress = run_steps.silent
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One calibration in tonight's circumstances.
+
+    ``runs`` are those that its samples have; ``until`` the last one that it may look at, because
+    of calibrations before it (None: all); ``waits_for`` says which of them; ``edges`` are the
+    runs at which the constants of those change.
+    """
+
+    task: Task
+    runs: tuple[RunLuminosity, ...]
+    until: int | None = None
+    waits_for: str = ""
+    edges: tuple[int, ...] = ()
+
+    @property
+    def constants(self) -> str:
+        """What its constants are called in the store."""
+        return calibrations.get(self.task.calibration).name
+
+
+def asked(tools: Tools, task: Task, others: Sequence[Progress]) -> Asked:
+    """Return a calibration in tonight's circumstances; ``others`` are those that it comes after."""
+    samples = [s for s in tools.settings.samples_of(task) if s.grows]
+    runs = new_runs.runs_of(tools.catalog, samples, tools.settings.buckets.unit)
+    until, name = None, ""
+    for other in others:
+        good = other.judged if other.judged is not None else -1
+        if until is None or good < until:
+            until, name = good, other.calibration
+    edges = sorted({edge for other in others for edge in other.boundaries})
+    return Asked(task, runs, until, name, tuple(edges))
+
+
+def late(it: Asked, known: Progress) -> tuple[int, ...]:
+    """Return judged runs of which files have come since."""
+    return tuple(
+        r.run for r in it.runs
+        if known.judged is not None and r.run <= known.judged
+        and known.seen.get(str(r.run), r.content) != r.content
+    )  # fmt: skip
+
+
+def bucket_from(settings: Nightly, it: Asked, known: Progress, since: int, last: int) -> Bucket:
+    """Return the bucket that begins with a run, among the runs up to ``last``."""
+    found = all_buckets(settings, it, known, (*known.boundaries, since), last)
+    return next(b for b in found if b.last >= since)
+
+
+def open_bucket(settings: Nightly, it: Asked, known: Progress, last: int) -> Bucket:
+    """Return the bucket that the newest runs are in."""
+    return all_buckets(settings, it, known, known.boundaries, last)[-1]
+
+
+def all_buckets(
+    settings: Nightly, it: Asked, known: Progress, boundaries: Sequence[int], last: int
+) -> tuple[Bucket, ...]:
+    return buckets(
+        (r for r in it.runs if r.run <= last), settings.buckets.minimum,
+        {*boundaries, *it.edges, *settings.buckets.boundaries}, closed=False,
+        earlier=tuple(Bucket(**{**b, "runs": tuple(b["runs"])}) for b in known.buckets),
+    )  # fmt: skip
+
+
+def prescale_of(settings: Nightly, bucket: Bucket) -> float:
+    return bucket.prescale if settings.buckets.prescale else 1.0
+
+
+def payloads_before(tools: Tools, it: Asked, run: int) -> list[str]:
+    """Return the payloads of the calibrations that this one comes after, for a run."""
+    found = []
+    for other in before(tools.settings.calibrations, it.task.name):
+        kind = calibrations.get(other.calibration).name
+        interval = constants.interval_for(tools.store, kind, run, tools.settings.tag)
+        if interval is None:
+            raise CalibError(f"{it.task.name}: no constants of {other.name} for run {run} yet")
+        found.append(str(tools.store.content.payload_path(str(interval.revision.payload))))
+    return found
+
+
+def bucket_work(tools: Tools, it: Asked, bucket: Bucket) -> Work:
+    return directories.bucket_work(
+        tools.settings, it.task, bucket.first, bucket.last,
+        payloads_before(tools, it, bucket.last), prescale_of(tools.settings, bucket),
+    )  # fmt: skip
+
+
+def still_good(
+    tools: Tools, it: Asked, known: Progress, force: constants.InForce, last: int, why: str,
+    numbers: dict[str, Any],
+) -> Progress:  # fmt: skip
+    """Extend the constants in force to a run, unless they hold for it already."""
+    validity = force.interval.validity
+    if not validity.contains(last):
+        now = constants.interval_for(tools.store, it.constants, last, tools.settings.tag)
+        if now is not None and not now.validity.contains(last):
+            tools.store.extend(force.number, last, why)
+    return known.to(State.WAITING, why, judged=last, first=None, last=None, numbers=numbers,
+                    **judged_values(tools.settings, it, known, last))  # fmt: skip
+
+
+def judged_values(settings: Nightly, it: Asked, known: Progress, last: int) -> dict[str, Any]:
+    seen = {str(r.run): r.content for r in it.runs if r.run <= last}
+    found = all_buckets(settings, it, known, known.boundaries, last)
+    return {"seen": {**seen, **{k: v for k, v in known.seen.items() if k in seen}},
+            "buckets": tuple(asdict(b) for b in found)}  # fmt: skip

@@ -1,0 +1,150 @@
+"""Two payloads side by side, in standard deviations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from calib.calibrations import of_payload
+from calib.errors import InputError
+from calib.payload.differences import Difference, difference
+from calib.payload.payload import Payload, load_payload
+from calib.payload.values import apart
+from jobs.notebook import html
+from jobs.notebook.opening import open_result
+from jobs.notebook.result import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+FAR = 3.0
+"""Standard deviations from which on a move is named."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """What moved from one payload to another.
+
+    ``table`` has a row for each value: ``name, kind_1, value_1, error_1, status_1``, the same of
+    the second, ``difference`` (second minus first) and ``sigma``, that in standard deviations.
+    The errors are taken as independent: those of payloads that share events are smaller.
+    """
+
+    labels: tuple[str, str]
+    calibration: str
+    table: pd.DataFrame
+    difference: Difference
+
+    @property
+    def chi2(self) -> float:
+        """Of all moves together; with both covariances, where both are results of a run."""
+        return self.difference.chi2
+
+    @property
+    def ndf(self) -> int:
+        """Number of independent values that both have."""
+        return self.difference.ndf
+
+    @property
+    def probability(self) -> float:
+        """Of a chi2 as large as this."""
+        return self.difference.probability
+
+    @property
+    def furthest(self) -> pd.DataFrame:
+        """The values that moved by more than three standard deviations, the furthest first."""
+        far = self.table[self.table["sigma"].abs() > FAR]
+        return far.sort_values("sigma", key=abs, ascending=False, ignore_index=True)
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return a copy of the table."""
+        return self.table.copy()
+
+    def figure(self) -> Figure:
+        """Return a figure: the distance of each value, by kind."""
+        from jobs.notebook.pictures import distances, shown_in_cells
+
+        shown_in_cells()
+        kinds = self.table["kind_1"].fillna(self.table["kind_2"])
+        parts = {str(k): part["sigma"].to_numpy(dtype=float) for k, part in self.table.groupby(
+            kinds, sort=False)}  # fmt: skip
+        return distances(parts, label=f"({self.labels[1]} - {self.labels[0]}) / error")
+
+    def _repr_html_(self) -> str:
+        first = self.table.sort_values("sigma", key=abs, ascending=False)
+        compared = int(self.table["sigma"].notna().sum())
+        return html.block(
+            f"{self.labels[1]} against {self.labels[0]} ({self.calibration})",
+            html.words(
+                f"{len(self.furthest)} of {compared} values moved by more than {FAR:g} standard"
+                f" deviations; chi2/ndf {self.chi2:.0f}/{self.ndf}"
+            ),
+            html.table(first.drop(columns=["kind_1", "kind_2"])),
+        )
+
+
+def compare(one: Any, other: Any, *, labels: tuple[str, str] | None = None) -> Comparison:
+    """Return what moved from one payload to another.
+
+    Parameters
+    ----------
+    one, other : Result, Payload, payload.json, directory of a run, or a document
+    labels : pair of str, optional
+        What they are called.
+
+    Raises
+    ------
+    InputError
+        If they come from different calibrations, or are no payloads.
+
+    Examples
+    --------
+    >>> calib.compare("z-2017", "z-2018/payload.json").furthest  # doctest: +SKIP
+    """
+    first, second = _payload(one), _payload(other)
+    if first.calibration != second.calibration:
+        raise InputError(
+            f"{second.path}: a payload of {second.calibration}, expected one of"
+            f" {first.calibration} like {first.path}; compare those of one calibration"
+        )
+    names = labels or (_label(first), _label(second))
+    table = apart(first.to_dataframe(), second.to_dataframe())
+    return Comparison(names, first.calibration, table, _difference(one, other, table))
+
+
+def _difference(one: Any, other: Any, table: pd.DataFrame) -> Difference:
+    """Return the difference with both covariances, or with errors alone."""
+    found = [r.covariance if isinstance(r, Result) else None for r in (one, other)]
+    first, second = found
+    if first is not None and second is not None and np.array_equal(first.names, second.names):
+        return difference([*map(str, first.names)], *first, *second)
+    sides = [
+        (table[f"value_{i}"].to_numpy(float), np.diag(table[f"error_{i}"].to_numpy(float) ** 2))
+        for i in (1, 2)
+    ]
+    return difference(table["name"].tolist(), *sides[0], *sides[1])
+
+
+def _payload(source: Any) -> Payload:
+    if isinstance(source, Result):
+        return source.payload
+    if isinstance(source, Payload):
+        return source
+    if isinstance(source, Mapping):
+        return Payload(source, "document", of_payload(source))
+    path = Path(source)
+    return open_result(path).payload if path.is_dir() else load_payload(path)
+
+
+def _label(payload: Payload) -> str:
+    path = Path(payload.path)
+    return (
+        path.parent.name
+        if path.name in ("payload.json", "a refit") and path.parent.name
+        else path.name
+    )

@@ -1,0 +1,66 @@
+"""The page of a chain: the verdict, and the way to the report of each step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from markupsafe import Markup
+
+from jobs.config.schema import dump
+from jobs.pages.report import environment, template_text
+from jobs.run.chain.configuration import ChainWork
+from jobs.run.chain.state import StepState
+from jobs.storage.files import write_text
+
+
+@dataclass(frozen=True)
+class Line:
+    """A step on the page; ``link`` is empty where there is no report yet."""
+
+    state: StepState
+    link: str
+    kind: str
+    seconds: float | None
+    n_passed: int
+    n_checks: int
+
+
+def write_page(
+    work: ChainWork,
+    found: list[StepState],
+    decided: Mapping[str, Any],
+    made: Mapping[str, Any],
+) -> None:
+    """Write report.html of a chain, self-contained."""
+    page = (
+        environment()
+        .get_template("chain.html")
+        .render(
+            name=work.chain.name,
+            style=Markup(template_text("report.css")),
+            passed=bool(decided["passed"]),
+            lines=[_line(work, one, made["chain"][one.name]) for one in found],
+            n_passed=sum(one.passed for one in found),
+            made=made,
+            settings=dump(work.chain),
+        )
+    )
+    write_text(work.directory / "report.html", page)
+
+
+def _line(work: ChainWork, one: StepState, made: Mapping[str, Any]) -> Line:
+    there = (work.directory.path / one.name / "report.html").is_file()
+    kind = "good" if one.passed else "bad" if one.decided else "fallback"
+    times = made.get("steps")
+    checks = one.decided.get("checks", ())
+    return Line(
+        one,
+        f"{quote(one.name)}/report.html" if there else "",
+        kind,
+        sum(float(t["wall_s"]) for t in times.values()) if times else None,
+        sum(bool(c["passed"]) for c in checks),
+        len(checks),
+    )

@@ -1,0 +1,1 @@
+"""A run: its steps, its account, its provenance and its payloads."""

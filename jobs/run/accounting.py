@@ -1,0 +1,158 @@
+"""Where every event went: read, selected, or rejected under one named reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from calib.errors import InputError
+from calib.results import Check
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Events of one chunk, or of any sum of chunks."""
+
+    read: int
+    selected: int
+    rejected: Mapping[str, int]
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Counts:
+        """Return the counts from the plain values that the processor hands out."""
+        rejected = {str(k): int(v) for k, v in values["rejected"].items()}
+        return cls(int(values["read"]), int(values["selected"]), rejected)
+
+    @classmethod
+    def total(cls, parts: Iterable[Counts]) -> Counts:
+        """Return the sum; reasons keep the order in which they first appear."""
+        read = selected = 0
+        rejected: Counter[str] = Counter()
+        for part in parts:
+            read, selected = read + part.read, selected + part.selected
+            for reason, n in part.rejected.items():
+                rejected[reason] += n
+        return cls(read, selected, dict(rejected))
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether every event that was read is selected or rejected."""
+        return self.read == self.selected + sum(self.rejected.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain values; only reasons that occurred."""
+        rejected = {reason: n for reason, n in self.rejected.items() if n}
+        return {"read": self.read, "selected": self.selected, "rejected": rejected}
+
+
+def account(
+    files: Sequence[tuple[str, str, int, Counts]],
+    bad_files: Sequence[Mapping[str, Any]] = (),
+    notes: Sequence[str] = (),
+    checksums: Mapping[tuple[str, str], str] | None = None,
+) -> dict[str, Any]:
+    """Return the accounting as it is written: events = read + bad, read = selected + rejected.
+
+    Parameters
+    ----------
+    files : sequence of (sample, path, events in the file, Counts)
+    bad_files : sequence of {sample, path, error, events}
+        ``events`` were left out; None where the file could not be opened, which is then not
+        among the files.
+    notes : sequence of str
+    checksums : mapping of (sample, path) to what protects the content of a file
+    """
+    protected = checksums or {}
+    left_out: Counter[tuple[str, str]] = Counter()
+    for entry in bad_files:
+        left_out[entry.get("sample", ""), entry["path"]] += entry.get("events") or 0
+    samples: dict[str, Any] = {}
+    for name in dict.fromkeys(sample for sample, *_ in files):
+        own = [(path, events, counts) for sample, path, events, counts in files if sample == name]
+        bad = {p: left_out[name, p] for p, *_ in own}
+        samples[name] = {
+            "files": [
+                {"path": p, "events": n, **_if_any(bad[p]), **c.as_dict(),
+                 **({"checksums": protected[name, p]} if protected.get((name, p)) else {})}
+                for p, n, c in own
+            ],
+            "totals": {
+                "events": sum(n for _, n, _ in own),
+                **_if_any(sum(bad.values())),
+                **Counts.total(c for *_, c in own).as_dict(),
+            },
+        }  # fmt: skip
+    return {"samples": samples, "bad_files": [dict(b) for b in bad_files], "notes": list(notes)}
+
+
+def _if_any(bad: int) -> dict[str, int]:
+    return {"bad": bad} if bad else {}
+
+
+def bad_share(accounting: Mapping[str, Any]) -> float:
+    """Return the share of the events that was left out.
+
+    Files that could not be opened count as the average of the others.
+    """
+    files = [f for s in accounting["samples"].values() for f in s["files"]]
+    events = sum(f["events"] for f in files)
+    known = sum(f.get("bad", 0) for f in files)
+    unopened = sum(b.get("events") is None for b in accounting["bad_files"])
+    shut = unopened / (unopened + len(files)) if unopened else 0.0
+    return shut + (1 - shut) * (known / events if events else 0.0)
+
+
+def checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[Check, ...]:
+    """Return the checks that no event was lost, left out beyond what is allowed, or doubled.
+
+    Parameters
+    ----------
+    accounting : mapping
+        As `account` returns it, with what `jobs.run.input_checks` adds.
+    allowed : float
+        Largest share of the events that may be in bad files.
+    """
+    found = [_check_lost(accounting)]
+    bad = accounting.get("bad_files", ())
+    if bad:
+        share = bad_share(accounting)
+        found.append(Check(
+            "bad_files", share, allowed, allowed > 0 and share <= allowed,
+            f"share of the events left out, in {len({b['path'] for b in bad})} files; the first:"
+            f" {bad[0]['path']} ({bad[0]['error']})",
+        ))  # fmt: skip
+    return tuple(found)
+
+
+def _check_lost(accounting: Mapping[str, Any]) -> Check:
+    lost = 0
+    where = ""
+    for name, sample in accounting.get("samples", {}).items():
+        for file in sample["files"]:
+            missing = abs(file["events"] - file["read"] - file.get("bad", 0)) + abs(
+                file["read"] - file["selected"] - sum(file["rejected"].values())
+            )
+            if missing and not where:
+                where = f"; the first: sample {name}, {file['path']}, {missing}"
+            lost += missing
+    return Check(
+        name="accounting",
+        value=float(lost),
+        threshold=0.0,
+        passed=lost == 0,
+        text=f"events neither selected, nor rejected under a reason, nor in bad files{where}",
+    )
+
+
+def require_pairs(accounting: Mapping[str, Any]) -> None:
+    """Raise InputError where a sample has not a single selected pair."""
+    for name, sample in accounting["samples"].items():
+        totals = sample["totals"]
+        if totals["selected"] == 0:
+            reasons = ", ".join(f"{reason} {n}" for reason, n in totals["rejected"].items())
+            raise InputError(
+                f"sample {name}: none of its {totals['read']} events is a selected pair"
+                f" ({reasons or 'no events'}); check its files and key 'selection'"
+            )

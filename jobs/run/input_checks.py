@@ -1,0 +1,170 @@
+"""Events that are there twice, and samples without a peak: from what each chunk has seen.
+
+The keys (64 bits of run, luminosityBlock and event) of the selected events of a chunk are kept
+beside its sums, eight bytes an event. Doubles are counted a few groups of keys at a time, so that
+memory stays bounded however many events there are; two different events share a key with a
+chance of 3e-4 in 100 M.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calib.events import histograms
+from calib.events.duplicates import count_doubles, n_keys
+from calib.events.peak_check import contrast
+from calib.results import Check, Pass
+from calib.types import AnyArray, UIntArray
+from jobs.config.complete import Work
+from jobs.config.schema import Config
+from jobs.storage.files import write_bytes
+from processors.input_checks import Seen
+
+AT_ONCE = 200_000
+"""Keys that are compared at a time: their table fits in the cache."""
+
+LEAST = 500
+"""Selected events below which nothing is said about a peak."""
+
+LEAST_RATIO, LEAST_SIGNIFICANCE = 1.2, 5.0
+"""Of the density under the peak to that beside it."""
+
+
+def wanted(config: Config) -> str:
+    """Return what of the configuration matters here."""
+    return config.duplicates
+
+
+def seeing(work: Work, walk: Pass) -> Any:
+    """Return the calibration, in the first pass with an eye on its events."""
+    if walk.name != "main":
+        return work.calibration
+    return Seen(work.calibration, work.config.duplicates == "check")
+
+
+def wants_keys(work: Work, walk: Pass, sample: str) -> bool:
+    """Return whether the keys of a sample's events are kept in a pass."""
+    own = next(s for s in work.config.samples if s.name == sample)
+    asked = walk.name == "main" and work.config.duplicates == "check"
+    return asked and not own.simulation and own.format != "table"
+
+
+# keys --------------------------------------------------------------------------------------------
+def _keys_path(chunk: Path) -> Path:
+    return chunk.with_name(f"{chunk.stem}.keys.npy")
+
+
+def has_keys(chunk: Path) -> bool:
+    """Return whether the keys of a chunk are there, and whole."""
+    try:
+        return n_keys(_open(chunk)) >= 0
+    except (OSError, ValueError):
+        return False
+
+
+def packed(keys: UIntArray) -> bytes:
+    """Return the file of the grouped keys of a chunk."""
+    file = BytesIO()
+    np.lib.format.write_array(file, keys, allow_pickle=False)
+    return file.getvalue()
+
+
+def write_keys(chunk: Path, content: bytes) -> None:
+    """Keep the keys of a chunk beside its sums."""
+    write_bytes(_keys_path(chunk), content)
+
+
+def _open(chunk: Path) -> UIntArray:
+    found: UIntArray = np.load(_keys_path(chunk), mmap_mode="r", allow_pickle=False)
+    return found
+
+
+# accounting ---------------------------------------------------------------------------------------
+def account(
+    work: Work, chunks: Mapping[str, Sequence[Path]], files: Mapping[tuple[str, str], Sequence[Any]]
+) -> dict[str, Any]:
+    """Return the entries ``duplicates`` and ``peaks`` of the accounting.
+
+    Parameters
+    ----------
+    work : Work
+    chunks : mapping of sample to the files of its chunks
+    files : mapping of (sample, path) to the pieces of a file, each with ``path``
+    """
+    return {"duplicates": _duplicates(work, chunks), "peaks": _peaks(work, files)}
+
+
+def _duplicates(work: Work, chunks: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
+    """Return the doubles of all samples of one resonance together."""
+    found = []
+    own = [s for s in work.config.samples if wants_keys(work, Pass(), s.name)]
+    for resonance in dict.fromkeys(s.resonance for s in own):
+        names = [s.name for s in own if s.resonance == resonance]
+        keys = [_open(path) for name in names for path in chunks.get(name, ())]
+        found.append({
+            "samples": names, "selected": sum(n_keys(k) for k in keys),
+            "duplicates": count_doubles(keys, AT_ONCE),
+        })  # fmt: skip
+    return found
+
+
+def _peaks(work: Work, files: Mapping[tuple[str, str], Sequence[Any]]) -> dict[str, Any]:
+    """Return the contrast of the peak of each sample, and the files that have none."""
+    found: dict[str, Any] = {}
+    for sample in work.config.samples:
+        if sample.format == "table":
+            continue
+        spectra: dict[str, AnyArray] = {}
+        for (name, path), pieces in files.items():
+            if name == sample.name and pieces:
+                spectra[path] = sum(
+                    np.asarray(histograms.read(p.path, only="events/")["events/spectrum"])
+                    for p in pieces
+                )
+        if not spectra or sample.resonance == "h":  # no peak of the Higgs is seen by eye
+            continue
+        total = sum(spectra.values())
+        ratio, significance = contrast(np.asarray(total), sample.resonance)
+        without = [p for p, s in spectra.items() if not _has_peak(s, sample.resonance)]
+        found[sample.name] = {
+            "events": int(np.sum(total)), "ratio": _finite(ratio),
+            "significance": _finite(significance), "files_without": without,
+        }  # fmt: skip
+    return found
+
+
+def _has_peak(counts: AnyArray, resonance: str) -> bool:
+    ratio, significance = contrast(counts, resonance)
+    if int(counts.sum()) < LEAST:
+        return True
+    return ratio >= LEAST_RATIO and significance >= LEAST_SIGNIFICANCE
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def checks(accounting: Mapping[str, Any]) -> list[Check]:
+    """Return the checks of the verdict: no event twice, a peak in every file."""
+    found = []
+    for entry in accounting.get("duplicates", ()):
+        n = entry["duplicates"]
+        found.append(Check(
+            "duplicates", float(n), 0.0, n == 0,
+            f"selected events that are there again, of {entry['selected']} in"
+            f" {', '.join(entry['samples'])}",
+        ))  # fmt: skip
+    for name, entry in accounting.get("peaks", {}).items():
+        without, ratio = entry["files_without"], entry["ratio"]
+        first = f"; no peak in {len(without)} files, the first: {without[0]}" if without else ""
+        found.append(Check(
+            f"peak {name}", float("nan") if ratio is None else ratio, LEAST_RATIO, not without,
+            f"events under the peak over those expected from beside it{first}",
+        ))  # fmt: skip
+    return found

@@ -1,0 +1,137 @@
+"""Payload files: written after correctionlib has validated them, and found again by address."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from calib import calibrations
+from calib.documents import MAX_JSON
+from calib.errors import CalibError, InputError
+from calib.payload.payload import parsed, validate
+from calib.schema import Sample
+from jobs.config.schema import Config
+from jobs.events.addresses import is_remote
+from jobs.storage.files import write_text
+from processors.corrections import Correction, tried
+
+
+def write(path: Path, document: Mapping[str, Any]) -> None:
+    """Write a payload, whole or not at all.
+
+    Raises
+    ------
+    CalibError
+        If correctionlib does not accept it.
+    """
+    try:
+        text = json.dumps(document, indent=1, allow_nan=False)
+        validate(json.loads(text), text)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise CalibError(f"{path}: correctionlib refuses the payload ({reason})") from error
+    write_text(path, text + "\n")
+
+
+# applied to events -------------------------------------------------------------------------------
+Known = dict[str, Correction]
+"""Payloads that have been read, by address."""
+
+
+def corrections_of(config: Config, base: Path) -> dict[str, tuple[Correction, ...]]:
+    """Return the payloads that are applied to the events of each sample, in order.
+
+    Raises
+    ------
+    InputError
+        If one cannot be read, is no payload, comes from no calibration known here, or cannot be
+        applied to such events.
+    """
+    known: Known = {}
+    return {s.name: _of_sample(config, s, base, known) for s in config.samples}
+
+
+def _of_sample(config: Config, sample: Sample, base: Path, known: Known) -> tuple[Correction, ...]:
+    key = "key 'payloads'"
+    if sample.payloads is not None:
+        key = f"sample {sample.name!r}, key 'payloads'"
+    found = []
+    for address in config.payloads_of(sample):
+        try:
+            if address not in known:
+                known[address] = correction(address, base)
+            if sample.format == "table":
+                raise InputError("a table has no muons to be corrected; leave the payload out")
+            tried(known[address], sample.simulation)
+        except InputError as error:
+            text = str(error)
+            named = text if text.startswith(address) else f"{address}: {text}"
+            raise InputError(f"{key}: {named}") from None
+        found.append(known[address])
+    return tuple(found)
+
+
+def correction(address: str, base: Path) -> Correction:
+    """Return the payload at an address, ready to be applied to events.
+
+    Raises
+    ------
+    InputError
+        If there is none, or it comes from no calibration known here.
+    """
+    raw = content(address, base)
+    document = parsed(raw, address)
+    name = calibrations.name_of_payload(document)
+    return Correction(address, hashlib.sha256(raw).hexdigest(), name, document)
+
+
+def content(address: str, base: Path) -> bytes:
+    """Return the bytes of a payload file. The one place that knows what an address may be.
+
+    Parameters
+    ----------
+    address : str
+        A path, relative to ``base``, or an address as fsspec knows them.
+    base : Path
+        Folder of the configuration.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read, or is larger than a payload may be.
+    """
+    try:
+        if is_remote(address):
+            import fsspec
+
+            with fsspec.open(address, "rb") as file:
+                raw: bytes = file.read(MAX_JSON + 1)
+        else:
+            with (base / Path(address).expanduser()).open("rb") as local:
+                raw = local.read(MAX_JSON + 1)
+    except FileNotFoundError:
+        raise InputError(f"{address}: there is no such file; give a payload.json") from None
+    except Exception as error:  # fsspec's systems have errors of any kind
+        text = " ".join(str(error).split())[:200]
+        raise InputError(f"{address}: cannot be read ({text}); give a payload.json") from None
+    if len(raw) > MAX_JSON:
+        raise InputError(f"{address}: larger than {MAX_JSON} bytes; expected a payload")
+    return raw
+
+
+def used(corrections: Mapping[str, tuple[Correction, ...]]) -> list[dict[str, Any]]:
+    """Return the payloads that were applied, and to which samples, for the provenance."""
+    samples: dict[str, list[str]] = {}
+    first: dict[str, Correction] = {}
+    for name, own in corrections.items():
+        for one in own:
+            first.setdefault(one.address, one)
+            samples.setdefault(one.address, []).append(name)
+    return [
+        {"path": address, "sha256": one.sha256, "calibration": one.calibration,
+         "samples": samples[address]}
+        for address, one in first.items()
+    ]  # fmt: skip

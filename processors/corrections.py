@@ -1,0 +1,144 @@
+"""Events with payloads applied: the muons before anything is asked of them, then the pairs.
+
+A payload that corrects muons (their pt) does so before the selection, so every cut is made on
+corrected muons; one that corrects pairs (their predicted resolution) needs the pair, and comes
+after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from calib import calibrations
+from calib.calibrations.base import Calibration
+from calib.errors import InputError
+from calib.events.pairs import Muons, Pairs
+from calib.types import AnyArray, Array
+from processors.readers.events import Events, charge_of
+from processors.rows import Both, Rows
+
+
+@dataclass(frozen=True)
+class Correction:
+    """A payload that has been read: its address, the digest of its content, who wrote it."""
+
+    address: str
+    sha256: str
+    calibration: str
+    document: Mapping[str, Any]
+
+    @property
+    def kind(self) -> type[Calibration]:
+        """The calibration that it comes from."""
+        return calibrations.get(self.calibration)
+
+
+Corrections = Sequence[Correction]
+
+
+def corrects_muons(corrections: Corrections) -> bool:
+    """Return whether any of the payloads moves muons before the selection."""
+    return any(c.kind.corrects() == "muons" for c in corrections)
+
+
+def corrected_events(
+    events: Events,
+    corrections: Corrections,
+    simulated: bool,
+    identity: Mapping[str, AnyArray] | None = None,
+) -> Events:
+    """Return events with corrected pt and pt_err of all muons.
+
+    Parameters
+    ----------
+    events : Events
+    corrections : sequence of Correction
+        In the order in which they are applied; those of pairs are left for `corrected_pairs`.
+    simulated : bool
+    identity : mapping of run, luminosityBlock and event to array, shape (events,), optional
+        Where the events do not know their own.
+    """
+    if not corrects_muons(corrections):
+        return events
+    own = identity or {n: getattr(events, n) for n in ("run", "luminosityBlock", "event")}
+    found, of_event = events.muons, _event_of_each(events)
+    muons = Muons(found.pt, found.eta, found.phi, found.charge.astype(np.int64), found.pt_err)
+    moved = _moved(muons, {k: v[of_event] for k, v in own.items()}, corrections, simulated)
+    return replace(events, muons=replace(found, pt=moved.pt, pt_err=moved.pt_err))
+
+
+def _event_of_each(events: Events) -> AnyArray:
+    """Return the event of each muon: muons of an event are neighbours, or ``stride`` apart."""
+    muons = events.muons
+    if muons.stride == 1:
+        return np.repeat(np.arange(len(muons)), muons.count)
+    return np.arange(len(muons.pt)) % muons.stride
+
+
+def corrected_rows(rows: Rows, corrections: Corrections, simulated: bool) -> Rows:
+    """Return rows of two muons with corrected pt and pt_err, in double precision."""
+    if not corrects_muons(corrections):
+        return rows
+    identity = {n: getattr(rows, n) for n in ("run", "luminosityBlock", "event")}
+    first, second = (
+        _moved(_muons_of(rows, i), identity, corrections, simulated) for i in (0, 1)
+    )  # fmt: skip
+    errors: Both | None = None
+    if first.pt_err is not None and second.pt_err is not None:
+        errors = (first.pt_err, second.pt_err)
+    return replace(rows, pt=(first.pt, second.pt), pt_err=errors)
+
+
+def _muons_of(rows: Rows, i: int) -> Muons:
+    def double(both: Both) -> Array:
+        return np.asarray(both[i], dtype=np.float64)
+
+    charge = charge_of(rows.charge[i]).astype(np.int64)
+    error = None if rows.pt_err is None else double(rows.pt_err)
+    return Muons(double(rows.pt), double(rows.eta), double(rows.phi), charge, error)
+
+
+def _moved(
+    muons: Muons,
+    identity: Mapping[str, AnyArray],
+    corrections: Corrections,
+    simulated: bool,
+) -> Muons:
+    for correction in corrections:
+        found = correction.kind.apply_muons(correction.document, muons, **identity,
+                                            simulated=simulated)  # fmt: skip
+        muons = muons if found is None else found
+    return muons
+
+
+def corrected_pairs(pairs: Pairs, corrections: Corrections) -> Pairs:
+    """Return selected pairs with what the payloads correct of a pair as a whole."""
+    for correction in corrections:
+        found = correction.kind.apply_pairs(correction.document, pairs)
+        pairs = pairs if found is None else found
+    return pairs
+
+
+def tried(correction: Correction, simulated: bool) -> None:
+    """Apply a payload to one muon, before any event is read.
+
+    Raises
+    ------
+    InputError
+        If it cannot be used for such events.
+    """
+    kind = correction.kind
+    if kind.corrects() == "nothing":
+        raise InputError(
+            f"a payload of {correction.calibration}, which corrects nothing that another"
+            " calibration reads; leave it out, `calib apply` writes what it gives into events"
+        )
+    one, whole = np.ones(1), np.ones(1, dtype=np.uint64)
+    muon = Muons(40 * one, 0.5 * one, 0.3 * one, np.ones(1, dtype=np.int64), 0.5 * one)
+    kind.apply_muons(correction.document, muon, whole, whole, whole, simulated)
+    other = replace(muon, charge=-muon.charge, phi=muon.phi + 3)
+    kind.apply_pairs(correction.document, Pairs(muon, other, one, whole, whole, whole))

@@ -1,0 +1,1 @@
+"""Files to the events of a chunk, in each of the formats."""

@@ -1,0 +1,163 @@
+"""The events of a chunk before any cut, and what both formats do to make them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from calib.calibrations.base import Needs
+from calib.events.pairs import Pairs
+from calib.types import AnyArray, Array, BoolArray, UIntArray
+from processors.readers import columns as names
+from processors.selection import Candidates, ResolvedSelection
+
+
+@dataclass(frozen=True)
+class Events:
+    """One chunk of events before any cut: muons, and what belongs to the whole event.
+
+    ``gen_mass`` and the ``gen`` columns of the muons (flat, like the candidates) are None in
+    collision data; ``fired`` is None where no trigger is asked for.
+    """
+
+    muons: Candidates
+    weight: Array
+    run: UIntArray
+    luminosityBlock: UIntArray
+    event: UIntArray
+    fired: BoolArray | None
+    gen: Mapping[str, Array] | None = None
+    gen_mass: Array | None = None
+    extra: Mapping[str, AnyArray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.run)
+
+
+@dataclass(frozen=True)
+class Selected:
+    """The selected pairs of a chunk, how many events it has, and why the others are left out.
+
+    ``costs`` are bytes and seconds by level of the selection, empty where they are not known;
+    the seconds differ from run to run.
+    """
+
+    pairs: Pairs
+    n_read: int
+    rejected: dict[str, int]
+    costs: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+
+class Columns(Protocol):
+    """Columns of one chunk, by name."""
+
+    names: frozenset[str]
+    length: int
+
+    def flat(self, name: str) -> AnyArray:
+        """Return a column of one number an event."""
+
+
+def identity_of(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, UIntArray]:
+    """Return run, luminosityBlock and event; a file without them is told apart by its uuid."""
+    missing = {
+        "run": run_of(str(metadata.get("fileuuid") or metadata.get("filename", ""))),
+        "luminosityBlock": 0,
+    }
+    out: dict[str, UIntArray] = {}
+    for name in names.IDENTITY:
+        if name in columns.names:
+            out[name] = _whole(columns.flat(name))
+        elif name == "event":
+            start = int(metadata.get("entrystart", 0))
+            out[name] = np.arange(start, start + columns.length, dtype=np.uint64)
+        else:
+            out[name] = np.full(columns.length, missing[name], dtype=np.uint64)
+    return out
+
+
+def _whole(values: AnyArray) -> UIntArray:
+    """Return the values as whole numbers of 64 bits; a column of those is not copied."""
+    same = values.dtype.kind in "iu" and values.dtype.itemsize == 8
+    return values.view(np.uint64) if same else values.astype(np.uint64)
+
+
+def run_of(uuid: str) -> int:
+    """Return a stable number of 32 bits in place of the run of a file that has none."""
+    return int.from_bytes(hashlib.blake2b(uuid.encode(), digest_size=4).digest(), "big")
+
+
+def candidates_of(
+    muon: Callable[[str], AnyArray],
+    first: AnyArray,
+    count: AnyArray,
+    stride: int,
+    have: frozenset[str],
+    format: str,
+    needs: Needs,
+    selection: ResolvedSelection,
+) -> tuple[Candidates, dict[str, AnyArray]]:
+    """Return the candidates and the columns that only the calibration knows."""
+    asked = asked_of(have, format, needs)
+    level = selection.identification
+    identified = None if level is None else muon(names.identification_column(level)) != 0
+    muons = Candidates(
+        first=first.astype(np.int64),
+        count=count.astype(np.int64),
+        stride=stride,
+        pt=double(muon("pt")),
+        eta=double(muon("eta")),
+        phi=double(muon("phi")),
+        charge=charge_of(muon("charge")),
+        identified=identified,
+        isolation=None if selection.isolation is None else double(muon(names.ISOLATION)),
+        pt_err=double(muon("ptErr")) if "ptErr" in asked else None,
+    )
+    return muons, {name: muon(name) for name in asked if name not in names.KNOWN}
+
+
+def asked_of(have: frozenset[str], format: str, needs: Needs) -> tuple[str, ...]:
+    """Return the quantities of the muons that a calibration gets: asked for, and there."""
+    optional = [n for n in needs.optional if set(names.muon_columns(format, n)) <= have]
+    return tuple(dict.fromkeys([*needs.muon, *optional]))
+
+
+def charge_of(values: AnyArray) -> AnyArray:
+    """Return +1, -1, or 0 for anything that is no charge of a muon."""
+    charge: AnyArray = (values == 1).astype(np.int8)
+    charge -= (values == -1).astype(np.int8)
+    return charge
+
+
+def weight_of(columns: Columns, name: str) -> Array:
+    """Return the weight of each event, 1 where the input has none of this name."""
+    return double(columns.flat(name)) if name in columns.names else np.ones(columns.length)
+
+
+def has_fired(columns: Columns, selection: ResolvedSelection) -> BoolArray | None:
+    """Return whether any of the triggers has fired, None where none is asked for."""
+    if not selection.triggers:
+        return None
+    fired: BoolArray = np.zeros(columns.length, dtype=np.bool_)
+    for name in selection.triggers:
+        fired |= columns.flat(name) != 0
+    return fired
+
+
+def double(values: AnyArray) -> Array:
+    """Return the values in double precision."""
+    return np.asarray(values, dtype=np.float64)
+
+
+def wide(values: AnyArray) -> AnyArray:
+    """Return the values, floating-point numbers in double precision."""
+    return double(values) if values.dtype.kind == "f" else values
+
+
+def positive(values: Array) -> Array:
+    """Return the values, not a number where there is no partner (0, -1 and the like)."""
+    return np.where(values > 0, values, np.nan)

@@ -1,0 +1,233 @@
+"""Stage1 (flat parquet, one row a pair) to the events of a chunk, by row group.
+
+coffea's own parquet reader is not used: it reads the whole file for every chunk, takes an empty
+cell (null) for a number, and refuses files that hold any column of text or time, whether it is
+used or not.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from coffea.processor import ProcessorABC
+from coffea.processor.executor import WorkItem
+
+from calib.calibrations.base import Needs
+from calib.errors import InputError
+from calib.events.histograms import narrow
+from calib.schema import Sample
+from calib.types import AnyArray, Array, IntArray
+from processors.certified import is_certified, is_other_run
+from processors.corrections import Corrections, corrected_events, corrected_rows
+from processors.pairing import select_rows
+from processors.readers import columns as names
+from processors.readers.events import (
+    Events,
+    Selected,
+    asked_of,
+    candidates_of,
+    double,
+    has_fired,
+    identity_of,
+    positive,
+    weight_of,
+)
+from processors.rows import Both, Rows
+from processors.selection import ResolvedSelection
+
+
+@dataclass(frozen=True)
+class Stage1Chunk:
+    """Where the entries of a chunk are; the processor's reader fetches the columns."""
+
+    metadata: dict[str, Any]
+
+    def __len__(self) -> int:
+        return int(self.metadata["entrystop"] - self.metadata["entrystart"])
+
+
+def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
+    """Return the result of one chunk, as the function that coffea's Runner hands to executors."""
+    out = processor.process(chunk_of(item))
+    for found in out.values():
+        found["sums"] = narrow(found["sums"])
+    return {"out": out, "processed": {item}}
+
+
+def chunk_of(item: WorkItem) -> Stage1Chunk:
+    """Return where the entries of a chunk are."""
+    return Stage1Chunk({
+        "dataset": item.dataset,
+        "filename": item.filename,
+        "treename": item.treename,
+        "entrystart": item.entrystart,
+        "entrystop": item.entrystop,
+        "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
+        **(item.usermeta or {}),
+    })  # fmt: skip
+
+
+class Table:
+    """Columns of a stage1 chunk; an empty cell is not a number."""
+
+    def __init__(self, table: pa.Table, where: str) -> None:
+        self._table, self._where = table, where
+        self.names = frozenset(table.column_names)
+        self.length = table.num_rows
+
+    def flat(self, name: str) -> AnyArray:
+        column = self._table.column(name)
+        whole = name in names.IDENTITY or pa.types.is_integer(column.type)
+        if column.null_count and (whole or pa.types.is_boolean(column.type)):
+            raise InputError(
+                f"{self._where}: column {name!r} has {column.null_count} empty cells (nulls),"
+                " expected a number in each row; fill or drop those rows"
+            )
+        values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
+        return np.asarray(values.to_numpy(zero_copy_only=False))
+
+    def take(self, rows: IntArray) -> Table:
+        """Return some rows."""
+        return Table(self._table.take(pa.array(rows)), self._where)
+
+
+@contextmanager
+def open_table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
+    """Open the wanted columns of a chunk, those that are there."""
+    metadata = events.metadata
+    start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
+    with open_parquet(str(metadata["filename"])) as file:
+        have = [name for name in wanted if name in file.schema_arrow.names]
+        yield Table(read_rows(file, have, start, stop), str(metadata["filename"]))
+
+
+@contextmanager
+def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
+    """Open a parquet file at a path or an address."""
+    if "://" in path:
+        import fsspec
+
+        with (
+            fsspec.open(path, "rb") as remote,
+            pq.ParquetFile(remote, page_checksum_verification=True) as file,
+        ):
+            yield file
+    else:
+        # no memory map: a file that shrinks under it would kill the process
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            yield file
+
+
+def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -> pa.Table:
+    """Return rows start to stop, reading only the row groups that hold them."""
+    sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
+    edges = np.concatenate([[0], np.cumsum(sizes)])
+    groups = [i for i in range(len(sizes)) if edges[i] < stop and edges[i + 1] > start]
+    before = int(edges[groups[0]]) if groups else 0
+    # one thread: the cluster counts the cores
+    table = file.read_row_groups(groups, columns=columns, use_threads=False)
+    return table.slice(start - before, stop - start)
+
+
+def read_stage1(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
+    """Return what is needed of a chunk of stage1; ``events`` says where it is."""
+    with open_table(events, names.read(sample, needs, selection)) as table:
+        return _events(table, sample, needs, selection)
+
+
+def select_stage1(
+    events: Any,
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    corrections: Corrections = (),
+) -> Selected:
+    """Return the selected pairs of a chunk of stage1, without making events of its rows."""
+    with open_table(events, names.read(sample, needs, selection)) as table:
+
+        def events_of(rows: IntArray) -> Events:
+            found = _events(table.take(rows), sample, needs, selection)
+            return corrected_events(found, corrections, sample.simulation)
+
+        rows = _rows(table, sample, needs, selection)
+        rows = corrected_rows(rows, corrections, sample.simulation)
+        pairs, rejected = select_rows(rows, selection, events_of)
+        return Selected(pairs, len(rows), rejected)
+
+
+def _rows(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Rows:
+    def both(name: str) -> Both:
+        first, second = names.muon_columns("stage1", name)
+        return table.flat(first), table.flat(second)
+
+    asked = asked_of(table.names, "stage1", needs)
+    identity = identity_of(table, {})
+    gen, gen_mass = _generated(table, sample)
+    level = selection.identification
+    conditions = [has_fired(table, selection)]
+    if selection.runs is not None:
+        conditions.append(~is_other_run(identity["run"], selection.runs))
+    if selection.certified is not None:
+        run, block = identity["run"], identity["luminosityBlock"]
+        conditions.append(is_certified(run, block, selection.certified))
+    if level is not None:
+        conditions += [x != 0 for x in both(names.identification_column(level))]
+    if selection.isolation is not None:
+        conditions += [double(x) <= selection.isolation for x in both(names.ISOLATION)]
+    asked_for = [c for c in conditions if c is not None]
+    return Rows(
+        **{name: both(name) for name in names.KINEMATICS},
+        weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
+        pt_err=both("ptErr") if "ptErr" in asked else None,
+        usable=np.logical_and.reduce(asked_for) if asked_for else None,
+        gen=gen,
+        gen_mass=gen_mass,
+        extra={n: both(n) for n in asked if n not in names.KNOWN},
+        **identity,
+    )
+
+
+def _generated(table: Table, sample: Sample) -> tuple[dict[str, Both], Array | None]:
+    """Return the generated muons and the generated mass, where a simulation has them."""
+    if not sample.simulation:
+        return {}, None
+    gen: dict[str, Both] = {}
+    if set(names.gen_kinematics()) <= table.names:
+        for name in names.GEN_KINEMATICS:
+            first, second = (double(table.flat(c)) for c in names.muon_columns("stage1", name))
+            gen[name] = (first, second)
+        gen["gen_pt"] = positive(gen["gen_pt"][0]), positive(gen["gen_pt"][1])
+    has_mass = names.GEN_MASS in table.names
+    return gen, positive(double(table.flat(names.GEN_MASS))) if has_mass else None
+
+
+def _events(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
+    def both(name: str) -> AnyArray:
+        """Return a column of the first muons, then of the second ones."""
+        parts = [table.flat(column) for column in names.muon_columns("stage1", name)]
+        kind = np.result_type(*parts)
+        return np.concatenate(parts, dtype=np.float64 if kind.kind == "f" else kind)
+
+    n = table.length
+    first, count = np.arange(n), np.full(n, 2)
+    muons, extra = candidates_of(both, first, count, n, table.names, "stage1", needs, selection)
+    identity = identity_of(table, {})
+    gen, gen_mass = _generated(table, sample)
+    return Events(
+        muons=muons,
+        weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
+        run=identity["run"],
+        luminosityBlock=identity["luminosityBlock"],
+        event=identity["event"],
+        fired=has_fired(table, selection),
+        gen={name: np.concatenate(columns) for name, columns in gen.items()} or None,
+        gen_mass=gen_mass,
+        extra=extra,
+    )

@@ -1,0 +1,53 @@
+"""A table (flat parquet, columns of its own) to the records of a chunk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from calib.calibrations.base import Needs
+from calib.events.records import Records
+from calib.schema import Sample
+from calib.types import AnyArray, BoolArray
+from processors.certified import is_certified, is_other_run
+from processors.readers import columns as names
+from processors.readers.events import Selected, identity_of, weight_of, wide
+from processors.readers.stage1 import Table, open_table
+from processors.selection import ResolvedSelection, leave_out
+
+
+def select_table(
+    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
+) -> Selected:
+    """Return the rows of a chunk whose numbers are all finite; ``events`` says where it is."""
+    with open_table(events, names.read(sample, needs, selection)) as table:
+        found = records_of(table, needs, events.metadata)
+    masks: dict[str, BoolArray] = {}
+    if selection.runs is not None:
+        masks["other_run"] = is_other_run(found.run, selection.runs)
+    if selection.certified is not None:
+        good = is_certified(found.run, found.luminosityBlock, selection.certified)
+        masks["not_certified"] = ~good
+    masks["bad_value"] = ~_finite(found.columns.values(), len(found))
+    masks["bad_weight"] = ~np.isfinite(found.weight)
+    kept, rejected = leave_out(found, masks)
+    return Selected(kept, len(found), rejected)
+
+
+def records_of(table: Table, needs: Needs, where: Any) -> Records:
+    """Return all rows, with the columns that a calibration asks for."""
+    there = [n for n in (*needs.columns, *needs.optional) if n in table.names]
+    return Records(
+        columns={name: wide(table.flat(name)) for name in there},
+        weight=weight_of(table, names.WEIGHT),
+        **identity_of(table, where),
+    )
+
+
+def _finite(columns: Any, n: int) -> AnyArray:
+    good = np.ones(n, dtype=np.bool_)
+    for column in columns:
+        if column.dtype.kind == "f":
+            good &= np.isfinite(column)
+    return good
