@@ -36,16 +36,26 @@ def rows_of(n: int) -> Iterator[tuple[int, int, int, int, str]]:
 def fill(opened: Catalog, n: int) -> None:
     """Enter the files."""
     with writing(opened.engine, tables.LOCK) as connection:
-        connection.execute(tables.samples.insert(), [
-            {"id": i + 1, "name": name, "resonance": "z", "simulation": name == "mc",
-             "format": "nanoaod" if name == "nano" else "stage1"}
-            for i, name in enumerate(SAMPLES)
-        ])  # fmt: skip
+        connection.execute(
+            tables.samples.insert(),
+            [
+                {
+                    "id": i + 1,
+                    "name": name,
+                    "resonance": "z",
+                    "simulation": name == "mc",
+                    "format": "nanoaod" if name == "nano" else "stage1",
+                }
+                for i, name in enumerate(SAMPLES)
+            ],
+        )
         connection.exec_driver_sql(
             "insert into catalogue_files values (?,?,?,?,?,?,?,?,1,'','present',null)",
-            [(i, s, f"/data/{r}/{i}.parquet", str(i), None, 10**9, 1, e)
-             for i, s, r, e, _ in rows_of(n)],
-        )  # fmt: skip
+            [
+                (i, s, f"/data/{r}/{i}.parquet", str(i), None, 10**9, 1, e)
+                for i, s, r, e, _ in rows_of(n)
+            ],
+        )
         connection.exec_driver_sql(
             "insert into catalogue_entries values (?,?,?,?,'1-900',0.001,?)",
             [(i, r, s, e, q) for i, s, r, e, q in rows_of(n)],
@@ -72,8 +82,10 @@ def main() -> None:
         opened = Catalog.open(str(place), new=True)
         start = time.process_time()
         fill(opened, asked.files)
-        print(f"{asked.files} files entered in {time.process_time() - start:.1f} s,"
-              f" {place.stat().st_size / 1e6:.0f} MB")  # fmt: skip
+        print(
+            f"{asked.files} files entered in {time.process_time() - start:.1f} s,"
+            f" {place.stat().st_size / 1e6:.0f} MB"
+        )
         print(f"list: {seconds(opened.samples):.2f} s")
         for query in QUERIES:
             total = opened.totals(query)

@@ -66,8 +66,12 @@ class OneHistogram(Calibration):
         """Return the usual cuts."""
         if sample.resonance == "jpsi":
             return {"subleading_pt": 3.6, "abs_eta": 2.4, "mass_window": (2.8, 3.4)}
-        return {"leading_pt": 26.0, "subleading_pt": 20.0, "abs_eta": 2.4,
-                "mass_window": (75.0, 105.0)}  # fmt: skip
+        return {
+            "leading_pt": 26.0,
+            "subleading_pt": 20.0,
+            "abs_eta": 2.4,
+            "mass_window": (75.0, 105.0),
+        }
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return one histogram with one mean."""
@@ -99,10 +103,15 @@ def rows(folder: Path, format: str) -> Iterator[tuple[str, list[Row]]]:
     """Return the lines for each resonance."""
     for resonance, name in (("jpsi", "momentum_scale"), ("z", "mass_resolution")):
         data, mc = (
-            {"name": kind, "resonance": resonance, "format": format, "simulation": kind == "mc",
-             "files": [str(folder / f"{resonance}-{kind}-{format}")]}
+            {
+                "name": kind,
+                "resonance": resonance,
+                "format": format,
+                "simulation": kind == "mc",
+                "files": [str(folder / f"{resonance}-{kind}-{format}")],
+            }
             for kind in ("data", "mc")
-        )  # fmt: skip
+        )
         values = {"name": "benchmark", "calibration": name}
         alone = Config.model_validate({**values, "samples": [data]})
         both = Config.model_validate({**values, "samples": [data, mc]})
@@ -146,9 +155,13 @@ def work(inspection: Inspection, sample: str) -> list[WorkItem]:
     def item(chunk: Chunk) -> WorkItem:
         file = chunk.file
         return WorkItem(
-            chunk.sample, file.path, file.treename or "", chunk.start, chunk.stop,
+            chunk.sample,
+            file.path,
+            file.treename or "",
+            chunk.start,
+            chunk.stop,
             uuid.UUID(file.uuid).bytes,
-        )  # fmt: skip
+        )
 
     return [item(c) for c in chunks(inspection, CHUNK) if c.sample == sample]
 
@@ -189,8 +202,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--events", type=int, default=1_000_000)
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--sized-for", type=int, default=20_000_000,
-                        help="events for which the number of made copies is chosen")  # fmt: skip
+    parser.add_argument(
+        "--sized-for",
+        type=int,
+        default=20_000_000,
+        help="events for which the number of made copies is chosen",
+    )
     parser.add_argument("--keys", action="store_true", help="keep the events' keys, as data does")
     parser.add_argument("--only", choices=("nanoaod", "stage1"))
     options = parser.parse_args(arguments)

@@ -44,8 +44,13 @@ def events(cache: Path, kind: str, n_files: int) -> list[Path]:
     for i, path in enumerate(found):
         if not path.exists():
             simulation, temporary = kind == "mc", path.with_suffix(".part")
-            toys = generate("jpsi", PER_FILE, seed=2 * i + simulation, simulation=simulation,
-                            first_event=1 + i * PER_FILE)  # fmt: skip
+            toys = generate(
+                "jpsi",
+                PER_FILE,
+                seed=2 * i + simulation,
+                simulation=simulation,
+                first_event=1 + i * PER_FILE,
+            )
             write_stage1(temporary, toys.pairs, simulation)
             temporary.replace(path)
     return found
@@ -156,15 +161,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     out = options.cache / "run"
     shutil.rmtree(out, ignore_errors=True)
     samples = [
-        {"name": kind, "resonance": "jpsi", "format": "stage1", "simulation": kind == "mc",
-         "files": [str(f) for f in files]}
+        {
+            "name": kind,
+            "resonance": "jpsi",
+            "format": "stage1",
+            "simulation": kind == "mc",
+            "files": [str(f) for f in files],
+        }
         for kind, files in (("data", data), ("mc", mc))
-    ]  # fmt: skip
+    ]
     values = {
-        "name": "benchmark", "calibration": "momentum_scale", "samples": samples,
+        "name": "benchmark",
+        "calibration": "momentum_scale",
+        "samples": samples,
         "settings": {"copies": 1, "calibrate_simulation": False},
         "cluster": {"kind": "local", "workers": options.workers},
-    }  # fmt: skip
+    }
     config = options.cache / "benchmark.yaml"
     config.write_text(json.dumps(values))  # JSON is YAML
     n = (len(data) + len(mc)) * PER_FILE
@@ -180,17 +192,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name, cost in costs.items():
         efficiency = cost.cpu_s / cost.wall_s / options.workers
         rate = f"{n / cost.wall_s / 1e6:.2f}" if name == "collect" else ""
-        write(f"| {name} | {cost.wall_s:.1f} | {cost.wall_s / whole:.2f} | {efficiency:.2f} |"
-              f" {rate} | {cost.worker_gb:.2f} |\n")  # fmt: skip
-    write("\n| seconds of collect | " + " | ".join(f"{t:.0f}" for t, _ in
-          costs["collect"].at_tenths()) + " |\n|---|" + "---:|" * 10 + "\n")  # fmt: skip
-    write("| largest process, GB | " + " | ".join(f"{size:.2f}" for _, size in
-          costs["collect"].at_tenths()) + " |\n\n")  # fmt: skip
+        write(
+            f"| {name} | {cost.wall_s:.1f} | {cost.wall_s / whole:.2f} | {efficiency:.2f} |"
+            f" {rate} | {cost.worker_gb:.2f} |\n"
+        )
+    write(
+        "\n| seconds of collect | "
+        + " | ".join(f"{t:.0f}" for t, _ in costs["collect"].at_tenths())
+        + " |\n|---|"
+        + "---:|" * 10
+        + "\n"
+    )
+    write(
+        "| largest process, GB | "
+        + " | ".join(f"{size:.2f}" for _, size in costs["collect"].at_tenths())
+        + " |\n\n"
+    )
     if options.awkward:
         files = data[: options.awkward]
         seconds = lazily(files, options.workers)
-        write(f"dask-awkward, mass alone, {len(files)} million: {seconds:.1f} s,"
-              f" {len(files) * PER_FILE / seconds / 1e6:.2f} million events/s\n")  # fmt: skip
+        write(
+            f"dask-awkward, mass alone, {len(files)} million: {seconds:.1f} s,"
+            f" {len(files) * PER_FILE / seconds / 1e6:.2f} million events/s\n"
+        )
 
 
 if __name__ == "__main__":

@@ -59,8 +59,17 @@ def cost(x, i, j, k1, k2, p1, p2, measured, weight, n_eta):  # type: ignore[no-u
 def by_minuit(m: Means, measured: np.ndarray, err: np.ndarray) -> Minuit:
     """Return the fit of A, e, M by MIGRAD and HESSE, with a compiled cost and its gradient."""
     size = np.repeat([1e-3, 1e-3, 1e-5], N_ETA)
-    given = (m.eta_plus, m.eta_minus, m.k_plus, m.k_minus, m.inverse_k_plus, m.inverse_k_minus,
-             measured, err**-2, N_ETA)  # fmt: skip
+    given = (
+        m.eta_plus,
+        m.eta_minus,
+        m.k_plus,
+        m.k_minus,
+        m.inverse_k_plus,
+        m.inverse_k_minus,
+        measured,
+        err**-2,
+        N_ETA,
+    )
     found = Minuit(
         lambda x: cost(x * size, *given)[0],
         np.zeros(3 * N_ETA),
@@ -96,10 +105,14 @@ def speed(n: int = 22_779) -> None:
     print(f"| chi2, {n} categories x {3 * N_ETA} parameters | seconds | ratio |")
     print("|---|---:|---:|")
     print(f"| iminuit, compiled cost with gradient, MIGRAD + HESSE | {theirs:.2f} | 1 |")
-    print(f"| calib.extract_scale, {found.iterations} iterations | {seconds:.4f} |"
-          f" {theirs / seconds:.0f} |")  # fmt: skip
-    print(f"\nLargest difference of the two covariances: {worst:.1e} of the errors."
-          f" Condition {found.condition:.0f}.\n")  # fmt: skip
+    print(
+        f"| calib.extract_scale, {found.iterations} iterations | {seconds:.4f} |"
+        f" {theirs / seconds:.0f} |"
+    )
+    print(
+        f"\nLargest difference of the two covariances: {worst:.1e} of the errors."
+        f" Condition {found.condition:.0f}.\n"
+    )
 
 
 def truth(n: int, replicas: int, events: float) -> None:
@@ -127,8 +140,10 @@ def truth(n: int, replicas: int, events: float) -> None:
             err[name].append(found.errors)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"{n} categories, {events * n / 1e6:.0f} M events, {N_ETA} eta bins, {replicas} sets.")
-    print(f"Likelihood: {np.median(seconds):.1f} s a set, {min(seconds):.1f} s the fastest,"
-          f" {np.median(iterations):.0f} iterations; peak memory {memory:.2f} GB.\n")  # fmt: skip
+    print(
+        f"Likelihood: {np.median(seconds):.1f} s a set, {min(seconds):.1f} s the fastest,"
+        f" {np.median(iterations):.0f} iterations; peak memory {memory:.2f} GB.\n"
+    )
     print("| method | parameter | bias | its error | pull mean | its error | pull width |")
     print("|---|---|---:|---:|---:|---:|---:|")
     for name in methods:
@@ -136,8 +151,10 @@ def truth(n: int, replicas: int, events: float) -> None:
         for kind, v, p in zip(
             KINDS, np.split(values, 5, 1), np.split(values / errors, 5, 1), strict=True
         ):
-            print(f"| {name} | {kind} | {v.mean():+.1e} | {of_mean(v):.1e} |"
-                  f" {p.mean():+.3f} | {of_mean(p):.3f} | {p.std():.3f} |")  # fmt: skip
+            print(
+                f"| {name} | {kind} | {v.mean():+.1e} | {of_mean(v):.1e} |"
+                f" {p.mean():+.3f} | {of_mean(p):.3f} | {p.std():.3f} |"
+            )
 
 
 def of_mean(values: np.ndarray) -> float:

@@ -55,9 +55,20 @@ class Fourier:
         self.shared: Problem = problem(data.edges, span, sigma, "exponential", False, (0.95, 1.05))
         x = self.shared
         self.s = model.Shared(
-            x.w, x.basis, np.log(x.edges), x.origin, x.nodes, x.weights, x.low, x.high,
-            x.n_background, x.signed, x.least, CUMULANTS, True,
-        )  # fmt: skip
+            x.w,
+            x.basis,
+            np.log(x.edges),
+            x.origin,
+            x.nodes,
+            x.weights,
+            x.low,
+            x.high,
+            x.n_background,
+            x.signed,
+            x.least,
+            CUMULANTS,
+            True,
+        )
         self.work = model.workspace(len(x.w), x.n_bins)
         self.data = data
         self.g = coefficients(x, data.templates[:1], data.mass)[0]  # one template for all
@@ -122,8 +133,10 @@ def speed(n: int) -> None:
     print("| engine | threads | seconds | us a fit | x Fourier iminuit | x erf iminuit |")
     print("|---|---|---|---|---|---|")
     for name, each, number in (("error functions", slow, few), ("Fourier", fast, some)):
-        print(f"| iminuit, {name} (from {number}) | 1 | {each * n:.1f} | {1e6 * each:.0f}"
-              f" | {fast / each:.2f} | {slow / each:.1f} |")  # fmt: skip
+        print(
+            f"| iminuit, {name} (from {number}) | 1 | {each * n:.1f} | {1e6 * each:.0f}"
+            f" | {fast / each:.2f} | {slow / each:.1f} |"
+        )
     for engine in ("numpy", "compiled"):
         for threads in (1, None):
             seconds = best(
@@ -131,8 +144,10 @@ def speed(n: int) -> None:
                 5,
             )
             each = seconds / n
-            print(f"| {engine} | {threads or 'all'} | {seconds:.2f} | {1e6 * each:.1f}"
-                  f" | {fast / each:.0f} | {slow / each:.0f} |")  # fmt: skip
+            print(
+                f"| {engine} | {threads or 'all'} | {seconds:.2f} | {1e6 * each:.1f}"
+                f" | {fast / each:.0f} | {slow / each:.0f} |"
+            )
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\nfirst compiled call {first:.2f} s; peak memory {memory:.2f} GB")
 
@@ -147,16 +162,15 @@ def stress(n: int) -> None:
     seconds = time.perf_counter() - begin
     fourier = Fourier(data, (0.0005, 0.04))
     lowest = np.array(
-        [
-            min(fourier.fit(i, start, hesse=False).fval for start in STARTS)
-            for i in range(n)
-        ]
-    )  # fmt: skip
+        [min(fourier.fit(i, start, hesse=False).fval for start in STARTS) for i in range(n)]
+    )
     right = found.nll < lowest + 0.1
     neither = ~right & found.ok
-    print(f"{n} hard categories in {seconds:.1f} s: {right.mean():.2%} right (NLL within 0.1 of the"
-          f" best of {len(STARTS)} starts of iminuit), {(~found.ok).sum()} marked,"
-          f" {neither.sum()} neither ({neither.mean():.3%})")  # fmt: skip
+    print(
+        f"{n} hard categories in {seconds:.1f} s: {right.mean():.2%} right (NLL within 0.1 of the"
+        f" best of {len(STARTS)} starts of iminuit), {(~found.ok).sum()} marked,"
+        f" {neither.sum()} neither ({neither.mean():.3%})"
+    )
     steps = dict(zip(*np.unique(found.step, return_counts=True), strict=True))
     print("steps: " + ", ".join(f"{name} {number}" for name, number in steps.items()))
     print(f"lower than iminuit by more than 0.1: {(found.nll < lowest - 0.1).sum()}")

@@ -76,11 +76,16 @@ def made(cache: Path, resonance: str, simulation: bool, events: int, seed: int) 
 def calibrated(out: Path, folders: dict[str, list[Path]], options: argparse.Namespace) -> None:
     """Do what `calib run` does, with data and simulation of each resonance."""
     samples = [
-        {"name": f"{resonance}_{kind}", "resonance": resonance, "format": "stage1",
-         "files": [str(folder)], **({"simulation": True} if kind == "mc" else {})}
+        {
+            "name": f"{resonance}_{kind}",
+            "resonance": resonance,
+            "format": "stage1",
+            "files": [str(folder)],
+            **({"simulation": True} if kind == "mc" else {}),
+        }
         for resonance, both in folders.items()
         for kind, folder in zip(("data", "mc"), both, strict=False)
-    ]  # fmt: skip
+    ]
     cluster = {"kind": "local", "workers": options.workers}
     config = {
         "name": out.name,
@@ -166,9 +171,9 @@ def numbers(out: Path) -> str:
     seconds = ", ".join(f"{step} {spent['wall_s']:.1f}" for step, spent in made.items())
     verdict = json.loads((out / "verdict.json").read_text(encoding="utf-8"))
     failed = [c["name"] for c in verdict["checks"] if not c["passed"]]
-    return "\n".join([
-        *lines, f"- seconds: {seconds}", f"- checks not passed: {', '.join(failed) or 'none'}"
-    ])  # fmt: skip
+    return "\n".join(
+        [*lines, f"- seconds: {seconds}", f"- checks not passed: {', '.join(failed) or 'none'}"]
+    )
 
 
 def tables_of(out: Path) -> dict[str, tuple[pd.DataFrame, Truth]]:

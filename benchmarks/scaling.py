@@ -77,8 +77,15 @@ def measured(folder: Path, events: int, tasks: int) -> Costs:
     for name, n in (("data", events), ("mc", 1000)):  # a simulation makes the reference
         is_mc = name == "mc"
         write_toys(folder / name, generate("jpsi", n, seed=1, simulation=is_mc), "stage1", 1)
-        samples.append({"name": name, "resonance": "jpsi", "format": "stage1",
-                        "files": [str(folder / name)], "simulation": is_mc})  # fmt: skip
+        samples.append(
+            {
+                "name": name,
+                "resonance": "jpsi",
+                "format": "stage1",
+                "files": [str(folder / name)],
+                "simulation": is_mc,
+            }
+        )
     config = Config.model_validate(
         {"name": "scaling", "calibration": "momentum_scale", "samples": samples}
     )
@@ -104,9 +111,7 @@ def measured(folder: Path, events: int, tasks: int) -> Costs:
     begin = time.perf_counter()
     with cluster_client(Cluster(kind="local", workers=2)) as client:
         start = time.perf_counter() - begin
-        items = [
-            WorkItem("data", f"{i}", "", 0, 1, i.to_bytes(16, "big")) for i in range(tasks)
-        ]  # fmt: skip
+        items = [WorkItem("data", f"{i}", "", 0, 1, i.to_bytes(16, "big")) for i in range(tasks)]
         executor = ChunkExecutor(status=False, store=lambda *_: None, client=client)
         empty = partial(small, content=b"")
         executor(items[:50], empty, None)
@@ -163,12 +168,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         costs = measured(Path(temporary), options.events, options.tasks)
     out = sys.stdout.write
     out("# Toward thousands of workers\n\n")
-    out("Made by `python benchmarks/scaling.py`. Measured on two cores of one machine, the rest is"
-        " computed.\n\n")  # fmt: skip
+    out(
+        "Made by `python benchmarks/scaling.py`. Measured on two cores of one machine, the rest is"
+        " computed.\n\n"
+    )
     out("| measured | |\n|---|---:|\n")
     for name, value in (
-        (f"overhead of a chunk, {options.tasks} small ones, 2 workers",
-         f"{costs.task * 1e3:.2f} ms"),
+        (
+            f"overhead of a chunk, {options.tasks} small ones, 2 workers",
+            f"{costs.task * 1e3:.2f} ms",
+        ),
         ("sums of a chunk of J/psi, momentum_scale", f"{costs.sums / 1e6:.2f} MB"),
         ("keys of its events, by which doubles are found", f"{costs.keys:.1f} bytes an event"),
         ("to write one", f"{costs.write * 1e3:.1f} ms"),
@@ -176,17 +185,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("to add one to another", f"{costs.add * 1e3:.1f} ms"),
         ("start of a local cluster", f"{costs.start:.1f} s"),
         ("events of one core, stage1, momentum_scale", f"{costs.rate / 1e6:.2f} M/s"),
-    ):  # fmt: skip
+    ):
         out(f"| {name} | {value} |\n")
-    out(f"\nBandwidth of whoever hands out the chunks, assumed: {options.network:g} GB/s. Input is"
-        " assumed to arrive as fast as it is read.\n")  # fmt: skip
+    out(
+        f"\nBandwidth of whoever hands out the chunks, assumed: {options.network:g} GB/s. Input is"
+        " assumed to arrive as fast as it is read.\n"
+    )
     for way, keys, tree in (
-        ("As it is: results come one by one and are files, which are added at the end",
-         True, False),
-        ("The same without keys: `duplicates: ignore`, simulation, passes after the first",
-         False, False),
+        (
+            "As it is: results come one by one and are files, which are added at the end",
+            True,
+            False,
+        ),
+        (
+            "The same without keys: `duplicates: ignore`, simulation, passes after the first",
+            False,
+            False,
+        ),
         ("Added by the workers, in a tree, without keys (computed, not built)", False, True),
-    ):  # fmt: skip
+    ):
         out(f"\n## {way}\n\n| events | " + " | ".join(f"{w} workers" for w in WORKERS) + " |\n")
         out("|---|" + "---|" * len(WORKERS) + "\n")
         for events in EVENTS:

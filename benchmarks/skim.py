@@ -57,16 +57,23 @@ def branches(n: int, signal: BoolArray, rng: np.random.Generator) -> dict[str, A
     eta[first + 1] = eta[first] + rng.normal(0, 0.1, len(first))
     pt = np.where(of_signal, rng.normal(45.5, 1.0, m), rng.exponential(12.0, m) + 3)
     muon = {
-        "pt": pt, "eta": eta, "phi": phi, "ptErr": rng.normal(0.5, 0.05, m),
+        "pt": pt,
+        "eta": eta,
+        "phi": phi,
+        "ptErr": rng.normal(0.5, 0.05, m),
         "pfRelIso04_all": np.where(of_signal, 0.02, rng.exponential(0.5, m)),
-        "charge": charge, "genPartIdx": rng.integers(-1, GENERATED, m),
+        "charge": charge,
+        "genPartIdx": rng.integers(-1, GENERATED, m),
         "mediumId": of_signal | (rng.random(m) < 0.5),
-    }  # fmt: skip
+    }
     g = n * GENERATED
     particles = {
-        "pt": rng.exponential(20.0, g), "eta": rng.normal(0, 2, g), "phi": rng.uniform(-3, 3, g),
-        "pdgId": rng.choice([13, -13, 11, 211], g), "status": rng.choice([1, 2, 62], g),
-    }  # fmt: skip
+        "pt": rng.exponential(20.0, g),
+        "eta": rng.normal(0, 2, g),
+        "phi": rng.uniform(-3, 3, g),
+        "pdgId": rng.choice([13, -13, 11, 211], g),
+        "status": rng.choice([1, 2, 62], g),
+    }
     return {
         "run": np.ones(n, np.uint32),
         "luminosityBlock": (np.arange(n) // 1000).astype(np.uint32),
@@ -96,8 +103,10 @@ def write(path: Path, events: int, spread: bool, dense: bool = False) -> None:
                 signal = np.full(CLUSTER, in_run) & (np.arange(CLUSTER) % 5 == 0)
             part = branches(CLUSTER, signal | dense, rng)
             if tree is None:
-                types = {k: v.type.content if isinstance(v, ak.Array) else v.dtype
-                         for k, v in part.items()}  # fmt: skip
+                types = {
+                    k: v.type.content if isinstance(v, ak.Array) else v.dtype
+                    for k, v in part.items()
+                }
                 tree = file.mktree("Events", types)
             tree.extend(part)
 
@@ -132,8 +141,14 @@ def in_levels(path: Path, n: int, sample: Sample, cuts: ResolvedSelection) -> Se
 def levels(folder: Path, events: int, repeat: int) -> Iterator[str]:
     """Return the lines of the first table."""
     sample = Sample(name="mc", resonance="z", format="nanoaod", files=("-",), simulation=True)
-    plain = {"leading_pt": 26.0, "subleading_pt": 20.0, "abs_eta": 2.4, "isolation": 0.25,
-             "identification": "medium", "mass_window": (75.0, 105.0)}  # fmt: skip
+    plain = {
+        "leading_pt": 26.0,
+        "subleading_pt": 20.0,
+        "abs_eta": 2.4,
+        "isolation": 0.25,
+        "identification": "medium",
+        "mass_window": (75.0, 105.0),
+    }
     yield "| events of interest | selection | way | selected | MB read | seconds | ratio MB, s |"
     yield "|---|---|---|---:|---:|---:|---:|"
     for spread in (False, True):
@@ -170,9 +185,10 @@ def passes(folder: Path, events: int, repeat: int) -> Iterator[str]:
         fast, after = best(repeat, lambda: _pass(own / "skim" / "skimmed.yaml"))  # noqa: B023
         assert np.array_equal(before, after)
         for what, seconds, ratio in (
-            ("`calib skim`, once", made, ""), ("a pass over the NanoAOD", slow, "1"),
+            ("`calib skim`, once", made, ""),
+            ("a pass over the NanoAOD", slow, "1"),
             ("a pass over the skim", fast, f"{slow / fast:.0f}"),
-        ):  # fmt: skip
+        ):
             yield f"| {name} | {what} | {seconds:.3f} | {events / seconds / 1e6:.2f} | {ratio} |"
 
 
@@ -180,11 +196,18 @@ def _configuration(folder: Path, simulation: bool) -> Path:
     values = {
         "name": "benchmark",
         "calibration": "mass_resolution",
-        "samples": [{"name": "s", "resonance": "z", "format": "nanoaod", "files": ["a.root"],
-                     "simulation": simulation}],
+        "samples": [
+            {
+                "name": "s",
+                "resonance": "z",
+                "format": "nanoaod",
+                "files": ["a.root"],
+                "simulation": simulation,
+            }
+        ],
         "selection": {"triggers": [TRIGGER]},
         "cluster": {"kind": "inline"},
-    }  # fmt: skip
+    }
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     return path
@@ -196,15 +219,19 @@ def _pass(config: Path) -> Any:
     inspection = inspect(full, calibration, config.parent)
     sample = full.samples[0]
     needs, cuts = calibration.needs(sample), inspection.selections[sample.name]
-    return np.concatenate([
-        chunk.selected(
-            SimpleNamespace(metadata={
-                "filename": c.file.path, "entrystart": c.start, "entrystop": c.stop
-            }),
-            sample, needs, cuts,
-        ).pairs.mass
-        for c in chunks(inspection, full.chunk_size)
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            chunk.selected(
+                SimpleNamespace(
+                    metadata={"filename": c.file.path, "entrystart": c.start, "entrystop": c.stop}
+                ),
+                sample,
+                needs,
+                cuts,
+            ).pairs.mass
+            for c in chunks(inspection, full.chunk_size)
+        ]
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -146,9 +146,11 @@ def selected(calibration: Calibration, pairs: Pairs, of: Sample) -> Pairs:
     low, high = cuts["mass_window"]
     mass = pairs.mass
     return pairs.take(
-        (pairs.leading.pt >= cuts["leading_pt"]) & (pairs.subleading.pt >= cuts["subleading_pt"])
-        & (mass >= low) & (mass < high)
-    )  # fmt: skip
+        (pairs.leading.pt >= cuts["leading_pt"])
+        & (pairs.subleading.pt >= cuts["subleading_pt"])
+        & (mass >= low)
+        & (mass < high)
+    )
 
 
 def collected(calibration: Calibration, pairs: Mapping[str, Pairs], walk: Pass) -> dict[str, Sums]:
@@ -198,10 +200,13 @@ def outcome(case: str, seed: int, n: int, n_z: int, n_eta: int, **options: Any) 
     weight /= weight.sum()
     return Outcome(
         tuple(c.name for c in (*reduction.checks, *closure.checks) if not c.passed),
-        axis_means(closure), off, np.sqrt(np.diagonal(covariance)),
-        float(weight @ off), float(np.sqrt(weight @ covariance @ weight)),
+        axis_means(closure),
+        off,
+        np.sqrt(np.diagonal(covariance)),
+        float(weight @ off),
+        float(np.sqrt(weight @ covariance @ weight)),
         time.perf_counter() - begun,
-    )  # fmt: skip
+    )
 
 
 def correction_errors(

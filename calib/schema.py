@@ -135,9 +135,11 @@ class Selection(Strict):
         default=None, description="JSON of certified luminosity sections (collision data only)"
     )
     prescale: float = Field(
-        default=1.0, ge=1, le=1e6,
+        default=1.0,
+        ge=1,
+        le=1e6,
         description="one selected event in this many is used, by its numbers (collision data only)",
-    )  # fmt: skip
+    )
     fallbacks: tuple[Fallback, ...] = Field(
         default=(),
         description="where a branch is missing: {name: ..., triggers, identification, isolation}",

@@ -208,8 +208,9 @@ class Reach:
         parts: Iterable[ast.stmt] = (node,)
         if kept is not None and isinstance(node, ast.ClassDef):
             parts = _members(node, kept)
-            yield from (use for e in (*node.bases, *node.decorator_list)
-                        for use in self._uses(module, e))  # fmt: skip
+            yield from (
+                use for e in (*node.bases, *node.decorator_list) for use in self._uses(module, e)
+            )
         for part in parts:
             self.parts.add((module.name, *module.lines(part)))
             yield from self._uses(module, part)
@@ -288,9 +289,12 @@ def _looks_itself_up(node: ast.AST) -> bool:
     """Return whether members may be reached by a name that is made up at run time."""
     calls = [n for n in ast.walk(node) if isinstance(n, ast.Call)]
     return any(
-        isinstance(c.func, ast.Name) and c.func.id == "getattr" and isinstance(c.args[0], ast.Name)
-        and c.args[0].id in ("self", "cls") for c in calls
-    )  # fmt: skip
+        isinstance(c.func, ast.Name)
+        and c.func.id == "getattr"
+        and isinstance(c.args[0], ast.Name)
+        and c.args[0].id in ("self", "cls")
+        for c in calls
+    )
 
 
 def _members(node: ast.ClassDef, kept: frozenset[str]) -> list[ast.stmt]:

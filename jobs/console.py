@@ -90,9 +90,12 @@ class Console:
         )
 
         columns = (
-            TextColumn("{task.description:<18}"), BarColumn(), TaskProgressColumn(),
-            TimeElapsedColumn(), TimeRemainingColumn(),
-        )  # fmt: skip
+            TextColumn("{task.description:<18}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         with Progress(*columns, console=Rich(stderr=True)) as self.bars:
             try:
                 yield

@@ -54,9 +54,12 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
         name = events.metadata["dataset"]
         sample, selection = self.samples[name], self.selections[name]
         found = selected(
-            events, sample, self.calibration.needs(sample), selection,
+            events,
+            sample,
+            self.calibration.needs(sample),
+            selection,
             self.corrections.get(name, ()),
-        )  # fmt: skip
+        )
         with blaming(self.calibration, "rejects"):
             masks = self.calibration.rejects(found.pairs, sample)
         require_masks(self.calibration, masks, len(found.pairs))
@@ -65,8 +68,10 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
             sums = fill(self.calibration.collect(pairs, sample, self.walk))
         require_sums(self.calibration, sums)
         counts = {
-            "read": found.n_read, "selected": len(pairs), "rejected": found.rejected | refused
-        }  # fmt: skip
+            "read": found.n_read,
+            "selected": len(pairs),
+            "rejected": found.rejected | refused,
+        }
         return {name: {"sums": sums, "counts": counts, "costs": found.costs}}
 
     def postprocess(self, accumulator: Any) -> Any:

@@ -84,9 +84,7 @@ def corrected_rows(rows: Rows, corrections: Corrections, simulated: bool) -> Row
     if not corrects_muons(corrections):
         return rows
     identity = {n: getattr(rows, n) for n in ("run", "luminosityBlock", "event")}
-    first, second = (
-        _moved(_muons_of(rows, i), identity, corrections, simulated) for i in (0, 1)
-    )  # fmt: skip
+    first, second = (_moved(_muons_of(rows, i), identity, corrections, simulated) for i in (0, 1))
     errors: Both | None = None
     if first.pt_err is not None and second.pt_err is not None:
         errors = (first.pt_err, second.pt_err)
@@ -103,14 +101,12 @@ def _muons_of(rows: Rows, i: int) -> Muons:
 
 
 def _moved(
-    muons: Muons,
-    identity: Mapping[str, AnyArray],
-    corrections: Corrections,
-    simulated: bool,
+    muons: Muons, identity: Mapping[str, AnyArray], corrections: Corrections, simulated: bool
 ) -> Muons:
     for correction in corrections:
-        found = correction.kind.apply_muons(correction.document, muons, **identity,
-                                            simulated=simulated)  # fmt: skip
+        found = correction.kind.apply_muons(
+            correction.document, muons, **identity, simulated=simulated
+        )
         muons = muons if found is None else found
     return muons
 

@@ -118,9 +118,7 @@ def select_nanoaod(
 def _costs(costs: dict[str, dict[str, float]], level: str, branches: Baskets) -> Iterator[None]:
     start, before = time.perf_counter(), branches.bytes
     yield
-    costs[level] = {
-        "bytes": float(branches.bytes - before), "seconds": time.perf_counter() - start
-    }  # fmt: skip
+    costs[level] = {"bytes": float(branches.bytes - before), "seconds": time.perf_counter() - start}
 
 
 def _in_order(*parts: Mapping[str, int]) -> dict[str, int]:
@@ -236,13 +234,16 @@ def _add_up(mask, first, count, found):  # type: ignore[no-untyped-def]
 def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
     """Return what decides about the pair; ``event`` and a column are the positions here."""
     branches, n = muons.branches, muons.branches.length
-    wanted = Needs(muon=("ptErr",) if "ptErr" in needs.muon else (),
-                   optional=("ptErr",) if "ptErr" in needs.optional else ())  # fmt: skip
+    wanted = Needs(
+        muon=("ptErr",) if "ptErr" in needs.muon else (),
+        optional=("ptErr",) if "ptErr" in needs.optional else (),
+    )
     weight = names.GEN_WEIGHT["nanoaod"] if sample.simulation else ""
     present = [f"Muon_{name}" for name in (*names.KINEMATICS, *wanted.muon, *wanted.optional)]
     branches.load(name for name in (*present, weight) if name in branches.names)
-    found, _ = candidates_of(muons, muons.first, muons.count, 1, branches.names, "nanoaod",
-                             wanted, muons.selection)  # fmt: skip
+    found, _ = candidates_of(
+        muons, muons.first, muons.count, 1, branches.names, "nanoaod", wanted, muons.selection
+    )
     nothing = np.zeros(n, dtype=np.uint64)
     return Events(
         muons=found,

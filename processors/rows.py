@@ -75,10 +75,13 @@ def find(rows: Rows, selection: ResolvedSelection) -> Found:
         selection.leading_pt or 0.0,
         selection.subleading_pt or 0.0,
         # the largest physical value is one of them, an edge is not
-        MAX_ABS_ETA if selection.abs_eta is None
+        MAX_ABS_ETA
+        if selection.abs_eta is None
         else min(selection.abs_eta, float(np.nextafter(MAX_ABS_ETA, np.inf))),
-        selection.opposite_charge, low, high,
-    )  # fmt: skip
+        selection.opposite_charge,
+        low,
+        high,
+    )
     n = len(rows)
     state, mass = np.empty(n, dtype=np.uint8), np.empty(n)
     kinematics = [_alike(*columns) for columns in (rows.pt, rows.eta, rows.phi, rows.charge)]
@@ -113,9 +116,7 @@ def _pairs(rows: Rows, kept: IntArray, mass: Array) -> Pairs:
         _take(np.ascontiguousarray(column), kept, found)
         return found
 
-    names = {
-        "pt": rows.pt, "eta": rows.eta, "phi": rows.phi, "pt_err": rows.pt_err, **rows.gen
-    }  # fmt: skip
+    names = {"pt": rows.pt, "eta": rows.eta, "phi": rows.phi, "pt_err": rows.pt_err, **rows.gen}
     muons = {name: ordered(both) for name, both in names.items() if both is not None}
     muons["charge"] = _signs(ordered(rows.charge))
     extra = {name: ordered(both) for name, both in rows.extra.items()}
@@ -169,12 +170,18 @@ def _judge(  # type: ignore[no-untyped-def]
             charges = (plus1 | minus1) & (plus2 | minus2)
         passed = (
             charges
-            & (a > 0.0) & (b > 0.0) & (a < np.inf) & (b < np.inf)
-            & (a >= cuts.subleading_pt) & (b >= cuts.subleading_pt)
+            & (a > 0.0)
+            & (b > 0.0)
+            & (a < np.inf)
+            & (b < np.inf)
+            & (a >= cuts.subleading_pt)
+            & (b >= cuts.subleading_pt)
             & ((a >= cuts.leading_pt) | (b >= cuts.leading_pt))
-            & (abs(x) < cuts.abs_eta) & (abs(y) < cuts.abs_eta)
-            & (abs(f) < np.inf) & (abs(g) < np.inf)
-        )  # fmt: skip
+            & (abs(x) < cuts.abs_eta)
+            & (abs(y) < cuts.abs_eta)
+            & (abs(f) < np.inf)
+            & (abs(g) < np.inf)
+        )
         m, _ = mass_of(a, x, f, b, y, g)
         mass[i] = m
         inside = (m >= cuts.low) & (m < cuts.high)

@@ -47,9 +47,24 @@ MAX_ABS_ETA = 10.0
 """Beyond this a pseudorapidity is not that of a muon in the detector."""
 
 (
-    OTHER_RUN, NOT_CERTIFIED, TRIGGER, FEWER_THAN_TWO_MUONS, BAD_PT, BAD_ETA, BAD_PHI, BAD_CHARGE,
-    IDENTIFICATION, ISOLATION, ETA, PT, BAD_PT_ERR, SAME_SIGN, LEADING_PT, BAD_WEIGHT, MASS_WINDOW,
-) = range(len(REASONS))  # fmt: skip
+    OTHER_RUN,
+    NOT_CERTIFIED,
+    TRIGGER,
+    FEWER_THAN_TWO_MUONS,
+    BAD_PT,
+    BAD_ETA,
+    BAD_PHI,
+    BAD_CHARGE,
+    IDENTIFICATION,
+    ISOLATION,
+    ETA,
+    PT,
+    BAD_PT_ERR,
+    SAME_SIGN,
+    LEADING_PT,
+    BAD_WEIGHT,
+    MASS_WINDOW,
+) = range(len(REASONS))
 
 
 @dataclass(frozen=True)
@@ -142,19 +157,28 @@ def choose_pairs(
     n, all_muons = len(muons), np.ones(len(muons.pt), dtype=np.bool_)
     choice = Choice(np.zeros(n, np.int64), np.zeros(n, np.int64), excluded.astype(np.int64))
     flat = _Flat(
-        muons.first, muons.count, muons.stride, muons.pt, muons.eta, muons.phi, muons.charge,
+        muons.first,
+        muons.count,
+        muons.stride,
+        muons.pt,
+        muons.eta,
+        muons.phi,
+        muons.charge,
         identified=all_muons if muons.identified is None else muons.identified,
         isolated=all_muons if muons.isolation is None else passes_isolation(muons, selection),
         pt_err=np.ones(len(muons.pt)) if muons.pt_err is None else muons.pt_err,
-    )  # fmt: skip
+    )
     _choose(
-        flat, weight,
+        flat,
+        weight,
         selection.leading_pt or 0.0,
         selection.subleading_pt or 0.0,
         MAX_ABS_ETA if selection.abs_eta is None else selection.abs_eta,
         selection.opposite_charge,
-        choice.leading, choice.subleading, choice.reason,
-    )  # fmt: skip
+        choice.leading,
+        choice.subleading,
+        choice.reason,
+    )
     return choice
 
 
@@ -173,9 +197,7 @@ def outside_window(pairs: Pairs, selection: ResolvedSelection) -> BoolArray:
     return np.asarray(~((mass >= low) & (mass < high)))
 
 
-def leave_out(
-    pairs: Pairs, masks: Mapping[str, BoolArray]
-) -> tuple[Pairs, dict[str, int]]:
+def leave_out(pairs: Pairs, masks: Mapping[str, BoolArray]) -> tuple[Pairs, dict[str, int]]:
     """Return the pairs that no mask rejects, and how many each reason took, first come."""
     kept = np.ones(len(pairs), dtype=np.bool_)
     taken: dict[str, int] = {}

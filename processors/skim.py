@@ -30,8 +30,10 @@ from processors.readers.stage1 import chunk_of, open_parquet, read_rows, read_st
 from processors.selection import ResolvedSelection, of_chunk
 
 OPTIONS: dict[str, Any] = {
-    "compression": "lz4", "use_dictionary": False, "write_page_checksum": True
-}  # fmt: skip
+    "compression": "lz4",
+    "use_dictionary": False,
+    "write_page_checksum": True,
+}
 """Of the parquet writer: what is read fastest, and protected."""
 
 
@@ -61,9 +63,7 @@ class SkimProcessor(ProcessorABC):  # type: ignore[misc]
         name = events.metadata["dataset"]
         kept = self.kept[name]
         found = _selected(events, kept)
-        counts = {
-            "read": found.n_read, "selected": len(found.pairs), "rejected": found.rejected
-        }  # fmt: skip
+        counts = {"read": found.n_read, "selected": len(found.pairs), "rejected": found.rejected}
         table = table_of(found.pairs, kept, str(events.metadata["filename"]))
         return {name: {"parquet": _written(table), "counts": counts, "costs": found.costs}}
 
@@ -132,10 +132,15 @@ def table_of(pairs: Pairs, kept: Kept, path: str) -> pa.Table:
 
 def _muon(muons: Muons) -> dict[str, AnyArray]:
     found = {
-        "pt": muons.pt, "eta": muons.eta, "phi": muons.phi, "ptErr": muons.pt_err,
+        "pt": muons.pt,
+        "eta": muons.eta,
+        "phi": muons.phi,
+        "ptErr": muons.pt_err,
         "charge": muons.charge.astype(np.int32),
-        "gen_pt": muons.gen_pt, "gen_eta": muons.gen_eta, "gen_phi": muons.gen_phi,
-    }  # fmt: skip
+        "gen_pt": muons.gen_pt,
+        "gen_eta": muons.gen_eta,
+        "gen_phi": muons.gen_phi,
+    }
     there = {name: v for name, v in found.items() if v is not None} | dict(muons.extra)
     return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in there.items()}
 

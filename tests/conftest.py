@@ -8,8 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 # a busy machine takes as long as it takes
-settings.register_profile("any machine", deadline=None,
-                          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("any machine")
 
 

@@ -268,8 +268,12 @@ def _reconstructed(
     if world.pt_err_noise:
         factor = factor * np.exp(world.pt_err_noise * random.standard_normal(n))
     yield from {
-        "pt": pt, "err": pt * sigma / factor, "sigma": sigma, "factor": factor, "tail": tail
-    }.items()  # fmt: skip
+        "pt": pt,
+        "err": pt * sigma / factor,
+        "sigma": sigma,
+        "factor": factor,
+        "tail": tail,
+    }.items()
 
 
 def _as_pairs(
@@ -310,9 +314,11 @@ def _as_pairs(
 def stage1(pairs: Pairs, simulation: bool) -> dict[str, Array]:
     """Return the columns of a flat file of pairs, generated ones for a simulation only."""
     columns = {
-        "run": pairs.run, "luminosityBlock": pairs.luminosityBlock, "event": pairs.event,
+        "run": pairs.run,
+        "luminosityBlock": pairs.luminosityBlock,
+        "event": pairs.event,
         "wgt_nominal": pairs.weight,
-    }  # fmt: skip
+    }
     for name, muon in (("mu1", pairs.leading), ("mu2", pairs.subleading)):
         names = ("pt", "eta", "phi", "charge") + simulation * ("gen_pt", "gen_eta", "gen_phi")
         columns |= {f"{name}_{key}": getattr(muon, key) for key in names}

@@ -176,10 +176,18 @@ def worlds() -> dict[str, World | tuple[World, World]]:
     six = (1.06, 0.94, 1.06)
     jpsi, simulated = momentum_world(), momentum_world(simulation=True)
     together = World(
-        pair_pt="data", radiation_strength=1.05, ring_factors=six, pt_err_power=0.06,
-        pt_err_phi=0.04, within_ring=0.10, pt_err_noise=0.08, tails=0.01, scale=4e-4,
-        background=0.02, turn_on=(24.0, 2.0),
-    )  # fmt: skip
+        pair_pt="data",
+        radiation_strength=1.05,
+        ring_factors=six,
+        pt_err_power=0.06,
+        pt_err_phi=0.04,
+        within_ring=0.10,
+        pt_err_noise=0.08,
+        tails=0.01,
+        scale=4e-4,
+        background=0.02,
+        turn_on=(24.0, 2.0),
+    )
     return {
         "clean": World(),
         "clean_rings": World(ring_factors=six),

@@ -28,11 +28,15 @@ def write_configuration(path: Path, events: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
         "name": "test",
         "samples": [
-            {"name": "data", "resonance": "z", "format": "stage1",
-             "files": [str(events / "*.parquet")]}
+            {
+                "name": "data",
+                "resonance": "z",
+                "format": "stage1",
+                "files": [str(events / "*.parquet")],
+            }
         ],
         "cluster": {"kind": "inline"},
-    }  # fmt: skip
+    }
     path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
     return path
 
@@ -43,9 +47,13 @@ def started(
     """Start ``calib`` in a process group of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
-        start_new_session=True, preexec_fn=_listen,
-    )  # fmt: skip
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+        preexec_fn=_listen,
+    )
 
 
 def _listen() -> None:

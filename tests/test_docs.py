@@ -235,8 +235,9 @@ def constants(prepared: Path, readme: list[Ran], tmp_path_factory: pytest.TempPa
 def test_each_command_has_an_example() -> None:
     shown = dict(of_help())
     assert len(shown) > 20
-    assert {name for name, examples in shown.items() if not any(
-        e.startswith(name) for e in examples)} == set()  # fmt: skip
+    assert {
+        name for name, examples in shown.items() if not any(e.startswith(name) for e in examples)
+    } == set()
 
 
 def test_what_is_not_run_is_still_shown() -> None:
@@ -253,9 +254,14 @@ def test_the_table_of_settings_is_current() -> None:
 def test_the_table_has_every_kind_of_key() -> None:
     page = settings_table.table()
     keys = (
-        "samples[].files", "selection.certified", "cluster.job.memory", "settings.fit.range",
-        "settings.jpsi.window", "chain[].after", "bad_files.skip_up_to",
-    )  # fmt: skip
+        "samples[].files",
+        "selection.certified",
+        "cluster.job.memory",
+        "settings.fit.range",
+        "settings.jpsi.window",
+        "chain[].after",
+        "bad_files.skip_up_to",
+    )
     for key in keys:
         assert f"| `{key}` |" in page, key
     assert "| `settings.fit.range` | `[80.0, 100.0]` | list of: number | GeV |" in page

@@ -13,11 +13,23 @@ import calib.calibrations
 
 ROOT = Path(__file__).parent.parent
 FORBIDDEN = {
-    "calib": {"processors", "jobs", "coffea", "dask", "distributed", "dask_awkward", "typer",
-              "rich", "uproot", "click", "dask_jobqueue", "dask_gateway"},
+    "calib": {
+        "processors",
+        "jobs",
+        "coffea",
+        "dask",
+        "distributed",
+        "dask_awkward",
+        "typer",
+        "rich",
+        "uproot",
+        "click",
+        "dask_jobqueue",
+        "dask_gateway",
+    },
     "processors": {"jobs", "dask", "distributed", "dask_awkward", "typer", "rich"},
     "jobs": {"tests"},
-}  # fmt: skip
+}
 
 
 def sources(room: str) -> Iterator[Path]:

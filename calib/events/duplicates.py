@@ -89,9 +89,9 @@ def _parts(chunks: Sequence[UIntArray], at_once: int) -> Iterator[UIntArray]:
     step = max(1, int(GROUPS * min(1.0, at_once / max(total, 1))))
     for low in range(0, GROUPS, step):
         high = min(low + step, GROUPS)
-        yield np.concatenate([
-            c[GROUPS + e[low] : GROUPS + e[high]] for c, e in zip(chunks, ends, strict=True)
-        ])  # fmt: skip
+        yield np.concatenate(
+            [c[GROUPS + e[low] : GROUPS + e[high]] for c, e in zip(chunks, ends, strict=True)]
+        )
 
 
 @numba.njit(cache=True, nogil=True)

@@ -209,11 +209,13 @@ def read(path: Path, only: str = "") -> Sums:
             members = file.infolist()
             _require_plain(members)
             wanted = {m.filename.removesuffix(".npy"): m for m in members}
-            return _unpacked({
-                name: _array(file, member)
-                for name, member in wanted.items()
-                if name.startswith(only)
-            })  # fmt: skip
+            return _unpacked(
+                {
+                    name: _array(file, member)
+                    for name, member in wanted.items()
+                    if name.startswith(only)
+                }
+            )
     except Exception as error:
         text = " ".join(str(error).split())[:200] or type(error).__name__
         raise InputError(

@@ -59,8 +59,17 @@ class CoreFit:
 
     def curve(self, name: str, observable: str, unit: str, group: str = "categories") -> Curve:
         """Return the picture of the fit."""
-        return Curve(name, self.edges, self.counts, self.variance, self.expected, self.background,
-                     group, unit, observable=observable)  # fmt: skip
+        return Curve(
+            name,
+            self.edges,
+            self.counts,
+            self.variance,
+            self.expected,
+            self.background,
+            group,
+            unit,
+            observable=observable,
+        )
 
 
 def fit_core(
@@ -95,16 +104,27 @@ def fit_core(
     model = CorePeak(data.edges, unit, spread, usual)
     starts = [(0.95, 0.0, *usual), (0.8, 0.0, 0.15, 2.5), (1.0, 0.0, 0.01, 5.0)]
     without = Attempt(
-        "without tail", lambda r: (r["width"], r["mean"], 0.0, usual[1]), ("tail", "ratio"),
-        lambda r: "tail" in r.at_limit and r["tail"] < 0.1, always=True,
-    )  # fmt: skip
+        "without tail",
+        lambda r: (r["width"], r["mean"], 0.0, usual[1]),
+        ("tail", "ratio"),
+        lambda r: "tail" in r.at_limit and r["tail"] < 0.1,
+        always=True,
+    )
     found = climb(data, model, [*from_starts(starts), without])
     status = found.status
     if status is Status.OK and found.at_limit:
         status = Status.AT_LIMIT
     total = data.counts.sum()
-    return CoreFit(status, found, unit, data.edges, data.counts, data.variance, found.expected,
-                   model.tail(*found.values) * total)  # fmt: skip
+    return CoreFit(
+        status,
+        found,
+        unit,
+        data.edges,
+        data.counts,
+        data.variance,
+        found.expected,
+        model.tail(*found.values) * total,
+    )
 
 
 def _nothing(edges: Array) -> CoreFit:

@@ -133,9 +133,17 @@ def fit_categories(
             " error functions; use numpy or compiled"
         )
     plan = _plan(
-        data, chosen, background, smeared, start, sigma_range, mu_range, min_events,
-        template_errors, usual_slope,
-    )  # fmt: skip
+        data,
+        chosen,
+        background,
+        smeared,
+        start,
+        sigma_range,
+        mu_range,
+        min_events,
+        template_errors,
+        usual_slope,
+    )
     solution = empty(len(data.counts), plan.fine.n_parameters)
     every = _by_width(data.counts)
     size = BLOCK if plan.engine else BLOCK_MINUIT
@@ -272,7 +280,9 @@ def _fit_block(plan: Plan, data: Data, rows: AnyArray, solution: Solution) -> No
     )
     fixed = np.zeros(plan.fine.n_parameters, dtype=bool)
     fixed[2 + plan.fine.n_background :] = True
-    task = retries.Task(plan.coarse, plan.fine, plan.engine, plan.start, fixed, plan.template_errors)
+    task = retries.Task(
+        plan.coarse, plan.fine, plan.engine, plan.start, fixed, plan.template_errors
+    )
     g = coefficients(plan.coarse, block.templates, block.mass)
     retries.fit_block(task, block, g, solution)
 

@@ -115,9 +115,13 @@ def widths(
         reach = edits.get(name, {}).get("reach")
         counts = found.sumw[i] if effective >= how.min_events else 0 * found.sumw[i]
         fit = fit_core(
-            how.edges, counts, found.sumw2[i], spread=float(spread[i]), usual=usual,
+            how.edges,
+            counts,
+            found.sumw2[i],
+            spread=float(spread[i]),
+            usual=usual,
             within=None if reach is None else (-float(reach), float(reach)),
-        )  # fmt: skip
+        )
         status, reason = _status(name, effective, fit, how)
         if name in dropped:
             status, reason = Status.LEFT_OUT, f"category {name}: left out by hand (use: false)"
@@ -140,10 +144,13 @@ def _status(name: str, effective: float, fit: CoreFit, how: Fitting) -> tuple[St
 
 def _row(name: str, found: Histograms, i: int, fit: CoreFit) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "category": name, "n_events": int(found.counts[i].sum()), "sigma": fit.value("width"),
-        "sigma_err": fit.error("width"), "u": found.mean("u")[i],
+        "category": name,
+        "n_events": int(found.counts[i].sum()),
+        "sigma": fit.value("width"),
+        "sigma_err": fit.error("width"),
+        "u": found.mean("u")[i],
         "predicted": np.sqrt(found.mean("error_squared")[i]),
-    }  # fmt: skip
+    }
     for key in ("mean", "tail", "ratio"):
         row |= {key: fit.value(key), f"{key}_err": fit.error(key)}
     chi2, ndf = fit.chi2
@@ -195,8 +202,16 @@ def candidates(
     for line, name, n in zip(lines, names, events, strict=True):
         values, covariance = roots(line)
         known = bool(np.isfinite(values).all())
-        out.append(Candidate(
-            f"{name}, {'ab'[k]}", float(n), float(values[k]), float(np.sqrt(covariance[k, k])),
-            line.chi2, line.ndf, Status.OK if known else Status.NOT_DETERMINED, False,
-        ))  # fmt: skip
+        out.append(
+            Candidate(
+                f"{name}, {'ab'[k]}",
+                float(n),
+                float(values[k]),
+                float(np.sqrt(covariance[k, k])),
+                line.chi2,
+                line.ndf,
+                Status.OK if known else Status.NOT_DETERMINED,
+                False,
+            )
+        )
     return out

@@ -81,10 +81,13 @@ def _correction(name: str, pieces: Sequence[Piece]) -> dict[str, Any]:
         "inputs": [RUN, *_inputs(name, [c for _, c in found])],
         "output": newest["output"],
         "data": {
-            "nodetype": "binning", "input": "run", "edges": edges, "content": content,
+            "nodetype": "binning",
+            "input": "run",
+            "edges": edges,
+            "content": content,
             "flow": "error",
         },
-    }  # fmt: skip
+    }
     if formulas:
         out["generic_formulas"] = formulas
     return {key: value for key, value in out.items() if value is not None}

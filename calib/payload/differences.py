@@ -66,9 +66,11 @@ def difference(
     """
     n = len(names)
     for what, found, shape in (
-        ("values", before, (n,)), ("values", after, (n,)),
-        ("covariance", before_covariance, (n, n)), ("covariance", after_covariance, (n, n)),
-    ):  # fmt: skip
+        ("values", before, (n,)),
+        ("values", after, (n,)),
+        ("covariance", before_covariance, (n, n)),
+        ("covariance", after_covariance, (n, n)),
+    ):
         if np.shape(found) != shape:
             raise InputError(f"{what}: found shape {np.shape(found)}, expected {shape}")
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -38,9 +38,17 @@ from calib.physics.radiation import (
 from calib.types import Array, UIntArray
 
 __all__ = [
-    "DRAWS", "Generated", "Line", "MIN_PHOTON", "Radiation", "embed", "fsr_weight", "line_weight",
-    "narrow_line", "z_line",
-]  # fmt: skip
+    "DRAWS",
+    "Generated",
+    "Line",
+    "MIN_PHOTON",
+    "Radiation",
+    "embed",
+    "fsr_weight",
+    "line_weight",
+    "narrow_line",
+    "z_line",
+]
 
 DRAWS = 16
 """Random numbers kept for one copy of one event."""
@@ -86,9 +94,27 @@ on lies in one array, column after column at known distances: so the compiler ca
 columns do not overlap, and does many pairs at once."""
 
 (
-    PT1, PT2, ETA1, ETA2, PHI1, PHI2, MASS, NORMAL1, NORMAL2, LOST1, LOST2,
-    BORN, PHOTONS, PX, PY, COSH, SINH, NX, NY, NZ,
-) = (BLOCK * column for column in range(20))  # fmt: skip
+    PT1,
+    PT2,
+    ETA1,
+    ETA2,
+    PHI1,
+    PHI2,
+    MASS,
+    NORMAL1,
+    NORMAL2,
+    LOST1,
+    LOST2,
+    BORN,
+    PHOTONS,
+    PX,
+    PY,
+    COSH,
+    SINH,
+    NX,
+    NY,
+    NZ,
+) = (BLOCK * column for column in range(20))
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -267,9 +293,20 @@ def embed(
     # photons are counted where there may be several
     out = np.empty((13 if radiation == "exponentiated" else 12, len(pairs)))
     _embed(
-        a.pt, a.eta, a.phi, b.pt, b.eta, b.phi, relative_first, relative_second,
-        keys, copy, line.quantiles, radiators[radiation], out,
-    )  # fmt: skip
+        a.pt,
+        a.eta,
+        a.phi,
+        b.pt,
+        b.eta,
+        b.phi,
+        relative_first,
+        relative_second,
+        keys,
+        copy,
+        line.quantiles,
+        radiators[radiation],
+        out,
+    )
     return replace(Generated(*out), radiation=radiation)
 
 

@@ -41,9 +41,13 @@ def _masses(pt1, eta1, phi1, pt2, eta2, phi2, out):  # type: ignore[no-untyped-d
 
 
 def mass(
-    pt1: ArrayLike, eta1: ArrayLike, phi1: ArrayLike,
-    pt2: ArrayLike, eta2: ArrayLike, phi2: ArrayLike,
-) -> Array:  # fmt: skip
+    pt1: ArrayLike,
+    eta1: ArrayLike,
+    phi1: ArrayLike,
+    pt2: ArrayLike,
+    eta2: ArrayLike,
+    phi2: ArrayLike,
+) -> Array:
     """Return the invariant mass of two muons, in GeV.
 
     E1 E2 - p1 p2 cos(angle) is written as (E1 E2 - |p1| |p2|), where the muon mass enters, and

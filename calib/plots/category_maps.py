@@ -111,22 +111,38 @@ def _panel(axes: Any, value: Array, error: Array, status: Any, colours: ScalarMa
         colour = colours.to_rgba(np.array(number)) if known else (0.93, 0.93, 0.94, 1.0)
         axes.add_patch(
             Rectangle(
-                (j - 0.5, i - 0.5), 1, 1, facecolor=colour, hatch=HATCH.get(state),
-                edgecolor="#ffffff", linewidth=1.2,
+                (j - 0.5, i - 0.5),
+                1,
+                1,
+                facecolor=colour,
+                hatch=HATCH.get(state),
+                edgecolor="#ffffff",
+                linewidth=1.2,
             )
-        )  # fmt: skip
+        )
         if not state.usable:
             for slope in (1, -1):
-                axes.plot([j - 0.45, j + 0.45], [i - 0.45 * slope, i + 0.45 * slope],
-                          color=GREY, linewidth=0.9)  # fmt: skip
+                axes.plot(
+                    [j - 0.45, j + 0.45],
+                    [i - 0.45 * slope, i + 0.45 * slope],
+                    color=GREY,
+                    linewidth=0.9,
+                )
         if written and (known or state.usable):
             dark = known and np.dot(colour[:3], (0.299, 0.587, 0.114)) < 0.5
             axes.text(
-                j, i, _value_and_error(number, float(error[i, j])), ha="center", va="center",
-                fontsize=9, linespacing=1.25, color="white" if dark else "black",
+                j,
+                i,
+                _value_and_error(number, float(error[i, j])),
+                ha="center",
+                va="center",
+                fontsize=9,
+                linespacing=1.25,
+                color="white" if dark else "black",
                 bbox={"facecolor": colour, "edgecolor": "none", "pad": 1.0}
-                if state in HATCH else None,
-            )  # fmt: skip
+                if state in HATCH
+                else None,
+            )
     axes.set_xlim(-0.5, columns - 0.5)
     axes.set_ylim(-0.5, rows - 0.5)
     axes.tick_params(which="both", length=0)
@@ -152,9 +168,10 @@ def _legend_of_statuses(figure: Figure, status: Any) -> None:
     bad = sorted(s.value.replace("_", " ") for s in found if not s.usable)
     if bad:
         handles.append(
-            Line2D([], [], color=GREY, marker="x", markersize=8, linestyle="none",
-                   label=", ".join(bad))
-        )  # fmt: skip
+            Line2D(
+                [], [], color=GREY, marker="x", markersize=8, linestyle="none", label=", ".join(bad)
+            )
+        )
     if handles:
         figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 

@@ -46,10 +46,13 @@ _SIZES = {
     "hatch.linewidth": 0.7,
     "hatch.color": "#00000070",
     **{f"{axis}tick.labelsize": 10.0 for axis in "xy"},
-    **{f"{axis}tick.{kind}.size": size for axis in "xy" for kind, size in
-       (("major", 5.0), ("minor", 2.5))},
+    **{
+        f"{axis}tick.{kind}.size": size
+        for axis in "xy"
+        for kind, size in (("major", 5.0), ("minor", 2.5))
+    },
     **{f"{axis}tick.major.pad": 4.0 for axis in "xy"},
-}  # fmt: skip
+}
 _WORDS = {"abs_eta": r"$|\eta|$", "eta": r"$\eta$", "phi": r"$\phi$", "pt": r"$p_T$"}
 
 
@@ -175,8 +178,11 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
         upper.plot(x[good], ratio[good], "o", color=colour, markersize=4.5, label=name)
         shown = np.isfinite(pull)
         lower.bar(x[shown], pull[shown], width * 0.9, color=colour)
-        reach = max(reach, float(np.max(np.abs(ratio[good] - 1) + 0.2 * error[good], initial=0)),
-                    float(np.median(error[good]) if good.any() else 0))  # fmt: skip
+        reach = max(
+            reach,
+            float(np.max(np.abs(ratio[good] - 1) + 0.2 * error[good], initial=0)),
+            float(np.median(error[good]) if good.any() else 0),
+        )
         for nothing in x[~good]:
             upper.axvspan(nothing - width / 2, nothing + width / 2, color="#00000012", lw=0)
     upper.axhline(1.0, color="black", linewidth=1.0)
@@ -189,8 +195,9 @@ def _closure_block(block: Any, table: pd.DataFrame, label: str, title: str) -> N
             Patch(color="#00000012", label="not tested"),
         ],
         ncols=2 if is_narrow else 4,
-        loc="upper right", fontsize=9,
-    )  # fmt: skip
+        loc="upper right",
+        fontsize=9,
+    )
     lower.axhspan(-2, 2, color="#00000010", lw=0)
     lower.axhline(0.0, color="black", linewidth=1.0)
     highest = float(np.nanmax(np.abs(table["pull"].to_numpy(dtype=float)), initial=3.0))
@@ -276,8 +283,9 @@ def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ proba
         axes.hist(finite, bins=n_bins, range=(0, 1), color=BLUE, histtype="step", linewidth=1.3)
         flat = finite.size / n_bins
         axes.axhline(flat, color=RED, label="flat")
-        axes.axhspan(max(flat - np.sqrt(flat), 0), flat + np.sqrt(flat), color=RED, alpha=0.12,
-                     lw=0)  # fmt: skip
+        axes.axhspan(
+            max(flat - np.sqrt(flat), 0), flat + np.sqrt(flat), color=RED, alpha=0.12, lw=0
+        )
         axes.set_xlim(0, 1)
         axes.set_ylim(0, axes.get_ylim()[1] * 1.25)
         axes.set_ylabel(f"fits / {1 / n_bins:g}")
@@ -322,9 +330,15 @@ def comparison(
             (0.15, BLUE, legend[1], new, new_err),
         ):
             upper.errorbar(
-                x + shift, value, np.nan_to_num(np.asarray(error, dtype=float)), fmt="o",
-                color=colour, markersize=4, elinewidth=1.2, label=name,
-            )  # fmt: skip
+                x + shift,
+                value,
+                np.nan_to_num(np.asarray(error, dtype=float)),
+                fmt="o",
+                color=colour,
+                markersize=4,
+                elinewidth=1.2,
+                label=name,
+            )
         move = moves(old, old_err, new, new_err)
         shown = np.isfinite(move)
         highest = max(3.0, float(np.max(np.abs(move[shown]), initial=0.0)))
@@ -355,9 +369,15 @@ def fit_figure(curve: Curve) -> Figure:
         # bins of different widths are drawn as densities, per bin of their median
         dense = np.median(np.diff(edges)) / np.diff(edges)
         upper.errorbar(
-            middle, dense * curve.counts, dense * np.sqrt(np.maximum(curve.variance, 0)), fmt="o",
-            color="black", markersize=3, elinewidth=0.9, label="events",
-        )  # fmt: skip
+            middle,
+            dense * curve.counts,
+            dense * np.sqrt(np.maximum(curve.variance, 0)),
+            fmt="o",
+            color="black",
+            markersize=3,
+            elinewidth=0.9,
+            label="events",
+        )
         upper.plot(middle, dense * curve.model, color=RED, linewidth=1.6, label="model")
         if np.any(curve.background > 0):
             upper.plot(
@@ -365,8 +385,12 @@ def fit_figure(curve: Curve) -> Figure:
             )
         upper.set_ylim(bottom=min(0.0, float(np.nanmin(dense * curve.counts, initial=0.0))))
         upper.set_ylabel(f"events / {np.median(np.diff(edges)):.3g} {curve.unit}".rstrip())
-        upper.set_title(curve.name if curve.group == "categories" else
-                        f"{curve.name} ({curve.group.replace('_', ' ')})", loc="left")  # fmt: skip
+        upper.set_title(
+            curve.name
+            if curve.group == "categories"
+            else f"{curve.name} ({curve.group.replace('_', ' ')})",
+            loc="left",
+        )
         upper.legend()
         pulls = pulls_of(curve)
         shown = np.isfinite(pulls)

@@ -82,9 +82,16 @@ def series(axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, title
         )
     x = 0.5 * (low + high) + (0.0, 0.22, -0.22, 0.4)[i % 4] * (high - low)
     axes.errorbar(
-        x[known], value[known], error[known], fmt="os^D"[i % 4], color=colour, markersize=3.5,
-        elinewidth=1.0, label=title, markerfacecolor=colour if i == 0 else "white",
-    )  # fmt: skip
+        x[known],
+        value[known],
+        error[known],
+        fmt="os^D"[i % 4],
+        color=colour,
+        markersize=3.5,
+        elinewidth=1.0,
+        label=title,
+        markerfacecolor=colour if i == 0 else "white",
+    )
 
 
 def curves(
@@ -110,8 +117,9 @@ def curves(
             if not len(own):
                 continue
             at, value, error = (own[c].to_numpy(dtype=float) for c in ("x", "y", "y_err"))
-            axes.errorbar(at, value, error, fmt="o", color=colour, markersize=3.5, elinewidth=1.0,
-                          label=name)  # fmt: skip
+            axes.errorbar(
+                at, value, error, fmt="o", color=colour, markersize=3.5, elinewidth=1.0, label=name
+            )
             fine = np.geomspace(0.9 * at.min(), 1.1 * at.max(), 100)
             axes.plot(fine, line(fine), color=colour, linewidth=1.1)
         for axis, scale in ((axes.xaxis, axes.set_xscale), (axes.yaxis, axes.set_yscale)):

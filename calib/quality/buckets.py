@@ -194,8 +194,17 @@ def _bucket(group: Group, minimum: float, waits: bool, earlier: Sequence[Bucket]
     content = digest([(int(r.run), float(r.luminosity), r.content) for r in group], prescale)
     complete = total >= minimum
     revision = _revision(runs, content, earlier)
-    return Bucket(runs[0], runs[-1], runs, total, prescale, complete, waits and not complete,
-                  content, revision)  # fmt: skip
+    return Bucket(
+        runs[0],
+        runs[-1],
+        runs,
+        total,
+        prescale,
+        complete,
+        waits and not complete,
+        content,
+        revision,
+    )
 
 
 def _revision(runs: Sequence[int], content: str, earlier: Sequence[Bucket]) -> int:

@@ -26,17 +26,19 @@ def worst_pull(table: pd.DataFrame, least: float) -> Check:
     n = int(np.isfinite(pulls).sum())
     if not n:
         return Check(
-            "closure", 0.0, least, False,
-            "no closure bin has enough events in a half to be tested",
-        )  # fmt: skip
+            "closure", 0.0, least, False, "no closure bin has enough events in a half to be tested"
+        )
     worst = int(np.nanargmax(np.abs(pulls)))
     probability = 1 - (1 - 2 * norm.sf(abs(pulls[worst]))) ** n
     at = table.iloc[worst]
     return Check(
-        "closure", float(probability), least, bool(probability >= least),
+        "closure",
+        float(probability),
+        least,
+        bool(probability >= least),
         f"probability of the worst of {n} pulls: {pulls[worst]:+.2f} in {at['kind']}"
         f" {at['bin']}, half {at['half']}",
-    )  # fmt: skip
+    )
 
 
 def coverage(

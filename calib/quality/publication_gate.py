@@ -56,9 +56,11 @@ class Effects:
         """Return some of the quantities."""
         at = np.flatnonzero(chosen)
         return Effects(
-            tuple(self.names[i] for i in at), self.values[at], self.covariance[np.ix_(at, at)],
+            tuple(self.names[i] for i in at),
+            self.values[at],
+            self.covariance[np.ix_(at, at)],
             self.own[at],
-        )  # fmt: skip
+        )
 
     def known(self) -> Effects:
         """Return the quantities that are measured: own values with a finite error above 0."""
@@ -180,23 +182,37 @@ def residual(left: Effects, tolerance: Tolerance) -> Tested:
     pulls = np.abs(values) / errors
     far = (np.abs(values) > tolerance.limit) & (pulls >= at)
     if len(known.names) == 0:
-        return Tested(Residual.UNDECIDED, "no quantity can be measured with so few events", value,
-                      error, "", 0.0, at, 0)  # fmt: skip
+        return Tested(
+            Residual.UNDECIDED,
+            "no quantity can be measured with so few events",
+            value,
+            error,
+            "",
+            0.0,
+            at,
+            0,
+        )
     first = int(np.argmax(np.where(far, pulls, -1.0) if far.any() else pulls))
     numbers = (value, error, names[first], float(pulls[first]), at, len(names))
     said = f"{value:+.2e} ± {error:.1e}, limit {tolerance.limit:g}"
     if far.any():
-        why = (f"{names[first]} is off by {values[first]:+.2e} ± {errors[first]:.1e}"
-               f" ({pulls[first]:.1f} standard deviations, alarm at {at:.1f};"
-               f" limit {tolerance.limit:g})")  # fmt: skip
+        why = (
+            f"{names[first]} is off by {values[first]:+.2e} ± {errors[first]:.1e}"
+            f" ({pulls[first]:.1f} standard deviations, alarm at {at:.1f};"
+            f" limit {tolerance.limit:g})"
+        )
         return Tested(Residual.OUTSIDE, why, *numbers)
     if error > tolerance.power * tolerance.limit:
         least = tolerance.power * tolerance.limit
-        return Tested(Residual.UNDECIDED, f"too little data: common residual {said}; its error"
-                      f" must be below {least:.1e}", *numbers)  # fmt: skip
+        return Tested(
+            Residual.UNDECIDED,
+            f"too little data: common residual {said}; its error must be below {least:.1e}",
+            *numbers,
+        )
     if abs(value) > tolerance.limit:
-        return Tested(Residual.UNDECIDED, f"beyond the limit, but not significant: {said}",
-                      *numbers)  # fmt: skip
+        return Tested(
+            Residual.UNDECIDED, f"beyond the limit, but not significant: {said}", *numbers
+        )
     return Tested(Residual.WITHIN, f"common residual {said}", *numbers)
 
 
@@ -349,9 +365,11 @@ def relative(change: Effects, to: Effects) -> Effects:
         still = (change.values == 0) & (np.diagonal(change.covariance) == 0)
         scale = np.where(still, 0.0, scale)
         return Effects(
-            change.names, change.values * scale, change.covariance * np.outer(scale, scale),
+            change.names,
+            change.values * scale,
+            change.covariance * np.outer(scale, scale),
             change.own,
-        )  # fmt: skip
+        )
 
 
 def gate(moves: Effects | None, limits: Limits, candidate: Candidate | None = None) -> Gated:
@@ -398,26 +416,38 @@ def _of_moves(moves: Effects, limits: Limits) -> Gated:
         return said(Decision.VETO, f"{names[i]}: move {values[i]:g} ± {errors[i]:g} is no number")
     held = float(np.mean(~moves.own))
     if held > limits.max_held:
-        return said(Decision.VETO, f"{100 * held:.0f} % of the quantities are held, at most"
-                    f" {100 * limits.max_held:.0f} % may be")  # fmt: skip
+        return said(
+            Decision.VETO,
+            f"{100 * held:.0f} % of the quantities are held, at most"
+            f" {100 * limits.max_held:.0f} % may be",
+        )
     size = np.abs(values)
     i = int(np.argmax(size))
     if size[i] > limits.max:
-        return said(Decision.VETO, f"{names[i]} moved by {values[i]:+.2e}, too far: at most"
-                    f" {limits.max:g} is believed")  # fmt: skip
+        return said(
+            Decision.VETO,
+            f"{names[i]} moved by {values[i]:+.2e}, too far: at most {limits.max:g} is believed",
+        )
     far = size > limits.cut
     loose = far & (errors > limits.error_max)
     if loose.any():
         i = int(np.argmax(np.where(loose, errors, -1.0)))
-        return said(Decision.VETO, f"{names[i]} moved by {values[i]:+.2e} ± {errors[i]:.1e}: the"
-                    f" error is too large, at most {limits.error_max:g}")  # fmt: skip
+        return said(
+            Decision.VETO,
+            f"{names[i]} moved by {values[i]:+.2e} ± {errors[i]:.1e}: the"
+            f" error is too large, at most {limits.error_max:g}",
+        )
     with np.errstate(divide="ignore", invalid="ignore"):
         pulls = np.where(size > 0, size / errors, 0.0)
     clear = far & moves.own & (pulls >= at)
     if clear.any():
         i = int(np.argmax(np.where(clear, pulls, -1.0)))
-        return said(Decision.PUBLISH, f"{names[i]} moved by {values[i]:+.2e} ± {errors[i]:.1e}"
-                    f" ({pulls[i]:.1f} standard deviations, {at:.1f} needed)")  # fmt: skip
+        return said(
+            Decision.PUBLISH,
+            f"{names[i]} moved by {values[i]:+.2e} ± {errors[i]:.1e}"
+            f" ({pulls[i]:.1f} standard deviations, {at:.1f} needed)",
+        )
     i = int(np.argmax(pulls))
-    return said(Decision.KEEP, f"not moved: farthest is {names[i]} with {values[i]:+.2e} ±"
-                f" {errors[i]:.1e}")  # fmt: skip
+    return said(
+        Decision.KEEP, f"not moved: farthest is {names[i]} with {values[i]:+.2e} ± {errors[i]:.1e}"
+    )

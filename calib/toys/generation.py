@@ -172,12 +172,7 @@ def _generated_share(resonance: str, truth: Truth) -> float:
 
 
 def _block(
-    resonance: str,
-    n: int,
-    random: np.random.Generator,
-    truth: Truth,
-    share: float,
-    cuts: _Cuts,
+    resonance: str, n: int, random: np.random.Generator, truth: Truth, share: float, cuts: _Cuts
 ) -> dict[str, Array]:
     """Return the accepted pairs of n generated ones; muon 1 is the positive one."""
     mass, is_background, decayed = _decayed(resonance, n, random, truth, share)

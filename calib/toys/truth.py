@@ -94,8 +94,13 @@ class Truth:
         n = max(len(getattr(self, edges)) - 1, 1)
         n_scale = n if self.eta_edges else 0
         for key, expected in (
-            ("a", n), ("c", n), ("pt_err_factor", n), ("A", n_scale), ("e", n_scale), ("M", n_scale)
-        ):  # fmt: skip
+            ("a", n),
+            ("c", n),
+            ("pt_err_factor", n),
+            ("A", n_scale),
+            ("e", n_scale),
+            ("M", n_scale),
+        ):
             if len(getattr(self, key)) != expected:
                 raise InputError(
                     f"key {key!r}: found {len(getattr(self, key))} numbers, expected {expected},"

@@ -61,21 +61,28 @@ def answer(sample: Sample) -> Answer:
     for row in rows:
         by_path.setdefault(row["path"], []).append(row)
     files = tuple(
-        Wanted(path, None if len(own) == own[0]["n_runs"] else tuple(r["run"] for r in own),
-               own[0]["uuid"], own[0]["checksum"])
+        Wanted(
+            path,
+            None if len(own) == own[0]["n_runs"] else tuple(r["run"] for r in own),
+            own[0]["uuid"],
+            own[0]["checksum"],
+        )
         for path, own in sorted(by_path.items())
-    )  # fmt: skip
+    )
     known = [row["luminosity"] for row in rows]
-    return Answer(files, {
-        "sample": sample.name,
-        "catalog": query.catalog,
-        "query": query.query,
-        "files": len(files),
-        "runs": len({row["run"] for row in rows}),
-        "events": sum(row["events"] for row in rows),
-        "luminosity": None if None in known else sum(known),
-        "digest": digest([(f.uuid, f.runs) for f in files]),
-    })  # fmt: skip
+    return Answer(
+        files,
+        {
+            "sample": sample.name,
+            "catalog": query.catalog,
+            "query": query.query,
+            "files": len(files),
+            "runs": len({row["run"] for row in rows}),
+            "events": sum(row["events"] for row in rows),
+            "luminosity": None if None in known else sum(known),
+            "digest": digest([(f.uuid, f.runs) for f in files]),
+        },
+    )
 
 
 def _require_kind(sample: Sample, rows: list[dict[str, Any]], where: str) -> None:

@@ -182,21 +182,32 @@ class Catalog:
         with reading(self.engine) as connection:
             counted = sa.select(f.sample_id, sa.func.count()).group_by(f.sample_id)
             n_files = {row[0]: row[1] for row in connection.execute(counted)}
-            sums = {row.sample_id: row for row in connection.execute(
-                sa.select(
-                    e.sample_id, sa.func.count(e.run.distinct()).label("runs"),
-                    sa.func.sum(e.events).label("events"), *_luminosity(),
-                    sa.func.min(e.run).label("first"), sa.func.max(e.run).label("last"),
-                ).group_by(e.sample_id)
-            )}  # fmt: skip
+            sums = {
+                row.sample_id: row
+                for row in connection.execute(
+                    sa.select(
+                        e.sample_id,
+                        sa.func.count(e.run.distinct()).label("runs"),
+                        sa.func.sum(e.events).label("events"),
+                        *_luminosity(),
+                        sa.func.min(e.run).label("first"),
+                        sa.func.max(e.run).label("last"),
+                    ).group_by(e.sample_id)
+                )
+            }
             rows = connection.execute(sa.select(tables.samples).order_by(s.name)).all()
         found = []
         for row in rows:
             total = _totals(n_files.get(row.id, 0), sums.get(row.id))
-            found.append({
-                "sample": row.name, "format": row.format, "resonance": row.resonance,
-                "simulation": row.simulation, **vars(total),
-            })  # fmt: skip
+            found.append(
+                {
+                    "sample": row.name,
+                    "format": row.format,
+                    "resonance": row.resonance,
+                    "simulation": row.simulation,
+                    **vars(total),
+                }
+            )
         return found
 
     def totals(self, query: str) -> Totals:
@@ -205,9 +216,11 @@ class Catalog:
         columns = [
             sa.func.count(e.file_id.distinct()).label("files"),
             sa.func.count(e.run.distinct()).label("runs"),
-            sa.func.sum(e.events).label("events"), *_luminosity(),
-            sa.func.min(e.run).label("first"), sa.func.max(e.run).label("last"),
-        ]  # fmt: skip
+            sa.func.sum(e.events).label("events"),
+            *_luminosity(),
+            sa.func.min(e.run).label("first"),
+            sa.func.max(e.run).label("last"),
+        ]
         with reading(self.engine) as connection:
             row = connection.execute(chosen_from(condition(query), columns)).one()
         return _totals(row.files, row)
@@ -216,9 +229,22 @@ class Catalog:
         """Return what a query matches, a row for each run of each file, by run and path."""
         e, f, s = tables.entries.c, tables.files.c, tables.samples.c
         columns = [
-            f.path, e.run, e.events, e.luminosity, e.quality, s.name.label("sample"), s.format,
-            s.resonance, s.simulation, f.size, f.checksum, f.uuid, f.added, f.state, f.n_runs,
-        ]  # fmt: skip
+            f.path,
+            e.run,
+            e.events,
+            e.luminosity,
+            e.quality,
+            s.name.label("sample"),
+            s.format,
+            s.resonance,
+            s.simulation,
+            f.size,
+            f.checksum,
+            f.uuid,
+            f.added,
+            f.state,
+            f.n_runs,
+        ]
         statement = chosen_from(replace(condition(query), needs_files=True), columns)
         statement = statement.order_by(e.run, e.file_id).limit(limit)
         with reading(self.engine) as connection:
@@ -302,10 +328,18 @@ def _enter(connection: Connection, seen: Seen, sample_id: int, quality: str, old
     """Write a file and its runs; qualities and luminosities of the entry it replaces stay."""
     e, f = tables.entries.c, tables.files.c
     values = {
-        "sample_id": sample_id, "path": seen.path, "uuid": seen.uuid, "checksum": seen.checksum,
-        "size": seen.size, "mtime": seen.mtime, "total": seen.events, "n_runs": len(seen.runs),
-        "added": provenance.now(), "state": PRESENT, "checked": None,
-    }  # fmt: skip
+        "sample_id": sample_id,
+        "path": seen.path,
+        "uuid": seen.uuid,
+        "checksum": seen.checksum,
+        "size": seen.size,
+        "mtime": seen.mtime,
+        "total": seen.events,
+        "n_runs": len(seen.runs),
+        "added": provenance.now(),
+        "state": PRESENT,
+        "checked": None,
+    }
     before: dict[int, Any] = {}
     if old is None:
         made = connection.execute(tables.files.insert().values(**values))
@@ -316,15 +350,21 @@ def _enter(connection: Connection, seen: Seen, sample_id: int, quality: str, old
         before = {row.run: row for row in rows}
         connection.execute(sa.delete(tables.entries).where(e.file_id == file_id))
         connection.execute(sa.update(tables.files).where(f.id == file_id).values(**values))
-    connection.execute(tables.entries.insert(), [
-        {
-            "file_id": file_id, "run": part.run, "sample_id": sample_id, "events": part.events,
-            "sections": part.sections,
-            "luminosity": before[part.run].luminosity if part.run in before else None,
-            "quality": before[part.run].quality if part.run in before else quality,
-        }
-        for part in seen.runs
-    ])  # fmt: skip
+    connection.execute(
+        tables.entries.insert(),
+        [
+            {
+                "file_id": file_id,
+                "run": part.run,
+                "sample_id": sample_id,
+                "events": part.events,
+                "sections": part.sections,
+                "luminosity": before[part.run].luminosity if part.run in before else None,
+                "quality": before[part.run].quality if part.run in before else quality,
+            }
+            for part in seen.runs
+        ],
+    )
     return file_id
 
 

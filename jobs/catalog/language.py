@@ -41,9 +41,13 @@ COLUMNS: dict[str, tuple[sa.Column[Any], str]] = {
 """``events`` and ``luminosity`` (fb^-1) are those of a file in a run; ``size`` in bytes."""
 
 _ORDER = {
-    ast.Lt: "__lt__", ast.LtE: "__le__", ast.Gt: "__gt__", ast.GtE: "__ge__",
-    ast.Eq: "__eq__", ast.NotEq: "__ne__",
-}  # fmt: skip
+    ast.Lt: "__lt__",
+    ast.LtE: "__le__",
+    ast.Gt: "__gt__",
+    ast.GtE: "__ge__",
+    ast.Eq: "__eq__",
+    ast.NotEq: "__ne__",
+}
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,12 @@ class _Translation:
         if is_order and (TRUTH in (a.kind, b.kind) or None in (a.kind, b.kind)):
             self._refuse(right, "only == and != make sense for True, False and None")
         if a.column is None:  # SQL knows the meaning of a column first
-            mirrored = {"__lt__": "__gt__", "__le__": "__ge__", "__gt__": "__lt__",
-                        "__ge__": "__le__"}  # fmt: skip
+            mirrored = {
+                "__lt__": "__gt__",
+                "__le__": "__ge__",
+                "__gt__": "__lt__",
+                "__ge__": "__le__",
+            }
             name = _ORDER[type(op)]
             return getattr(b.expression, mirrored.get(name, name))(a.bound)
         return getattr(a.expression, _ORDER[type(op)])(b.bound)

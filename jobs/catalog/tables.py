@@ -72,8 +72,15 @@ entries = sa.Table(
     Column("luminosity", Float),
     Column("quality", String(40), nullable=False),
 )
-Index("catalogue_by_run", entries.c.run, entries.c.quality, entries.c.sample_id, entries.c.file_id,
-      entries.c.events, entries.c.luminosity)  # fmt: skip
+Index(
+    "catalogue_by_run",
+    entries.c.run,
+    entries.c.quality,
+    entries.c.sample_id,
+    entries.c.file_id,
+    entries.c.events,
+    entries.c.luminosity,
+)
 Index(
     "catalogue_by_sample",
     entries.c.sample_id,

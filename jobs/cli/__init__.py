@@ -10,16 +10,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jobs.cli import catalog, cluster, nightly, plugins, serve, store
-from jobs.console import (
-    NOT_PASSED,
-    PASSED,
-    Command,
-    Console,
-    Json,
-    Quiet,
-    Verbose,
-    console,
-)
+from jobs.console import NOT_PASSED, PASSED, Command, Console, Json, Quiet, Verbose, console
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -247,8 +238,10 @@ def skim(
         found = make(config, out, _command(), own.progress)
     for name, sample in found["samples"].items():
         size = sum(file["size"] for file in sample["files"])
-        own.say(f"{name}: {sample['selected']} of {sample['events']} events in"
-                f" {len(sample['files'])} files, {size / 1e6:.1f} MB")  # fmt: skip
+        own.say(
+            f"{name}: {sample['selected']} of {sample['events']} events in"
+            f" {len(sample['files'])} files, {size / 1e6:.1f} MB"
+        )
     own.say(f"use it by [bold]calib run {out / USE} --out DIR[/bold], or by these keys:")
     own.say(escape(found["configuration"].rstrip()))
     own.result({"directory": str(out), **found})
@@ -355,9 +348,11 @@ def apply(
 
     with own.working():
         done = apply_payload(payload, events, out, own.progress)
-    own.say(f"{out}: {done['events']} events, {done['corrected']} of them corrected,"
-            f" new columns {', '.join(done['added']) or 'none'},"
-            f" replaced {', '.join(done['replaced']) or 'none'}")  # fmt: skip
+    own.say(
+        f"{out}: {done['events']} events, {done['corrected']} of them corrected,"
+        f" new columns {', '.join(done['added']) or 'none'},"
+        f" replaced {', '.join(done['replaced']) or 'none'}"
+    )
     for reason, n in done["left_alone"].items():
         own.say(f"  left as it was: {reason} {n}")
     own.result(done)
@@ -493,4 +488,3 @@ def _end(own: Console, decided: dict[str, Any]) -> NoReturn:
 def main() -> None:
     """Run the command line."""
     app(prog_name="calib")
-

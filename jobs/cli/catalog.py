@@ -93,13 +93,20 @@ def add(
     if wanted is not None:
         with own.working():
             found = opened.add(
-                wanted, quality=quality, luminosity=luminosity, checksum=checksum, update=update,
-                workers=workers, progress=own.progress,
-            )  # fmt: skip
+                wanted,
+                quality=quality,
+                luminosity=luminosity,
+                checksum=checksum,
+                update=update,
+                workers=workers,
+                progress=own.progress,
+            )
         n_runs = len(found.runs)
         result |= {**vars(found), "runs": n_runs, "problems": list(found.problems)}
-        own.say(f"{catalog}: {found.added} files added, {found.replaced} replaced, {found.there}"
-                f" there already; {found.events} events in {n_runs} runs")  # fmt: skip
+        own.say(
+            f"{catalog}: {found.added} files added, {found.replaced} replaced, {found.there}"
+            f" there already; {found.events} events in {n_runs} runs"
+        )
         if found.problems:
             _refuse(own, catalog, found.problems)
     own.result(result)
@@ -136,9 +143,12 @@ def _sample(
             raise InputError("option --format is missing; give nanoaod, stage1 or table")
         format = found.pop()
     values = {
-        "name": name, "resonance": resonance, "format": format, "files": files,
+        "name": name,
+        "resonance": resonance,
+        "format": format,
+        "files": files,
         "simulation": simulation,
-    }  # fmt: skip
+    }
     return validated(Sample, values, "calib catalog add")
 
 
@@ -155,11 +165,16 @@ def list_(catalog: Place, quiet: Quiet = False, verbose: Verbose = 0, json: Json
     columns = ("sample", "format", "resonance", "files", "events", "runs", "luminosity")
     rows = [
         [
-            f"{r['sample']}{' (simulation)' if r['simulation'] else ''}", r["format"],
-            r["resonance"], r["files"], r["events"], _range(r), _fb(r["luminosity"]),
+            f"{r['sample']}{' (simulation)' if r['simulation'] else ''}",
+            r["format"],
+            r["resonance"],
+            r["files"],
+            r["events"],
+            _range(r),
+            _fb(r["luminosity"]),
         ]
         for r in found
-    ]  # fmt: skip
+    ]
     own.show(_table(columns, rows))
     own.result({"catalog": catalog, "samples": found})
 
@@ -185,13 +200,20 @@ def query(
     total = opened.totals(query)
     rows = opened.entries(query, limit)
     columns = ("run", "events", "luminosity", "quality", "sample", "path")
-    own.show(_table(columns, [
-        [r["run"], r["events"], _fb(r["luminosity"]), r["quality"], r["sample"], r["path"]]
-        for r in rows
-    ]))  # fmt: skip
+    own.show(
+        _table(
+            columns,
+            [
+                [r["run"], r["events"], _fb(r["luminosity"]), r["quality"], r["sample"], r["path"]]
+                for r in rows
+            ],
+        )
+    )
     luminosity = _fb(total.luminosity) + ("" if total.luminosity is None else " fb^-1")
-    own.say(f"{total.files} files, {total.runs} runs ({_range(vars(total))}), {total.events}"
-            f" events, luminosity {luminosity}")  # fmt: skip
+    own.say(
+        f"{total.files} files, {total.runs} runs ({_range(vars(total))}), {total.events}"
+        f" events, luminosity {luminosity}"
+    )
     own.result({"catalog": catalog, "query": query, **vars(total), "entries": rows})
 
 
@@ -222,10 +244,16 @@ def buckets(
     found = into(runs, minimum, boundary or (), closed=not open_end)
     columns = ("first", "last", "runs", "luminosity", "prescale", "")
     rows = [
-        [b.first, b.last, len(b.runs), _fb(b.luminosity), f"{b.prescale:.3f}",
-         "" if b.complete else "waits for more" if b.waiting else "below the minimum"]
+        [
+            b.first,
+            b.last,
+            len(b.runs),
+            _fb(b.luminosity),
+            f"{b.prescale:.3f}",
+            "" if b.complete else "waits for more" if b.waiting else "below the minimum",
+        ]
         for b in found
-    ]  # fmt: skip
+    ]
     own.show(_table(columns, rows))
     own.result({"catalog": catalog, "query": query, "buckets": [vars(b) for b in found]})
 

@@ -23,8 +23,12 @@ app = typer.Typer(
 CONFIGURATION = typer.Argument(metavar="CONFIG", help="Configuration, or the DIR of a run.")
 Configuration = Annotated[Path, CONFIGURATION]
 
-MARKS = {"ok": "[green]ok[/green]", "warning": "[yellow]warning[/yellow]",
-         "failed": "[red]failed[/red]", "not tried": "not tried"}  # fmt: skip
+MARKS = {
+    "ok": "[green]ok[/green]",
+    "warning": "[yellow]warning[/yellow]",
+    "failed": "[red]failed[/red]",
+    "not tried": "not tried",
+}
 
 
 @app.command(cls=Command)
@@ -51,10 +55,14 @@ def check(
     code = PASSED
     if failed:
         code = BAD_INPUT if failed[0].bad_input else FAILED
-    own.result({
-        "kind": found.cluster.kind, "passed": not failed, "exit_code": code,
-        "steps": [vars(step) for step in done],
-    })  # fmt: skip
+    own.result(
+        {
+            "kind": found.cluster.kind,
+            "passed": not failed,
+            "exit_code": code,
+            "steps": [vars(step) for step in done],
+        }
+    )
     if failed and quiet:
         typer.echo(f"calib: error: {failed[0].name}: {failed[0].text}", err=True)
     raise typer.Exit(code)

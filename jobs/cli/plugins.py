@@ -41,8 +41,10 @@ def plugins(
     there = calibrations.plugins()
     for name in names or ():
         if name not in {p.name for p in there}:
-            raise InputError(f"there is no calibration {name!r}; there are: "
-                             + ", ".join(calibrations.available()))  # fmt: skip
+            raise InputError(
+                f"there is no calibration {name!r}; there are: "
+                + ", ".join(calibrations.available())
+            )
     chosen = [p for p in there if not names or p.name in names]
     if not verbose:  # toys are few: what a run would warn of says nothing here
         logging.getLogger("jobs").setLevel(logging.ERROR)
@@ -59,9 +61,11 @@ def plugins(
         word = "[green]kept[/green]" if one.keeps else "[red]broken[/red]"
         package = f"{one.plugin.package} {one.plugin.version}".strip()
         table.add_row(
-            escape(one.plugin.name), escape(package), word if check else "not looked at",
+            escape(one.plugin.name),
+            escape(package),
+            word if check else "not looked at",
             escape(f"{bad.check}: {bad.text}") if bad else "",
-        )  # fmt: skip
+        )
     own.show(table)
     own.result({"plugins": [as_values(one) for one in found]})
     raise typer.Exit(0 if all(one.keeps for one in found) else NOT_PASSED)

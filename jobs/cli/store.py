@@ -166,8 +166,9 @@ def list_(
         own.say(line)
     if not found:
         own.say(f"tag {tag}: nothing holds")
-    own.result({"store": store, "tag": tag, "as_of": as_of,
-                "intervals": [i.as_dict() for i in found]})  # fmt: skip
+    own.result(
+        {"store": store, "tag": tag, "as_of": as_of, "intervals": [i.as_dict() for i in found]}
+    )
 
 
 @app.command(cls=StoreCommand)
@@ -402,8 +403,10 @@ def check(
     for sentence in found:
         own.say(f"[red]{escape(sentence)}[/red]")
     total = len(kept.revisions())
-    own.say(f"{store}: {total} revisions, {len(found)} problems"
-            f"{f', {len(swept)} left-overs removed' if sweep else ''}")  # fmt: skip
+    own.say(
+        f"{store}: {total} revisions, {len(found)} problems"
+        f"{f', {len(swept)} left-overs removed' if sweep else ''}"
+    )
     own.result({"store": store, "revisions": total, "problems": found, "swept": swept})
     if found:
         raise typer.Exit(NOT_PASSED)

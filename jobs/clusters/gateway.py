@@ -259,9 +259,11 @@ def accepted(known: Mapping[str, Any], cluster: Cluster) -> dict[str, Any]:
     for key, value in cluster.options.items():
         if key not in options:
             near = difflib.get_close_matches(key, options, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else (
-                f"it has {', '.join(options) or 'no options at all'}"
-            )  # fmt: skip
+            hint = (
+                f"did you mean {near[0]!r}?"
+                if near
+                else (f"it has {', '.join(options) or 'no options at all'}")
+            )
             raise InputError(
                 f"key 'cluster.options': the gateway at {cluster.address} has no option {key!r};"
                 f" {hint}"

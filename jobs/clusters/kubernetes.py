@@ -51,9 +51,11 @@ def at_kubernetes(cluster: Cluster) -> Iterator[Client]:
         if cluster.adaptive is not None:
             here.adapt(minimum=cluster.adaptive.minimum, maximum=cluster.adaptive.maximum)
         require_worker(
-            found, cluster, f"cluster {here.name} at {server}",
+            found,
+            cluster,
+            f"cluster {here.name} at {server}",
             f"see `kubectl get pods -l dask.org/cluster-name={here.name}`",
-        )  # fmt: skip
+        )
         yield found
 
 
@@ -94,9 +96,13 @@ def _named(cluster: Cluster) -> Iterator[Any]:
     namespace = (cluster.pod or Pod()).namespace
     try:
         here = in_time(
-            cluster.patience, KubeCluster.from_name, cluster.name, namespace=namespace,
-            quiet=True, shutdown_on_close=False,
-        )  # fmt: skip
+            cluster.patience,
+            KubeCluster.from_name,
+            cluster.name,
+            namespace=namespace,
+            quiet=True,
+            shutdown_on_close=False,
+        )
     except Exception as error:
         raise InputError(
             f"key 'cluster.name': no DaskCluster {cluster.name!r} to connect to"
@@ -115,10 +121,15 @@ def _new(cluster: Cluster) -> Iterator[Any]:
     try:
         try:
             here = in_time(
-                cluster.patience, KubeCluster, custom_cluster_spec=found, quiet=True,
-                namespace=(cluster.pod or Pod()).namespace, create_mode="CREATE_ONLY",
-                resource_timeout=int(cluster.patience), shutdown_on_close=False,
-            )  # fmt: skip
+                cluster.patience,
+                KubeCluster,
+                custom_cluster_spec=found,
+                quiet=True,
+                namespace=(cluster.pod or Pod()).namespace,
+                create_mode="CREATE_ONLY",
+                resource_timeout=int(cluster.patience),
+                shutdown_on_close=False,
+            )
         except Exception as error:
             reason = " ".join(str(error).split()) or f"not within {cluster.patience:g} s"
             raise CalibError(
@@ -236,8 +247,11 @@ def schema() -> dict[str, Any]:
     path = operator / "dask-kubernetes-operator" / "crds" / "daskcluster.yaml"
     found = yaml_values(path.read_text(encoding="utf-8"))
     kind = found["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    top = {"apiVersion": {"type": "string"}, "kind": {"type": "string"},
-           "metadata": {"type": "object"}}  # fmt: skip
+    top = {
+        "apiVersion": {"type": "string"},
+        "kind": {"type": "string"},
+        "metadata": {"type": "object"},
+    }
     return _closed(kind | {"properties": top | kind["properties"]})
 
 

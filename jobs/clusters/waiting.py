@@ -21,11 +21,7 @@ POLL_S = 0.1
 
 
 def require_worker(
-    found: Client,
-    cluster: Cluster,
-    what: str,
-    remedy: str,
-    look: Callable[[], None] = lambda: None,
+    found: Client, cluster: Cluster, what: str, remedy: str, look: Callable[[], None] = lambda: None
 ) -> None:
     """Wait for the first worker.
 

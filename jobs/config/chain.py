@@ -19,8 +19,15 @@ from jobs.config.schema import Config, configuration
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
 SHARED = (
-    "samples", "selection", "payloads", "cluster", "bad_files", "duplicates", "chunk_size", "seed",
-)  # fmt: skip
+    "samples",
+    "selection",
+    "payloads",
+    "cluster",
+    "bad_files",
+    "duplicates",
+    "chunk_size",
+    "seed",
+)
 """Keys that stand at the top, for all steps, or in one of them."""
 
 

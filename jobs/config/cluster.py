@@ -15,9 +15,8 @@ from pydantic import Field, field_validator, model_validator
 from calib.schema import Strict, refuse_secrets
 
 Kind = Literal[
-    "local", "inline", "address", "gateway",
-    "slurm", "htcondor", "pbs", "sge", "lsf", "kubernetes",
-]  # fmt: skip
+    "local", "inline", "address", "gateway", "slurm", "htcondor", "pbs", "sge", "lsf", "kubernetes"
+]
 
 BATCH = ("slurm", "htcondor", "pbs", "sge", "lsf")
 """The kinds whose workers are jobs of a batch system."""

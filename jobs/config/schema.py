@@ -11,11 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import (
-    BaseModel,
-    Field,
-    field_validator,
-)
+from pydantic import BaseModel, Field, field_validator
 
 from calib.documents import MAX_YAML, yaml_values
 from calib.errors import InputError
@@ -33,9 +29,22 @@ from jobs.config.cluster import Cluster, Security
 from jobs.config.sites import with_site
 
 __all__ = [
-    "SECRET", "BadFiles", "Cluster", "Config", "Fallback", "Query", "Sample", "Security",
-    "Selection", "Strict", "configuration", "dump", "load", "refuse_secrets", "validated",
-]  # fmt: skip
+    "SECRET",
+    "BadFiles",
+    "Cluster",
+    "Config",
+    "Fallback",
+    "Query",
+    "Sample",
+    "Security",
+    "Selection",
+    "Strict",
+    "configuration",
+    "dump",
+    "load",
+    "refuse_secrets",
+    "validated",
+]
 
 
 class BadFiles(Strict):

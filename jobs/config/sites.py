@@ -17,9 +17,12 @@ from calib.errors import InputError
 from jobs.config.cluster import Cluster
 
 FILES = (
-    ("security", "ca"), ("security", "cert"), ("security", "key"),
-    ("auth", "password_file"), ("auth", "token_file"),
-)  # fmt: skip
+    ("security", "ca"),
+    ("security", "cert"),
+    ("security", "key"),
+    ("auth", "password_file"),
+    ("auth", "token_file"),
+)
 """Keys whose values are files of this machine."""
 
 

@@ -98,7 +98,7 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
         *_lines(Cluster(), 1),
         "",
         *_lines(config, 0, only=("payloads", "bad_files", "duplicates", "chunk_size", "seed")),
-    ]  # fmt: skip
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -121,8 +121,9 @@ def _about_samples(sample: Sample) -> list[str]:
         "# Samples: format nanoaod (.root) or stage1 (.parquet, one row a pair); files are globs,",
         "# directories or addresses, relative to this file, or what a catalogue gives:",
         "# {catalog: files.sqlite, query: 'run >= 315252 and quality == \"good\"'}; resonance: "
-        + ", ".join(RESONANCES) + ".",
-    ]  # fmt: skip
+        + ", ".join(RESONANCES)
+        + ".",
+    ]
 
 
 def first_for(resonance: str) -> str:

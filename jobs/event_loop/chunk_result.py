@@ -46,4 +46,6 @@ def packed(result: dict[str, Any]) -> Parcel:
     }
     if spectrum is not None:
         flat["events/spectrum"] = spectrum
-    return Parcel(counts, histograms.packed(flat), None if keys is None else input_checks.packed(keys))
+    return Parcel(
+        counts, histograms.packed(flat), None if keys is None else input_checks.packed(keys)
+    )

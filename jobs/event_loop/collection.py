@@ -97,12 +97,20 @@ def collect(
     else:
         ledger.add_to_accounting()
         _forget_others(pieces)
-    work.directory.mark(step, {
-        "key": digest([piece.path.name for piece in good]), "asked": asked,
-        "seen": input_checks.wanted(work.config), "chunks": len(good), "bad": ledger.entries,
-        "totals": {s.name: _digest(t) for s, t in zip(work.config.samples, totals, strict=True)},
-        **seconds,
-    })  # fmt: skip
+    work.directory.mark(
+        step,
+        {
+            "key": digest([piece.path.name for piece in good]),
+            "asked": asked,
+            "seen": input_checks.wanted(work.config),
+            "chunks": len(good),
+            "bad": ledger.entries,
+            "totals": {
+                s.name: _digest(t) for s, t in zip(work.config.samples, totals, strict=True)
+            },
+            **seconds,
+        },
+    )
     return True
 
 
@@ -209,8 +217,15 @@ def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
     }
     folder = work.directory.chunks(walk)
     for chunk in chunks(inspection, settled_size(work.directory, work.config, inspection)):
-        key = digest(common, chunk.sample, applied.get(chunk.sample, []), chunk.file.uuid,
-                     chunk.start, chunk.stop, chunk.file.runs)  # fmt: skip
+        key = digest(
+            common,
+            chunk.sample,
+            applied.get(chunk.sample, []),
+            chunk.file.uuid,
+            chunk.start,
+            chunk.stop,
+            chunk.file.runs,
+        )
         yield Piece(chunk, folder / f"{key}.npz")
 
 
@@ -262,10 +277,13 @@ def _run(
         ledger.set_aside(by_item[item].chunk, error)
 
     executor = ChunkExecutor(
-        status=False, store=store, client=client, limit_s=work.config.cluster.chunk_timeout,
+        status=False,
+        store=store,
+        client=client,
+        limit_s=work.config.cluster.chunk_timeout,
         set_aside=None if work.config.bad_files == "stop" else set_aside,
         diary=Diary(work.directory),
-    )  # fmt: skip
+    )
     # not coffea's Runner: it makes arrays of every branch of a file before any is read
     function = workers.checked(partial(parcel.work, processor=processor))
     executor(list(by_item), function, None)
@@ -276,16 +294,22 @@ def work_item(chunk: Chunk) -> WorkItem:
     from coffea.processor.executor import WorkItem
 
     return WorkItem(
-        chunk.sample, chunk.file.path, chunk.file.treename or "",
-        chunk.start, chunk.stop, uuid_bytes(chunk.file.uuid),
+        chunk.sample,
+        chunk.file.path,
+        chunk.file.treename or "",
+        chunk.start,
+        chunk.stop,
+        uuid_bytes(chunk.file.uuid),
         usermeta={"stamp": chunk.file.stamp, "runs": chunk.file.runs},
-    )  # fmt: skip
+    )
 
 
 def _is_done(work: Work, walk: Pass, piece: Piece) -> bool:
     if not zipfile.is_zipfile(piece.path):
         return False
-    return not input_checks.wants_keys(work, walk, piece.chunk.sample) or input_checks.has_keys(piece.path)
+    return not input_checks.wants_keys(work, walk, piece.chunk.sample) or input_checks.has_keys(
+        piece.path
+    )
 
 
 def uuid_bytes(text: str) -> bytes:
@@ -355,18 +379,23 @@ def _write_accounting(
         total = Counts.total(_read_counts(p) for p in own)
         files.append((file.sample, file.path, file.n_events, total))
     found = accounts.account(
-        files, ledger.all_entries(), [*inspection.notes, *_changes(work)],
+        files,
+        ledger.all_entries(),
+        [*inspection.notes, *_changes(work)],
         {(f.sample, f.path): f.checksums for f in inspection.files},
-    )  # fmt: skip
+    )
     if error is None:
-        found |= input_checks.account(work, {
-            name: [p.path for p in own] for name, own in _by_sample(pieces).items()
-        }, there)  # fmt: skip
+        found |= input_checks.account(
+            work, {name: [p.path for p in own] for name, own in _by_sample(pieces).items()}, there
+        )
     write_json(work.directory / "accounting.json", found)
-    work.directory.keep("levels", {
-        name: selection_levels.costs_of(p.path for p in own if p.path.is_file())
-        for name, own in _by_sample(pieces).items()
-    })  # fmt: skip
+    work.directory.keep(
+        "levels",
+        {
+            name: selection_levels.costs_of(p.path for p in own if p.path.is_file())
+            for name, own in _by_sample(pieces).items()
+        },
+    )
     return found
 
 

@@ -118,5 +118,6 @@ def _say_late(item: WorkItem, limit_s: float) -> None:
     log.warning(
         "%s: takes longer than %g s (cluster.chunk_timeout), and nobody can end it with"
         " cluster.kind inline; stop the command, and give cluster.kind local to have it set aside",
-        describe(item), limit_s,
-    )  # fmt: skip
+        describe(item),
+        limit_s,
+    )

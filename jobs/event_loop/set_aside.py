@@ -60,11 +60,17 @@ class Ledger:
 
         if isinstance(error, ChunkError):
             item = error.item
-            self.entries.append({
-                "sample": item.dataset, "path": item.filename, "start": item.entrystart,
-                "stop": item.entrystop, "events": len(item), "error": error.error,
-                "pass": self.walk.name,
-            })  # fmt: skip
+            self.entries.append(
+                {
+                    "sample": item.dataset,
+                    "path": item.filename,
+                    "start": item.entrystart,
+                    "stop": item.entrystop,
+                    "events": len(item),
+                    "error": error.error,
+                    "pass": self.walk.name,
+                }
+            )
 
     def all_entries(self) -> list[dict[str, Any]]:
         """Return files that could not be opened, then the chunks."""
@@ -83,9 +89,14 @@ class Ledger:
 
 def _entry(chunk: Chunk, error: str, walk: Pass) -> dict[str, Any]:
     return {
-        "sample": chunk.sample, "path": chunk.file.path, "start": chunk.start,
-        "stop": chunk.stop, "events": chunk.stop - chunk.start, "error": error, "pass": walk.name,
-    }  # fmt: skip
+        "sample": chunk.sample,
+        "path": chunk.file.path,
+        "start": chunk.start,
+        "stop": chunk.stop,
+        "events": chunk.stop - chunk.start,
+        "error": error,
+        "pass": walk.name,
+    }
 
 
 def _place(entry: dict[str, Any]) -> tuple[str, str, int, int]:

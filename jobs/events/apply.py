@@ -50,10 +50,26 @@ STEP = 250_000
 """Events in memory at a time."""
 
 KEPT = (
-    "run", "luminosityBlock", "event", "genWeight", "Muon_pt", "Muon_eta", "Muon_phi",
-    "Muon_mass", "Muon_charge", "Muon_ptErr", "Muon_looseId", "Muon_mediumId", "Muon_tightId",
-    "Muon_pfRelIso04_all", "Muon_genPartIdx", "Muon_dxy", "Muon_dxyErr", "Muon_dz", "Muon_dzErr",
-)  # fmt: skip
+    "run",
+    "luminosityBlock",
+    "event",
+    "genWeight",
+    "Muon_pt",
+    "Muon_eta",
+    "Muon_phi",
+    "Muon_mass",
+    "Muon_charge",
+    "Muon_ptErr",
+    "Muon_looseId",
+    "Muon_mediumId",
+    "Muon_tightId",
+    "Muon_pfRelIso04_all",
+    "Muon_genPartIdx",
+    "Muon_dxy",
+    "Muon_dxyErr",
+    "Muon_dz",
+    "Muon_dzErr",
+)
 """Branches of NanoAOD that are written again, where they are there."""
 
 QUANTITIES = ("pt", "ptErr")
@@ -129,8 +145,12 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
 
 def _read(events: Any, format: str, simulated: bool, selection: ResolvedSelection) -> Events:
     sample = Sample(
-        name="events", resonance="z", format=format, files=("-",), simulation=simulated  # type: ignore[arg-type]
-    )  # fmt: skip
+        name="events",
+        resonance="z",
+        format=format,
+        files=("-",),
+        simulation=simulated,  # type: ignore[arg-type]
+    )
     return reader.read(events, sample, NEEDS, selection)
 
 
@@ -198,8 +218,9 @@ def _stage1(
     selection = ResolvedSelection(opposite_charge=False)
     with _readable(path), pq.ParquetFile(path) as file:
         have = set(file.schema_arrow.names)
-        needed = [c for name in ("pt", "eta", "phi", "charge")
-                  for c in muon_columns("stage1", name)]  # fmt: skip
+        needed = [
+            c for name in ("pt", "eta", "phi", "charge") for c in muon_columns("stage1", name)
+        ]
         _require(path, needed, have)
         simulated = _has_generated(file, have)
 
@@ -258,11 +279,7 @@ def _rewritten(
             columns = columns_of(table, where)
             table = _with_columns(table, columns)
             writer = writer or pq.ParquetWriter(
-                out,
-                table.schema,
-                compression="lz4",
-                use_dictionary=False,
-                write_page_checksum=True,
+                out, table.schema, compression="lz4", use_dictionary=False, write_page_checksum=True
             )
             writer.write_table(table)
             done += n
@@ -278,8 +295,11 @@ def _rewritten(
 
 def _has_generated(file: pq.ParquetFile, have: set[str]) -> bool:
     """Return whether any row has a generated muon or mass: the columns may be there and empty."""
-    names = [name for name in SIMULATED["stage1"] if name in have and not name.endswith("eta")
-             and not name.endswith("phi")]  # fmt: skip
+    names = [
+        name
+        for name in SIMULATED["stage1"]
+        if name in have and not name.endswith("eta") and not name.endswith("phi")
+    ]
     return any(
         np.any(np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float64) > 0)
         for batch in (file.iter_batches(STEP, columns=names) if names else ())
@@ -315,8 +335,7 @@ def _mass(columns: Mapping[str, AnyArray], table: pa.Table, chosen: BoolArray) -
     It stays what the file means by it, with radiated photons, say.
     """
     angles = [[_numbers(table, f"mu{i}_{name}") for name in ("eta", "phi")] for i in (1, 2)]
-    pts = ([_numbers(table, f"mu{i}_pt") for i in (1, 2)],
-           [columns[f"mu{i}_pt"] for i in (1, 2)])  # fmt: skip
+    pts = ([_numbers(table, f"mu{i}_pt") for i in (1, 2)], [columns[f"mu{i}_pt"] for i in (1, 2)])
     with np.errstate(invalid="ignore", over="ignore"):
         before, after = (pair_mass(pt[0], *angles[0], pt[1], *angles[1]) for pt in pts)
         old = _numbers(table, MASS)
@@ -370,11 +389,19 @@ def _nanoaod(
             for start in range(0, total, STEP):
                 stop = min(start + STEP, total)
                 events = NanoEventsFactory.from_root(
-                    file, treepath="Events", schemaclass=BaseSchema, mode="virtual",
-                    entry_start=start, entry_stop=stop,
-                    metadata={"filename": str(path), "entrystart": start, "entrystop": stop,
-                              "fileuuid": str(file.file.uuid)},
-                ).events()  # fmt: skip
+                    file,
+                    treepath="Events",
+                    schemaclass=BaseSchema,
+                    mode="virtual",
+                    entry_start=start,
+                    entry_stop=stop,
+                    metadata={
+                        "filename": str(path),
+                        "entrystart": start,
+                        "entrystop": stop,
+                        "fileuuid": str(file.file.uuid),
+                    },
+                ).events()
                 chunk = _read(events, "nanoaod", matched, selection)
                 part = _each_muon(kind, document, chunk, simulated)
                 part = part or _pairs(kind, document, chunk, selection)
@@ -392,8 +419,9 @@ def _nanoaod(
 def _branches(events: Any, part: Corrected) -> tuple[dict[str, Any], list[str]]:
     """Return what is written, and which branches of the muons are new."""
     kept = {name: events[name] for name in KEPT if name in events.fields}
-    muons = {k.removeprefix("Muon_"): ak.materialize(v)
-             for k, v in kept.items() if k.startswith("Muon_")}  # fmt: skip
+    muons = {
+        k.removeprefix("Muon_"): ak.materialize(v) for k, v in kept.items() if k.startswith("Muon_")
+    }
     count = ak.num(muons["pt"])
     flat = {k: np.array(ak.to_numpy(ak.flatten(v))) for k, v in muons.items()}
     replaced = []

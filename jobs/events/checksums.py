@@ -43,8 +43,11 @@ def of_ntuple(tree: Any, wanted: Sequence[str]) -> str:
     """Return what protects the fields of an RNTuple, by its first cluster."""
     if all(page.has_checksum for page in pages_of(tree, wanted, 0, 1)):
         return PAGES
-    codes = {links.compression_settings // 100 for links in tree.ntuple.page_link_list[0]
-             if not links.suppressed}  # fmt: skip
+    codes = {
+        links.compression_settings // 100
+        for links in tree.ntuple.page_link_list[0]
+        if not links.suppressed
+    }
     return COMPRESSION if codes <= set(CODES) else NONE
 
 

@@ -353,10 +353,7 @@ def _refuse_twice(file: InputFile, places: dict[object, InputFile]) -> None:
 
 
 def _require(
-    sample: Sample,
-    needs: Needs,
-    selection: ResolvedSelection,
-    facts: Sequence[tuple[str, Facts]],
+    sample: Sample, needs: Needs, selection: ResolvedSelection, facts: Sequence[tuple[str, Facts]]
 ) -> None:
     """Raise InputError where a column is missing, is no number, or is in some files only."""
     wanted = columns.required(sample, needs, selection)

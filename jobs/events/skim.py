@@ -112,8 +112,10 @@ def skim(config_path: Path, out: Path, command: str, progress: Progress) -> dict
         accounts.require_pairs(accounting)
         found = _join(directory, config, inspection, done, accounting, progress)
         _write_provenance(directory, config, inspection, done, watch)
-        remember(directory, {s.name: [p.path for p in done if p.chunk.sample == s.name]
-                             for s in config.samples})  # fmt: skip
+        remember(
+            directory,
+            {s.name: [p.path for p in done if p.chunk.sample == s.name] for s in config.samples},
+        )
         directory.keep("skim", found)
         directory.mark("skim", {"key": key, "bad": len(bad)})
         forget_parts(_folder(directory), {part.path.stem for part in done})
@@ -194,14 +196,27 @@ def _parts(
 ) -> Iterator[Part]:
     code = _code()
     common = {
-        name: digest(code, asdict(k.selection), k.needs, k.along, k.weighted, k.sample.format,
-                     k.sample.simulation)
+        name: digest(
+            code,
+            asdict(k.selection),
+            k.needs,
+            k.along,
+            k.weighted,
+            k.sample.format,
+            k.sample.simulation,
+        )
         for name, k in kept.items()
-    }  # fmt: skip
+    }
     size = datasets.settled_size(directory, config, inspection)
     for chunk in datasets.chunks(inspection, size):
-        key = digest(common[chunk.sample], chunk.sample, chunk.file.uuid, chunk.start, chunk.stop,
-                     chunk.file.runs)  # fmt: skip
+        key = digest(
+            common[chunk.sample],
+            chunk.sample,
+            chunk.file.uuid,
+            chunk.start,
+            chunk.stop,
+            chunk.file.runs,
+        )
         yield Part(chunk, _folder(directory) / f"{key}.parquet")
 
 
@@ -229,11 +244,15 @@ def _run(
         chunk = part.chunk
         by_item[
             WorkItem(
-                chunk.sample, chunk.file.path, chunk.file.treename or "",
-                chunk.start, chunk.stop, uuid_bytes(chunk.file.uuid),
+                chunk.sample,
+                chunk.file.path,
+                chunk.file.treename or "",
+                chunk.start,
+                chunk.stop,
+                uuid_bytes(chunk.file.uuid),
                 usermeta={"stamp": chunk.file.stamp, "runs": chunk.file.runs},
             )
-        ] = part  # fmt: skip
+        ] = part
     with Workers(config.cluster) as workers:
         client = workers.client() if todo else None
 
@@ -246,14 +265,23 @@ def _run(
             progress("skim", done, total)
 
         def set_aside(item: WorkItem, error: str) -> None:
-            bad.append({"sample": item.dataset, "path": item.filename, "error": error,
-                        "entries": [item.entrystart, item.entrystop],
-                        "events": len(item)})  # fmt: skip
+            bad.append(
+                {
+                    "sample": item.dataset,
+                    "path": item.filename,
+                    "error": error,
+                    "entries": [item.entrystart, item.entrystop],
+                    "events": len(item),
+                }
+            )
 
         executor = ChunkExecutor(
-            status=False, store=store, client=client, limit_s=config.cluster.chunk_timeout,
+            status=False,
+            store=store,
+            client=client,
+            limit_s=config.cluster.chunk_timeout,
             set_aside=None if config.bad_files == "stop" else set_aside,
-        )  # fmt: skip
+        )
         function = workers.checked(partial(work, processor=SkimProcessor(kept)))
         executor(list(by_item), function, None)
     return bad
@@ -291,14 +319,17 @@ def _join(
         totals = accounting["samples"][sample.name]["totals"]
         samples[sample.name] = {
             "files": [
-                {"path": str(f.relative_to(directory.path)), "events": pq.read_metadata(f).num_rows,
-                 "size": f.stat().st_size}
+                {
+                    "path": str(f.relative_to(directory.path)),
+                    "events": pq.read_metadata(f).num_rows,
+                    "size": f.stat().st_size,
+                }
                 for f in files
             ],
             "events": totals["events"],
             "selected": totals["selected"],
             "selection": _plain(inspection.selections[sample.name]),
-        }  # fmt: skip
+        }
     progress("join", 1, 1)
     use = _use(config)
     write_text(directory.path / USE, dump(use))
@@ -364,9 +395,12 @@ def _use(config: Config) -> Config:
         for s in config.samples
     )
     done: dict[str, Any] = {
-        "triggers": (), "identification": "none", "isolation": "none", "certified": None,
+        "triggers": (),
+        "identification": "none",
+        "isolation": "none",
+        "certified": None,
         "fallbacks": (),
-    }  # fmt: skip
+    }
     selection: Selection = config.selection.model_copy(update=done)
     return config.model_copy(update={"samples": samples, "selection": selection})
 
@@ -394,18 +428,21 @@ def _write_accounting(
     files = []
     for file in inspection.files:
         own = [
-            selection_levels.read_counts(part.account) for part in parts
+            selection_levels.read_counts(part.account)
+            for part in parts
             if (part.chunk.sample, part.chunk.file.path) == (file.sample, file.path)
-        ]  # fmt: skip
+        ]
         files.append((file.sample, file.path, file.n_events, Counts.total(own)))
     unopened = [
         {"sample": b.sample, "path": b.path, "events": None, "error": b.error}
         for b in inspection.bad
     ]
     found = accounts.account(
-        files, [*unopened, *bad], inspection.notes,
+        files,
+        [*unopened, *bad],
+        inspection.notes,
         {(f.sample, f.path): f.checksums for f in inspection.files},
-    )  # fmt: skip
+    )
     write_json(directory.path / "accounting.json", found)
     return found
 
@@ -426,23 +463,33 @@ def _write_provenance(
     parts: Sequence[Part],
     watch: provenance.Stopwatch,
 ) -> None:
-    write_json(directory.path / "provenance.json", {
-        "name": config.name,
-        "calibration": config.calibration,
-        "written": provenance.now(),
-        "inputs": [
-            {"sample": f.sample, "path": f.path, "size": f.size, "uuid": f.uuid,
-             "events": f.n_events}
-            for f in inspection.files
-        ],
-        "config_hash": provenance.config_hash(config),
-        "code_version": _code(),
-        "git_commit": provenance.commit(),
-        "packages": provenance.packages(),
-        "machine": provenance.machine(),
-        "steps": {"skim": watch.read()},
-        "levels": {
-            s.name: selection_levels.costs_of(p.account for p in parts if p.chunk.sample == s.name)
-            for s in config.samples
+    write_json(
+        directory.path / "provenance.json",
+        {
+            "name": config.name,
+            "calibration": config.calibration,
+            "written": provenance.now(),
+            "inputs": [
+                {
+                    "sample": f.sample,
+                    "path": f.path,
+                    "size": f.size,
+                    "uuid": f.uuid,
+                    "events": f.n_events,
+                }
+                for f in inspection.files
+            ],
+            "config_hash": provenance.config_hash(config),
+            "code_version": _code(),
+            "git_commit": provenance.commit(),
+            "packages": provenance.packages(),
+            "machine": provenance.machine(),
+            "steps": {"skim": watch.read()},
+            "levels": {
+                s.name: selection_levels.costs_of(
+                    p.account for p in parts if p.chunk.sample == s.name
+                )
+                for s in config.samples
+            },
         },
-    })  # fmt: skip
+    )

@@ -39,10 +39,13 @@ def _files(directory: RunDirectory, sample: str | None) -> list[tuple[Path, int]
 
 def remember(directory: RunDirectory, parts: Mapping[str, Sequence[Path]]) -> None:
     """Keep which rows the parts of each sample became, in the order of its files."""
-    directory.keep(NOTE, {
-        name: [[path.stem, pq.read_metadata(path).num_rows] for path in own]
-        for name, own in parts.items()
-    })  # fmt: skip
+    directory.keep(
+        NOTE,
+        {
+            name: [[path.stem, pq.read_metadata(path).num_rows] for path in own]
+            for name, own in parts.items()
+        },
+    )
 
 
 def restore(directory: RunDirectory, wanted: Sequence[Path]) -> int:

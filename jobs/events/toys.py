@@ -141,9 +141,16 @@ def write_toys(out: Path, events: ToyEvents, format: str, files: int = 1) -> lis
 
 
 RECORDED = (
-    "resonance", "format", "simulation", "events", "background_events", "files", "min_pt",
-    "mass_window", "calibrations",
-)  # fmt: skip
+    "resonance",
+    "format",
+    "simulation",
+    "events",
+    "background_events",
+    "files",
+    "min_pt",
+    "mass_window",
+    "calibrations",
+)
 """Keys of a truth.json that say what was made, not what was put in."""
 
 

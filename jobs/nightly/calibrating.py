@@ -40,8 +40,11 @@ def calibrate(tools: Tools, it: Asked, known: Progress) -> Progress:
         directories.adopt(work, shared)
         run_steps.run(work, tools.progress)
         directories.share(work, shared)
-    return known.to(State.GATED, f"runs {bucket.first} to {bucket.last} are calibrated, the gate"
-                    " decides", tried=bucket.content)  # fmt: skip
+    return known.to(
+        State.GATED,
+        f"runs {bucket.first} to {bucket.last} are calibrated, the gate decides",
+        tried=bucket.content,
+    )
 
 
 def _with_reason(found: Progress, known: Progress) -> Progress:
@@ -59,9 +62,11 @@ def conclude(tools: Tools, it: Asked, known: Progress) -> Progress:
         decided = _gate(tools.settings, it.task, work, force)
         why = f"runs {bucket.first} to {bucket.last}: {decided.why}"
         numbers = {
-            **known.numbers, "gate": asdict(decided), "directory": str(work.directory.path),
+            **known.numbers,
+            "gate": asdict(decided),
+            "directory": str(work.directory.path),
             "bucket": [bucket.first, bucket.last],
-        }  # fmt: skip
+        }
         return known.to(State.GATED, why, numbers=numbers)
     decision = Decision(known.numbers["gate"]["decision"])
     if decision is Decision.NOT_CONVERGED:
@@ -71,8 +76,10 @@ def conclude(tools: Tools, it: Asked, known: Progress) -> Progress:
     if decision is not Decision.PUBLISH:
         return known.to(State.HELD, known.why)
     if known.bad is None and tools.settings.first == "hold":
-        return known.to(State.HELD, f"{known.why}; key 'first' says hold: look, then `calib"
-                        f" publish {work.directory.path}`")  # fmt: skip
+        return known.to(
+            State.HELD,
+            f"{known.why}; key 'first' says hold: look, then `calib publish {work.directory.path}`",
+        )
     return _publish(tools, it, known, work, bucket)
 
 
@@ -91,17 +98,21 @@ def _gate(
     verdict = run_steps.written_verdict(work)
     failed = [c["name"] for c in verdict["checks"] if not c["passed"]]
     candidate = Candidate(
-        converged="converged" not in failed, passed=bool(verdict["passed"]),
+        converged="converged" not in failed,
+        passed=bool(verdict["passed"]),
         failed=", ".join(failed[:5]),
-    )  # fmt: skip
+    )
     if force is None or not candidate.passed:
         return publication_gate.gate(None, task.gate.limits, candidate)
     tables, _ = constants.written(work)
     kind = type(work.calibration)
     old = force.effects(kind, tables)
     if old is None:
-        return publication_gate.Gated(Decision.VETO, f"nothing is kept of revision {force.number} to compare"
-                           " with; look, and publish by hand")  # fmt: skip
+        return publication_gate.Gated(
+            Decision.VETO,
+            f"nothing is kept of revision {force.number} to compare"
+            " with; look, and publish by hand",
+        )
     fixed = frozenset(s.name for s in settings.samples if not s.grows)
     shared = constants.shared_events(constants.inputs_of(work), force.inputs, fixed)
     change = constants.change(kind, constants.effects_of(work), old, shared)
@@ -116,19 +127,30 @@ def _publish(tools: Tools, it: Asked, known: Progress, work: Work, bucket: Bucke
         # an open interval ends where an open one begins; a closed one would let it go on after
         is_open = now.validity.is_open
     revision = tools.store.publish(
-        work.directory.path, kind, bucket.first, None if is_open else bucket.last, settings.tag,
+        work.directory.path,
+        kind,
+        bucket.first,
+        None if is_open else bucket.last,
+        settings.tag,
         why=known.why,
-    )  # fmt: skip
+    )
     log.info("%s: revision %d", it.task.name, revision.number)
     known = known.to(
-        State.PUBLISHED, f"revision {revision.number}, {known.why}",
+        State.PUBLISHED,
+        f"revision {revision.number}, {known.why}",
         boundaries=tuple(sorted({*known.boundaries, bucket.first})),
         numbers={**known.numbers, "published": revision.number},
-    )  # fmt: skip
+    )
     return known.to(
-        State.PUBLISHED, known.why, judged=bucket.last, since=None, bad=None, first=None,
-        last=None, **judged_values(settings, it, known, bucket.last),
-    )  # fmt: skip
+        State.PUBLISHED,
+        known.why,
+        judged=bucket.last,
+        since=None,
+        bad=None,
+        first=None,
+        last=None,
+        **judged_values(settings, it, known, bucket.last),
+    )
 
 
 def recalibrate(tools: Tools, it: Asked, known: Progress, run: int) -> Progress:
@@ -138,8 +160,10 @@ def recalibrate(tools: Tools, it: Asked, known: Progress, run: int) -> Progress:
     events are in the new ones, and the error of the move is that of nested data.
     """
     if known.judged is None or run > known.judged:
-        raise InputError(f"option --recalibrate: run {run} has not been judged by {it.task.name}"
-                         f" yet; the last one is {known.judged}")  # fmt: skip
+        raise InputError(
+            f"option --recalibrate: run {run} has not been judged by {it.task.name}"
+            f" yet; the last one is {known.judged}"
+        )
     found = all_buckets(tools.settings, it, known, known.boundaries, known.judged)
     bucket = next((b for b in found if b.first <= run <= b.last), None)
     if bucket is None:
@@ -153,8 +177,11 @@ def recalibrate(tools: Tools, it: Asked, known: Progress, run: int) -> Progress:
     force = constants.in_force(tools.store, it.constants, bucket.first, tools.settings.tag)
     decided = _gate(tools.settings, it.task, work, force)
     why = f"runs {bucket.first} to {bucket.last} again: {decided.why}"
-    numbers = {"gate": asdict(decided), "directory": str(work.directory.path),
-               "bucket": [bucket.first, bucket.last]}  # fmt: skip
+    numbers = {
+        "gate": asdict(decided),
+        "directory": str(work.directory.path),
+        "bucket": [bucket.first, bucket.last],
+    }
     seen = {**known.seen, **{str(r.run): r.content for r in it.runs if r.run in bucket.runs}}
     known = known.to(known.state, why, numbers=numbers)
     if decided.decision is Decision.KEEP:
@@ -163,8 +190,17 @@ def recalibrate(tools: Tools, it: Asked, known: Progress, run: int) -> Progress:
         state = State.NOT_CONVERGED if decided.decision is Decision.NOT_CONVERGED else State.HELD
         return known.to(state, why)
     revision = tools.store.publish(
-        work.directory.path, it.constants, bucket.first, bucket.last, tools.settings.tag,
-        why=why, replace=True,
-    )  # fmt: skip
-    return known.to(State.PUBLISHED, f"revision {revision.number}, {why}", seen=seen,
-                    numbers={**numbers, "published": revision.number})  # fmt: skip
+        work.directory.path,
+        it.constants,
+        bucket.first,
+        bucket.last,
+        tools.settings.tag,
+        why=why,
+        replace=True,
+    )
+    return known.to(
+        State.PUBLISHED,
+        f"revision {revision.number}, {why}",
+        seen=seen,
+        numbers={**numbers, "published": revision.number},
+    )

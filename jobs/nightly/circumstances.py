@@ -66,10 +66,12 @@ def asked(tools: Tools, task: Task, others: Sequence[Progress]) -> Asked:
 def late(it: Asked, known: Progress) -> tuple[int, ...]:
     """Return judged runs of which files have come since."""
     return tuple(
-        r.run for r in it.runs
-        if known.judged is not None and r.run <= known.judged
+        r.run
+        for r in it.runs
+        if known.judged is not None
+        and r.run <= known.judged
         and known.seen.get(str(r.run), r.content) != r.content
-    )  # fmt: skip
+    )
 
 
 def bucket_from(settings: Nightly, it: Asked, known: Progress, since: int, last: int) -> Bucket:
@@ -87,10 +89,12 @@ def all_buckets(
     settings: Nightly, it: Asked, known: Progress, boundaries: Sequence[int], last: int
 ) -> tuple[Bucket, ...]:
     return buckets(
-        (r for r in it.runs if r.run <= last), settings.buckets.minimum,
-        {*boundaries, *it.edges, *settings.buckets.boundaries}, closed=False,
+        (r for r in it.runs if r.run <= last),
+        settings.buckets.minimum,
+        {*boundaries, *it.edges, *settings.buckets.boundaries},
+        closed=False,
         earlier=tuple(Bucket(**{**b, "runs": tuple(b["runs"])}) for b in known.buckets),
-    )  # fmt: skip
+    )
 
 
 def prescale_of(settings: Nightly, bucket: Bucket) -> float:
@@ -111,27 +115,45 @@ def payloads_before(tools: Tools, it: Asked, run: int) -> list[str]:
 
 def bucket_work(tools: Tools, it: Asked, bucket: Bucket) -> Work:
     return directories.bucket_work(
-        tools.settings, it.task, bucket.first, bucket.last,
-        payloads_before(tools, it, bucket.last), prescale_of(tools.settings, bucket),
-    )  # fmt: skip
+        tools.settings,
+        it.task,
+        bucket.first,
+        bucket.last,
+        payloads_before(tools, it, bucket.last),
+        prescale_of(tools.settings, bucket),
+    )
 
 
 def still_good(
-    tools: Tools, it: Asked, known: Progress, force: constants.InForce, last: int, why: str,
+    tools: Tools,
+    it: Asked,
+    known: Progress,
+    force: constants.InForce,
+    last: int,
+    why: str,
     numbers: dict[str, Any],
-) -> Progress:  # fmt: skip
+) -> Progress:
     """Extend the constants in force to a run, unless they hold for it already."""
     validity = force.interval.validity
     if not validity.contains(last):
         now = constants.interval_for(tools.store, it.constants, last, tools.settings.tag)
         if now is not None and not now.validity.contains(last):
             tools.store.extend(force.number, last, why)
-    return known.to(State.WAITING, why, judged=last, first=None, last=None, numbers=numbers,
-                    **judged_values(tools.settings, it, known, last))  # fmt: skip
+    return known.to(
+        State.WAITING,
+        why,
+        judged=last,
+        first=None,
+        last=None,
+        numbers=numbers,
+        **judged_values(tools.settings, it, known, last),
+    )
 
 
 def judged_values(settings: Nightly, it: Asked, known: Progress, last: int) -> dict[str, Any]:
     seen = {str(r.run): r.content for r in it.runs if r.run <= last}
     found = all_buckets(settings, it, known, known.boundaries, last)
-    return {"seen": {**seen, **{k: v for k, v in known.seen.items() if k in seen}},
-            "buckets": tuple(asdict(b) for b in found)}  # fmt: skip
+    return {
+        "seen": {**seen, **{k: v for k, v in known.seen.items() if k in seen}},
+        "buckets": tuple(asdict(b) for b in found),
+    }

@@ -90,12 +90,14 @@ def in_force(store: Store, calibration: str, run: int, tag: str) -> InForce | No
     kept = store.files(revision)
     tables = {
         name.removesuffix(".csv"): pd.read_csv(io.BytesIO(store.file(revision, name)))
-        for name in kept if name.endswith(".csv") and kept[name]["size"] > 1
-    }  # fmt: skip
+        for name in kept
+        if name.endswith(".csv") and kept[name]["size"] > 1
+    }
     arrays = {
         name.removesuffix(".npz"): _arrays(store.file(revision, name), name)
-        for name in kept if name in ARRAYS
-    }  # fmt: skip
+        for name in kept
+        if name in ARRAYS
+    }
     inputs: tuple[Mapping[str, Any], ...] = ()
     if "provenance.json" in kept:
         made = json_values(store.file(revision, "provenance.json").decode("utf-8"))

@@ -56,8 +56,9 @@ def bucket_work(
 ) -> Work:
     """Return the run of a bucket, made or grown; nothing is read yet."""
     changes = {"prescale": prescale} if prescale > 1 else {}
-    return _work(settings, task, rooms(settings, task).bucket(first),
-                 (first, last), payloads, changes, {})  # fmt: skip
+    return _work(
+        settings, task, rooms(settings, task).bucket(first), (first, last), payloads, changes, {}
+    )
 
 
 def test_work(
@@ -65,14 +66,26 @@ def test_work(
 ) -> Work:
     """Return the run of a cheap test: a fraction of the events, with payloads applied."""
     changes = {"prescale": 1 / task.test.fraction}
-    return _work(settings, task, rooms(settings, task).test(first, last), (first, last), payloads,
-                 changes, task.test.settings)  # fmt: skip
+    return _work(
+        settings,
+        task,
+        rooms(settings, task).test(first, last),
+        (first, last),
+        payloads,
+        changes,
+        task.test.settings,
+    )
 
 
 def _work(
-    settings: Nightly, task: Task, path: Path, runs: tuple[int, int], payloads: Sequence[str],
-    selection: Mapping[str, Any], own: Mapping[str, Any],
-) -> Work:  # fmt: skip
+    settings: Nightly,
+    task: Task,
+    path: Path,
+    runs: tuple[int, int],
+    payloads: Sequence[str],
+    selection: Mapping[str, Any],
+    own: Mapping[str, Any],
+) -> Work:
     values = {
         "name": f"{settings.name}.{task.name}.{path.name}"[:80],
         "calibration": task.calibration,
@@ -81,8 +94,9 @@ def _work(
         "settings": merged(task.settings, own),
         "payloads": list(payloads),
         "cluster": settings.cluster.model_dump(mode="json"),
-        "chunk_size": settings.chunk_size, "seed": settings.seed,
-    }  # fmt: skip
+        "chunk_size": settings.chunk_size,
+        "seed": settings.seed,
+    }
     where = f"calibration {task.name!r} of the nightly"
     config = configuration(values, where)
     more = calibrations.build(config, where).growing()

@@ -143,11 +143,17 @@ def _of_test(tools: steps.Tools, it: steps.Asked, first: int, last: int) -> tupl
 def as_dict(found: Plans) -> dict[str, Any]:
     """Return plain values, for JSON."""
     return {
-        "dry_run": True, "new_files": found.arrived.files,
-        "not_whole": list(found.arrived.not_whole), "problems": list(found.arrived.problems),
+        "dry_run": True,
+        "new_files": found.arrived.files,
+        "not_whole": list(found.arrived.not_whole),
+        "problems": list(found.arrived.problems),
         "calibrations": [
-            {"calibration": p.calibration, "state": p.state, "would": p.would,
-             "sentences": list(p.sentences)}
+            {
+                "calibration": p.calibration,
+                "state": p.state,
+                "would": p.would,
+                "sentences": list(p.sentences),
+            }
             for p in found.calibrations
         ],
-    }  # fmt: skip
+    }

@@ -45,10 +45,16 @@ def take_in(settings: Nightly, catalog: Catalog, workers: int = 1) -> Arrived:
         if not whole:
             continue
         found = catalog.add(
-            Sample(name=sample.name, resonance=sample.resonance, format=sample.format,
-                   files=tuple(whole)),
-            quality="new", checksum=False, workers=workers,
-        )  # fmt: skip
+            Sample(
+                name=sample.name,
+                resonance=sample.resonance,
+                format=sample.format,
+                files=tuple(whole),
+            ),
+            quality="new",
+            checksum=False,
+            workers=workers,
+        )
         added += found.added
         problems += found.problems
     for sentence in problems:
@@ -83,20 +89,23 @@ def _names(sample: NightlySample) -> list[str]:
         if is_remote(address):
             from jobs.events.addresses import expand
 
-            of = Sample(name=sample.name, resonance=sample.resonance, format=sample.format,
-                        files=(address,))  # fmt: skip
+            of = Sample(
+                name=sample.name, resonance=sample.resonance, format=sample.format, files=(address,)
+            )
             found |= dict.fromkeys(expand(of, Path.cwd()))
             continue
         places = glob.glob(address, recursive=True)
         for place in sorted(places):
-            inside = [place] if os.path.isfile(place) else sorted(
-                str(p) for p in Path(place).rglob("*")
-            )  # fmt: skip
+            inside = (
+                [place] if os.path.isfile(place) else sorted(str(p) for p in Path(place).rglob("*"))
+            )
             found |= dict.fromkeys(
-                p for p in inside
-                if p.endswith(SUFFIXES[sample.format]) and os.path.isfile(p)
+                p
+                for p in inside
+                if p.endswith(SUFFIXES[sample.format])
+                and os.path.isfile(p)
                 and not os.path.basename(p).startswith(".")
-            )  # fmt: skip
+            )
     return list(found)
 
 

@@ -47,18 +47,20 @@ class Night:
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON."""
         return {
-            "night": self.number, "resumed": self.resumed, "arrived": asdict(self.arrived),
+            "night": self.number,
+            "resumed": self.resumed,
+            "arrived": asdict(self.arrived),
             "calibrations": [_plain(p) for p in self.calibrations],
             "steps": list(self.told),
             "late": {name: list(runs) for name, runs in self.late.items()},
-            "page": str(self.page), "exit_code": self.exit_code,
-        }  # fmt: skip
+            "page": str(self.page),
+            "exit_code": self.exit_code,
+        }
 
 
 def _plain(progress: Progress) -> dict[str, Any]:
     found = asdict(progress)
-    return {k: found[k] for k in
-            ("calibration", "state", "why", "judged", "since", "numbers")}  # fmt: skip
+    return {k: found[k] for k in ("calibration", "state", "why", "judged", "since", "numbers")}
 
 
 def nightly(
@@ -89,9 +91,9 @@ def nightly(
     InputError
         If another nightly is at work on this store.
     """
-    store = Store.create(settings.store) if "://" not in settings.store else Store.open(
-        settings.store
-    )  # fmt: skip
+    store = (
+        Store.create(settings.store) if "://" not in settings.store else Store.open(settings.store)
+    )
     Path(settings.directory).mkdir(parents=True, exist_ok=True)
     with lock(store.content.folder, command):
         states = States.open(store.content.folder, settings.name)
@@ -109,9 +111,14 @@ def nightly(
 
 
 def _through(
-    settings: Nightly, store: Store, states: States, catalog: Catalog, night: tuple[int, bool],
-    bar: Bar, again: tuple[Sequence[str], int | None],
-) -> Night:  # fmt: skip
+    settings: Nightly,
+    store: Store,
+    states: States,
+    catalog: Catalog,
+    night: tuple[int, bool],
+    bar: Bar,
+    again: tuple[Sequence[str], int | None],
+) -> Night:
     from jobs.pages.nightly_page import write_page
 
     (number, resumed), (retry, run) = night, again
@@ -136,13 +143,26 @@ def _through(
     page = Path(settings.directory) / "nightly.html"
     # also of before it was killed
     told = tuple(states.told_in(number))
-    found = Night(number, resumed, arrived, tuple(done.values()), told,
-                  {k: v for k, v in late.items() if v}, page)  # fmt: skip
+    found = Night(
+        number,
+        resumed,
+        arrived,
+        tuple(done.values()),
+        told,
+        {k: v for k, v in late.items() if v},
+        page,
+    )
     problems = notifications.tell(settings, found.as_dict())
-    states.end(number, found.exit_code, {
-        "arrived": asdict(arrived), "late": found.late, "notifications": problems,
-        "calibrations": [_plain(p) for p in found.calibrations],
-    })  # fmt: skip
+    states.end(
+        number,
+        found.exit_code,
+        {
+            "arrived": asdict(arrived),
+            "late": found.late,
+            "notifications": problems,
+            "calibrations": [_plain(p) for p in found.calibrations],
+        },
+    )
     write_page(settings, store)
     return found
 

@@ -34,13 +34,16 @@ def message(settings: Nightly, night: Mapping[str, Any], wanted: Notification) -
     if not lines:
         return {}
     return {
-        "nightly": settings.name, "night": night["night"], "exit_code": night["exit_code"],
-        "text": "\n".join(lines), "page": night["page"],
+        "nightly": settings.name,
+        "night": night["night"],
+        "exit_code": night["exit_code"],
+        "text": "\n".join(lines),
+        "page": night["page"],
         "calibrations": {
             name: {k: s[k] for k in ("state", "why", "judged", "since")}
             for name, s in after.items()
         },
-    }  # fmt: skip
+    }
 
 
 def tell(settings: Nightly, night: Mapping[str, Any]) -> list[str]:
@@ -52,8 +55,13 @@ def tell(settings: Nightly, night: Mapping[str, Any]) -> list[str]:
             continue
         try:
             _send(wanted, json.dumps(sent, default=str).encode())
-        except (OSError, subprocess.SubprocessError, urllib.error.URLError, KeyError,
-                ValueError) as error:  # fmt: skip
+        except (
+            OSError,
+            subprocess.SubprocessError,
+            urllib.error.URLError,
+            KeyError,
+            ValueError,
+        ) as error:
             text = f"key 'notify.{number}': {_said(error)}"
             log.warning("%s", text)
             problems.append(text)
@@ -63,9 +71,13 @@ def tell(settings: Nightly, night: Mapping[str, Any]) -> list[str]:
 def _send(wanted: Notification, data: bytes) -> None:
     if wanted.command is not None:
         subprocess.run(
-            list(wanted.command), input=data, check=True, timeout=wanted.timeout,
-            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        )  # fmt: skip
+            list(wanted.command),
+            input=data,
+            check=True,
+            timeout=wanted.timeout,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )
         return
     address = wanted.webhook or _secret(str(wanted.webhook_env))
     if not address.startswith(("http://", "https://")):

@@ -31,10 +31,8 @@ def standing(place: str, at: datetime | None = None) -> dict[str, Any]:
     revisions = store.revisions()
     tags = [t.name for t in store.tags()]
     in_force = [
-        i.as_dict()
-        for name in store.calibrations()
-        for i in store.intervals(name, tags[0])[-1:]
-    ]  # fmt: skip
+        i.as_dict() for name in store.calibrations() for i in store.intervals(name, tags[0])[-1:]
+    ]
     wanted = [line for n in nightlies for line in _needs(n, busy, at)]
     for interval in in_force:
         if interval["forced"]:
@@ -43,10 +41,16 @@ def standing(place: str, at: datetime | None = None) -> dict[str, Any]:
     codes = [w["code"] for w in wanted if w["counts"]]
     code = FAILED if FAILED in codes else NOT_PASSED if codes else PASSED
     return {
-        "store": place, "revisions": len(revisions), "tags": tags, "in_force": in_force,
-        "nightlies": nightlies, "busy": busy, "needs_person": [w["text"] for w in wanted],
-        "last_revision": revisions[-1].as_dict() if revisions else None, "exit_code": code,
-    }  # fmt: skip
+        "store": place,
+        "revisions": len(revisions),
+        "tags": tags,
+        "in_force": in_force,
+        "nightlies": nightlies,
+        "busy": busy,
+        "needs_person": [w["text"] for w in wanted],
+        "last_revision": revisions[-1].as_dict() if revisions else None,
+        "exit_code": code,
+    }
 
 
 def _need(code: int, text: str, counts: bool = True) -> dict[str, Any]:
@@ -59,49 +63,74 @@ def _needs(nightly: dict[str, Any], busy: str, at: datetime) -> list[dict[str, A
         state = states.State(one["state"])
         if state.needs_person:
             code = FAILED if state is states.State.FAILED else NOT_PASSED
-            found.append(_need(code, f"{one['name']}: {state.value.replace('_', ' ')}:"
-                               f" {one['why']}"))  # fmt: skip
+            found.append(
+                _need(code, f"{one['name']}: {state.value.replace('_', ' ')}: {one['why']}")
+            )
         elif one["since"] is not None:
-            found.append(_need(NOT_PASSED, f"{one['name']}: runs from {one['since']} on have no"
-                               " good constants yet", False))  # fmt: skip
+            found.append(
+                _need(
+                    NOT_PASSED,
+                    f"{one['name']}: runs from {one['since']} on have no good constants yet",
+                    False,
+                )
+            )
     if nightly["nights"]:
         last = nightly["nights"][0]
         if last["ended"] is None and not busy:
-            found.append(_need(FAILED, f"{nightly['nightly']}: night {last['id']} was stopped"
-                               " in the middle; the next start goes on"))  # fmt: skip
+            found.append(
+                _need(
+                    FAILED,
+                    f"{nightly['nightly']}: night {last['id']} was stopped"
+                    " in the middle; the next start goes on",
+                )
+            )
         elif at - datetime.fromisoformat(last["started"]) > OVERDUE:
             found.append(_need(FAILED, f"{nightly['nightly']}: no night since {last['started']}"))
         for text in last.get("notifications") or ():
             found.append(_need(NOT_PASSED, f"{nightly['nightly']}: nobody was told: {text}", False))
         for name, runs in (last.get("late") or {}).items():
-            found.append(_need(NOT_PASSED, f"{name}: files came late for judged runs"
-                               f" {', '.join(map(str, runs[:5]))}", False))  # fmt: skip
+            found.append(
+                _need(
+                    NOT_PASSED,
+                    f"{name}: files came late for judged runs {', '.join(map(str, runs[:5]))}",
+                    False,
+                )
+            )
     return found
 
 
 def lines(found: dict[str, Any]) -> list[str]:
     """Return the state in words, at most ten lines; what needs a person comes first."""
-    head = [f"[bold]store {escape(found['store'])}[/bold]: {found['revisions']} revisions,"
-            f" tags {', '.join(found['tags'])}"]  # fmt: skip
+    head = [
+        f"[bold]store {escape(found['store'])}[/bold]: {found['revisions']} revisions,"
+        f" tags {', '.join(found['tags'])}"
+    ]
     if found["busy"]:
         head.append(f"at work: {escape(found['busy'])}")
     needs = [f"[red]needs a person[/red]: {escape(_short(t))}" for t in found["needs_person"]]
     rest = []
     for nightly in found["nightlies"]:
         rest.append(_night(nightly))
-        rest += [f"  {c['name']}: {c['state'].replace('_', ' ')}: {escape(_short(c['why']))}"
-                 for c in nightly["calibrations"]]  # fmt: skip
+        rest += [
+            f"  {c['name']}: {c['state'].replace('_', ' ')}: {escape(_short(c['why']))}"
+            for c in nightly["calibrations"]
+        ]
     if not found["nightlies"]:
         rest.append("no nightly has run on this store")
     for i in found["in_force"]:
         until = "open" if i["until"] is None else i["until"]
-        rest.append(f"in force: {i['calibration']} revision {i['revision']}, runs {i['since']} to"
-                    f" {until}{', [red]forced[/red]' if i['forced'] else ''}")  # fmt: skip
+        rest.append(
+            f"in force: {i['calibration']} revision {i['revision']}, runs {i['since']} to"
+            f" {until}{', [red]forced[/red]' if i['forced'] else ''}"
+        )
     if not needs:
         needs = ["nothing needs a person"]
     room = LINES - len(head) - min(len(needs), 4) - min(len(rest), 4)
-    return [*head, *_cut(needs, 4 + max(room, 0)), *_cut(rest, LINES - len(head) - len(
-        _cut(needs, 4 + max(room, 0))))]  # fmt: skip
+    return [
+        *head,
+        *_cut(needs, 4 + max(room, 0)),
+        *_cut(rest, LINES - len(head) - len(_cut(needs, 4 + max(room, 0)))),
+    ]
 
 
 def _cut(found: list[str], most: int) -> list[str]:
@@ -117,8 +146,10 @@ def _night(nightly: dict[str, Any]) -> str:
     ended = last["ended"] or "not ended"
     files = (last.get("arrived") or {}).get("files", 0)
     code = "" if last["exit_code"] is None else f", exit code {last['exit_code']}"
-    return (f"nightly {nightly['nightly']}: night {last['id']}, {last['started']} to {ended},"
-            f" {files} new files{code}")  # fmt: skip
+    return (
+        f"nightly {nightly['nightly']}: night {last['id']}, {last['started']} to {ended},"
+        f" {files} new files{code}"
+    )
 
 
 def _short(text: str) -> str:

@@ -161,8 +161,11 @@ class Notification(Strict):
         default_factory=dict, description="header: environment variable with its value"
     )
     on: tuple[Literal["published", "held", "not_converged", "failed", "waiting"], ...] = (
-        "published", "held", "not_converged", "failed",
-    )  # fmt: skip
+        "published",
+        "held",
+        "not_converged",
+        "failed",
+    )
     timeout: float = Field(default=30.0, gt=0, le=600, description="seconds")
 
     @model_validator(mode="after")
@@ -245,8 +248,10 @@ def load(path: Path) -> Nightly:
 def _require_consistent(found: Nightly, where: str) -> None:
     from jobs.nightly.order import ordered
 
-    for key, names in (("samples", [s.name for s in found.samples]),
-                       ("calibrations", [c.name for c in found.calibrations])):  # fmt: skip
+    for key, names in (
+        ("samples", [s.name for s in found.samples]),
+        ("calibrations", [c.name for c in found.calibrations]),
+    ):
         for name in names:
             if names.count(name) > 1:
                 raise InputError(f"{where}: key {key!r}: two are named {name!r}; rename one")
@@ -280,15 +285,21 @@ def _absolute(found: Nightly, base: Path) -> Nightly:
         return str(base / Path(address).expanduser())
 
     samples = [
-        s.model_copy(update={
-            key: None if getattr(s, key) is None else tuple(there(a) for a in getattr(s, key))
-            for key in ("files", "watch")
-        })
+        s.model_copy(
+            update={
+                key: None if getattr(s, key) is None else tuple(there(a) for a in getattr(s, key))
+                for key in ("files", "watch")
+            }
+        )
         for s in found.samples
-    ]  # fmt: skip
+    ]
     directory = there(found.directory)
-    return found.model_copy(update={
-        "store": there(found.store), "directory": directory, "samples": tuple(samples),
-        "catalog": there(found.catalog) or str(Path(str(directory)) / "catalog.sqlite"),
-        "luminosities": there(found.luminosities),
-    })  # fmt: skip
+    return found.model_copy(
+        update={
+            "store": there(found.store),
+            "directory": directory,
+            "samples": tuple(samples),
+            "catalog": there(found.catalog) or str(Path(str(directory)) / "catalog.sqlite"),
+            "luminosities": there(found.luminosities),
+        }
+    )

@@ -118,27 +118,30 @@ class Progress:
 metadata = sa.MetaData()
 
 tasks = sa.Table(
-    "nightly_tasks", metadata,
+    "nightly_tasks",
+    metadata,
     Column("nightly", String(80), primary_key=True),
     Column("calibration", String(40), primary_key=True),
     Column("position", Integer, nullable=False),
     Column("state", String(16), nullable=False),
     Column("updated", String(32), nullable=False),
     Column("data", Text, nullable=False),
-)  # fmt: skip
+)
 
 nights = sa.Table(
-    "nightly_nights", metadata,
+    "nightly_nights",
+    metadata,
     Column("id", Integer, primary_key=True),
     Column("nightly", String(80), nullable=False, index=True),
     Column("started", String(32), nullable=False),
     Column("ended", String(32)),
     Column("exit_code", Integer),
     Column("data", Text, nullable=False),
-)  # fmt: skip
+)
 
 history = sa.Table(
-    "nightly_history", metadata,
+    "nightly_history",
+    metadata,
     Column("id", Integer, primary_key=True),
     Column("night", Integer, nullable=False, index=True),
     Column("nightly", String(80), nullable=False),
@@ -147,7 +150,7 @@ history = sa.Table(
     Column("at", String(32), nullable=False),
     Column("why", Text, nullable=False),
     Column("data", Text, nullable=False),
-)  # fmt: skip
+)
 
 
 class States:
@@ -192,18 +195,31 @@ class States:
             where = (tasks.c.nightly == self.nightly, tasks.c.calibration == progress.calibration)
             changed = connection.execute(sa.update(tasks).where(*where).values(**values))
             if changed.rowcount == 0:
-                connection.execute(sa.insert(tasks).values(
-                    nightly=self.nightly, calibration=progress.calibration, **values
-                ))  # fmt: skip
+                connection.execute(
+                    sa.insert(tasks).values(
+                        nightly=self.nightly, calibration=progress.calibration, **values
+                    )
+                )
             if told:
-                connection.execute(sa.insert(history).values(
-                    night=night, nightly=self.nightly, calibration=progress.calibration,
-                    state=progress.state.value, at=at, why=progress.why,
-                    data=text_of({
-                        "first": progress.first, "last": progress.last, "judged": progress.judged,
-                        "since": progress.since, "numbers": dict(progress.numbers),
-                    }),
-                ))  # fmt: skip
+                connection.execute(
+                    sa.insert(history).values(
+                        night=night,
+                        nightly=self.nightly,
+                        calibration=progress.calibration,
+                        state=progress.state.value,
+                        at=at,
+                        why=progress.why,
+                        data=text_of(
+                            {
+                                "first": progress.first,
+                                "last": progress.last,
+                                "judged": progress.judged,
+                                "since": progress.since,
+                                "numbers": dict(progress.numbers),
+                            }
+                        ),
+                    )
+                )
         return replace(progress, updated=at)
 
     def told_in(self, night: int) -> list[dict[str, Any]]:
@@ -221,10 +237,13 @@ class States:
             ).first()
             if old is not None:
                 return int(old.id), True
-            made = connection.execute(sa.insert(nights).values(
-                nightly=self.nightly, started=now(),
-                data=json.dumps({"host": socket.gethostname(), "pid": os.getpid()}),
-            ))  # fmt: skip
+            made = connection.execute(
+                sa.insert(nights).values(
+                    nightly=self.nightly,
+                    started=now(),
+                    data=json.dumps({"host": socket.gethostname(), "pid": os.getpid()}),
+                )
+            )
             return int(made.inserted_primary_key[0]), False
 
     def end(self, night: int, exit_code: int, data: Mapping[str, Any]) -> None:
@@ -275,11 +294,12 @@ def summary(folder: Path, lines: int = 30) -> list[dict[str, Any]]:
             "nights": [_night(n) for n in past if n.nightly == name][:lines],
             "calibrations": [
                 {**asdict(_progress(t.data, t.updated)), "name": t.calibration}
-                for t in own if t.nightly == name
+                for t in own
+                if t.nightly == name
             ],
         }
         for name in names
-    ]  # fmt: skip
+    ]
 
 
 def told(folder: Path, nightly: str, limit: int = 2000) -> list[dict[str, Any]]:
@@ -296,21 +316,36 @@ def _history(engine: Engine, where: Any, limit: int | None = None) -> list[dict[
     with database.reading(engine) as connection:
         rows = connection.execute(wanted).all()
     return [
-        {"night": r.night, "calibration": r.calibration, "state": r.state, "at": r.at,
-         "why": r.why, **json_values(r.data)}
+        {
+            "night": r.night,
+            "calibration": r.calibration,
+            "state": r.state,
+            "at": r.at,
+            "why": r.why,
+            **json_values(r.data),
+        }
         for r in rows
-    ]  # fmt: skip
+    ]
 
 
 def _night(row: Any) -> dict[str, Any]:
-    return {"id": row.id, "started": row.started, "ended": row.ended,
-            "exit_code": row.exit_code, **json_values(row.data)}  # fmt: skip
+    return {
+        "id": row.id,
+        "started": row.started,
+        "ended": row.ended,
+        "exit_code": row.exit_code,
+        **json_values(row.data),
+    }
 
 
 def _progress(data: str, updated: str) -> Progress:
     values = json_values(data)
-    values |= {"state": State(values["state"]), "boundaries": tuple(values["boundaries"]),
-               "buckets": tuple(values["buckets"]), "updated": updated}  # fmt: skip
+    values |= {
+        "state": State(values["state"]),
+        "boundaries": tuple(values["boundaries"]),
+        "buckets": tuple(values["buckets"]),
+        "updated": updated,
+    }
     return Progress(**values)
 
 
@@ -324,11 +359,17 @@ def lock(folder: Path, command: str) -> Iterator[None]:
     InputError
         If another process holds them; the sentence says which.
     """
-    with (folder / LOCK_FILE).open("a+", encoding="utf-8") as file, locks.held(
-        file, command,
-        lambda who: f"{folder}: a nightly is at work on this store: {who}; wait until it ends, or"
-        " stop it",
-    ):  # fmt: skip
+    with (
+        (folder / LOCK_FILE).open("a+", encoding="utf-8") as file,
+        locks.held(
+            file,
+            command,
+            lambda who: (
+                f"{folder}: a nightly is at work on this store: {who}; wait until it ends, or"
+                " stop it"
+            ),
+        ),
+    ):
         yield
 
 

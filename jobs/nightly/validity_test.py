@@ -45,15 +45,23 @@ def test(tools: Tools, it: Asked, known: Progress) -> Progress:
     try:
         found = _tested(tools, it, force, known.first, known.last)
     except NothingSelected as error:
-        return known.to(State.WAITING, f"runs {known.first} to {known.last}: {error}",
-                        first=None, last=None)  # fmt: skip
+        return known.to(
+            State.WAITING, f"runs {known.first} to {known.last}: {error}", first=None, last=None
+        )
     numbers = {
-        "test": asdict(found), "revision": force.number, "runs": [known.first, known.last],
+        "test": asdict(found),
+        "revision": force.number,
+        "runs": [known.first, known.last],
         "limit": it.task.test.limit,
-    }  # fmt: skip
+    }
     if found.outcome is Residual.UNDECIDED:
-        return known.to(State.WAITING, f"runs {known.first} to {known.last}: {found.why}",
-                        first=None, last=None, numbers=numbers)  # fmt: skip
+        return known.to(
+            State.WAITING,
+            f"runs {known.first} to {known.last}: {found.why}",
+            first=None,
+            last=None,
+            numbers=numbers,
+        )
     if found.outcome is Residual.WITHIN:
         why = f"runs {known.first} to {known.last} are good: {found.why}"
         return still_good(tools, it, known, force, known.last, why, numbers)
@@ -63,18 +71,28 @@ def test(tools: Tools, it: Asked, known: Progress) -> Progress:
     if earlier:
         known = still_good(tools, it, known, force, earlier[-1], why, numbers)
     return known.to(
-        State.CALIBRATING, why, since=at, bad=force.number, first=at, last=None, numbers=numbers,
+        State.CALIBRATING,
+        why,
+        since=at,
+        bad=force.number,
+        first=at,
+        last=None,
+        numbers=numbers,
         boundaries=tuple(sorted({*known.boundaries, at})),
-    )  # fmt: skip
+    )
 
 
 def _add_sums(tools: Tools, it: Asked, known: Progress) -> None:
     """Add the new runs to the sums of their bucket; older events are not read again."""
     bucket = open_bucket(tools.settings, it, known, int(known.last or 0))
     work = directories.bucket_work(
-        tools.settings, it.task, bucket.first, bucket.last,
-        payloads_before(tools, it, bucket.last), prescale_of(tools.settings, bucket),
-    )  # fmt: skip
+        tools.settings,
+        it.task,
+        bucket.first,
+        bucket.last,
+        payloads_before(tools, it, bucket.last),
+        prescale_of(tools.settings, bucket),
+    )
     shared = directories.rooms(tools.settings, it.task).sums
     with work.directory.lock("calib nightly"):
         directories.adopt(work, shared)
@@ -107,8 +125,10 @@ def _tested(
     elif before is not None:
         left = constants.change(kind, left, before)
     else:
-        raise CalibError(f"nothing is kept of revision {force.number} to compare new runs with;"
-                         " publish constants by hand")  # fmt: skip
+        raise CalibError(
+            f"nothing is kept of revision {force.number} to compare new runs with;"
+            " publish constants by hand"
+        )
     return publication_gate.residual(left, it.task.test.tolerance)
 
 

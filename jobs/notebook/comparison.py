@@ -71,8 +71,10 @@ class Comparison:
 
         shown_in_cells()
         kinds = self.table["kind_1"].fillna(self.table["kind_2"])
-        parts = {str(k): part["sigma"].to_numpy(dtype=float) for k, part in self.table.groupby(
-            kinds, sort=False)}  # fmt: skip
+        parts = {
+            str(k): part["sigma"].to_numpy(dtype=float)
+            for k, part in self.table.groupby(kinds, sort=False)
+        }
         return distances(parts, label=f"({self.labels[1]} - {self.labels[0]}) / error")
 
     def _repr_html_(self) -> str:

@@ -124,7 +124,8 @@ def refitted(work: Work, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> 
         fits=plain(reduction.fits),
         tables={name: plain(table) for name, table in reduction.tables.items()},
         covariance=Covariance(*(np.asarray(made[n]) for n in ("names", "values", "covariance")))
-        if made else None,
+        if made
+        else None,
         closure=plain(closure.table),
         verdict=steps.decide(work, document, reduction, closure),
         accounting=steps.written_accounting(work),
@@ -132,4 +133,4 @@ def refitted(work: Work, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> 
         payload=_payload(work, document, "a refit"),
         edits=edits,
         made=(reduction, closure),
-    )  # fmt: skip
+    )

@@ -270,10 +270,13 @@ class Result:
         counts = ", ".join(f"{n} {word}" for word, n in self.statuses.items())
         return html.block(
             f"{self.config.name}: {self.config.calibration}",
-            html.verdict(self.passed, f"{n - len(bad)} of {n} checks passed"
-                         + (f"; not: {', '.join(bad)}" if bad else "")),
+            html.verdict(
+                self.passed,
+                f"{n - len(bad)} of {n} checks passed"
+                + (f"; not: {', '.join(bad)}" if bad else ""),
+            ),
             html.words(f"{self.table_name}: {counts}"),
             html.table(self.to_dataframe()),
             html.checks(list(self.verdict["checks"])),
             html.words("a refit that is not written" if self.made else f"report: {self.report}"),
-        )  # fmt: skip
+        )

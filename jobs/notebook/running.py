@@ -27,11 +27,7 @@ Bars = dict[str, tuple[int, int]]
 
 
 def run(
-    config: Source,
-    out: str | Path,
-    *,
-    progress: bool = True,
-    earlier: str | Path | None = None,
+    config: Source, out: str | Path, *, progress: bool = True, earlier: str | Path | None = None
 ) -> Result | ChainResult:
     """Collect, reduce, test and report, as `calib run` does; return the result.
 

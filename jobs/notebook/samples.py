@@ -225,8 +225,16 @@ def joined(parts: Sequence[Pairs]) -> Pairs:
 def frame(pairs: Pairs) -> pd.DataFrame:
     """Return pairs as a table, with the columns of stage1."""
     columns: dict[str, Any] = {n: getattr(pairs, n) for n in ("run", "luminosityBlock", "event")}
-    names = {"pt": "pt", "eta": "eta", "phi": "phi", "pt_err": "ptErr", "charge": "charge",
-             "gen_pt": "gen_pt", "gen_eta": "gen_eta", "gen_phi": "gen_phi"}  # fmt: skip
+    names = {
+        "pt": "pt",
+        "eta": "eta",
+        "phi": "phi",
+        "pt_err": "ptErr",
+        "charge": "charge",
+        "gen_pt": "gen_pt",
+        "gen_eta": "gen_eta",
+        "gen_phi": "gen_phi",
+    }
     for i, muons in ((1, pairs.leading), (2, pairs.subleading)):
         for name, column in names.items():
             if getattr(muons, name) is not None:

@@ -29,10 +29,7 @@ class Line:
 
 
 def write_page(
-    work: ChainWork,
-    found: list[StepState],
-    decided: Mapping[str, Any],
-    made: Mapping[str, Any],
+    work: ChainWork, found: list[StepState], decided: Mapping[str, Any], made: Mapping[str, Any]
 ) -> None:
     """Write report.html of a chain, self-contained."""
     page = (

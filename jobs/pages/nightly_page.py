@@ -23,9 +23,15 @@ MOST = 400
 """Tests that are drawn."""
 
 TONE = {
-    "published": "good", "waiting": "plain", "testing": "plain", "calibrating": "plain",
-    "gated": "plain", "held": "bad", "not_converged": "bad", "failed": "bad",
-}  # fmt: skip
+    "published": "good",
+    "waiting": "plain",
+    "testing": "plain",
+    "calibrating": "plain",
+    "gated": "plain",
+    "held": "bad",
+    "not_converged": "bad",
+    "failed": "bad",
+}
 
 
 @dataclass(frozen=True)
@@ -135,17 +141,25 @@ def picture(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
 
     tones = {"within": "good", "outside": "bad", "undecided": "plain"}
     points = tuple(
-        Point(x(r), y(v), y(v - e), y(v + e), tones[n["test"]["outcome"]],
-              f"runs {n['runs'][0]} to {n['runs'][1]}: {n['test']['why']}")
+        Point(
+            x(r),
+            y(v),
+            y(v - e),
+            y(v + e),
+            tones[n["test"]["outcome"]],
+            f"runs {n['runs'][0]} to {n['runs'][1]}: {n['test']['why']}",
+        )
         for n, r, v, e in zip(shown, runs, values, errors, strict=True)
-    )  # fmt: skip
+    )
     step = _step(top)
     return Picture(
-        name, points, tuple((x(run), text) for run, text in sorted(begins.items())),
+        name,
+        points,
+        tuple((x(run), text) for run, text in sorted(begins.items())),
         (y(limit), y(-limit)),
         tuple((x(r), f"{r:.0f}") for r in sorted({first, last, *_between(runs)})),
         tuple((y(k * step), f"{k * step:.1g}") for k in range(-3, 4) if abs(k * step) < top),
-    )  # fmt: skip
+    )
 
 
 def _step(top: float) -> float:

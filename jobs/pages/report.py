@@ -139,9 +139,12 @@ def environment() -> Environment:
     """Return the templates of the pages, everything in them escaped."""
     folder = str(files("jobs") / "pages" / "templates")
     environment = Environment(
-        loader=FileSystemLoader(folder), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     environment.filters |= {"number": number, "words": words}
     return environment
 
@@ -315,8 +318,9 @@ def _files(found: Sequence[Mapping[str, Any]]) -> Table:
             f"{words(str(r))} {number(n)}" for r, n in (file.get("rejected") or {}).items()
         )
         rows.append(row)
-    return table("files", pd.DataFrame(rows, columns=["file", "events", "read", "selected",
-                                                      "rejected"]))  # fmt: skip
+    return table(
+        "files", pd.DataFrame(rows, columns=["file", "events", "read", "selected", "rejected"])
+    )
 
 
 def _provenance(found: Mapping[str, Any]) -> dict[str, Any]:

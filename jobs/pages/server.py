@@ -118,9 +118,12 @@ class _Handler(tornado.web.RequestHandler):
         here = self.request.path.removesuffix(".json")
         template = self.templates.get_template(page.template)
         return template.render(
-            data=page.data, drawn=page.drawn(), title=page.title, here=here,
+            data=page.data,
+            drawn=page.drawn(),
+            title=page.title,
+            here=here,
             json_address=("/index" if here == "/" else here) + ".json",
-        )  # fmt: skip
+        )
 
 
 class PageHandler(_Handler):
@@ -186,15 +189,18 @@ def application(store: Store, hosts: frozenset[str] = frozenset()) -> tornado.we
     return tornado.web.Application(
         [
             (r"/static/style.css", StyleHandler, own),
-            (r"/revision/([0-9]{1,10})/files/([A-Za-z0-9][A-Za-z0-9_.+-]{0,120})",
-             FileHandler, own),
+            (
+                r"/revision/([0-9]{1,10})/files/([A-Za-z0-9][A-Za-z0-9_.+-]{0,120})",
+                FileHandler,
+                own,
+            ),
             (r"/.*", PageHandler, own),
         ],
         compress_response=True,
         log_function=lambda handler: log.info(
             "%s %s %s", handler.get_status(), handler.request.method, handler.request.path
         ),
-    )  # fmt: skip
+    )
 
 
 def environment() -> Environment:
@@ -202,9 +208,12 @@ def environment() -> Environment:
     from importlib.resources import files
 
     made = Environment(
-        loader=FileSystemLoader(str(files("jobs") / "pages" / "templates")), autoescape=True,
-        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
+        loader=FileSystemLoader(str(files("jobs") / "pages" / "templates")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     made.filters |= {"number": number, "words": words}
     made.globals["with_error"] = with_error
     return made
@@ -228,8 +237,12 @@ def listen(store: Store, host: str, port: int) -> tuple[HTTPServer, str]:
             " another one"
         ) from None
     hosts = frozenset({*LOOPBACK, host.lower()}) if is_loopback(host) else frozenset()
-    server = HTTPServer(application(store, hosts), max_body_size=1024, max_header_size=32_768,
-                        idle_connection_timeout=60)  # fmt: skip
+    server = HTTPServer(
+        application(store, hosts),
+        max_body_size=1024,
+        max_header_size=32_768,
+        idle_connection_timeout=60,
+    )
     listening.setblocking(False)
     server.add_socket(listening)
     found = listening.getsockname()

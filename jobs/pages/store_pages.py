@@ -120,15 +120,21 @@ class Pages:
         rows = [held[i] for i in places]
         before = {held[i].revision.number: held[i - 1].revision.number for i in places if i}
         data = {
-            "calibration": name, "tag": asked.tag, "tags": sorted(tags), "page": page,
+            "calibration": name,
+            "tag": asked.tag,
+            "tags": sorted(tags),
+            "page": page,
             "intervals": [_interval(i) for i in rows],
             "before": {k: v for k, v in before.items() if k != v},
-            "run": asked.arguments.get("run", ""), "first": asked.arguments.get("first", ""),
+            "run": asked.arguments.get("run", ""),
+            "first": asked.arguments.get("first", ""),
             "last": asked.arguments.get("last", ""),
             "in_force": now and _interval(now),
-            "tables": list(tables), "table": table, "bin": chosen,
+            "tables": list(tables),
+            "table": table,
+            "bin": chosen,
             "constants": values and _plain(values),
-        }  # fmt: skip
+        }
 
         def more() -> Mapping[str, Any]:
             own = self._history(rows, table) if table else []
@@ -148,8 +154,13 @@ class Pages:
         tag = asked.arguments.get("tag", "")
         found = self.store.revisions(wanted or None, tag or None)
         page, rows = _some(list(reversed(found)), asked)
-        data = {"calibration": wanted, "tag": tag, "page": page, "of": len(found),
-                "revisions": [_line(r) for r in rows]}  # fmt: skip
+        data = {
+            "calibration": wanted,
+            "tag": tag,
+            "page": page,
+            "of": len(found),
+            "revisions": [_line(r) for r in rows],
+        }
         return Page("serve_revisions.html", "Revisions", data)
 
     def revision(self, asked: Asked) -> Page:
@@ -161,15 +172,20 @@ class Pages:
         made = self._json(revision, "provenance.json") if "provenance.json" in listed else {}
         inputs = made.get("inputs") or []
         data = {
-            **_line(revision), "payload": revision.payload, "size": revision.size,
-            "config_hash": revision.config_hash, "code_version": revision.code_version,
-            "origin": revision.origin, "source": revision.source, "as_of": revision.as_of,
+            **_line(revision),
+            "payload": revision.payload,
+            "size": revision.size,
+            "config_hash": revision.config_hash,
+            "code_version": revision.code_version,
+            "origin": revision.origin,
+            "source": revision.source,
+            "as_of": revision.as_of,
             "files": [{"name": n, **facts} for n, facts in sorted(listed.items())],
             "checks": verdict.get("checks") or [],
             "inputs": {"files": len(inputs), "events": sum(i.get("events") or 0 for i in inputs)},
             "queries": made.get("queries") or [],
             "before": _earlier(found, revision),
-        }  # fmt: skip
+        }
         return Page("serve_revision.html", f"Revision {revision.number}", data)
 
     def diff(self, asked: Asked) -> Page:
@@ -250,8 +266,22 @@ def _numbered(found: Sequence[Revision], text: str) -> Revision:
 
 
 def _line(revision: Revision) -> dict[str, Any]:
-    keys = ("number", "action", "calibration", "tag", "since", "until", "passed", "forced", "why",
-            "name", "made", "by", "source", "as_of")  # fmt: skip
+    keys = (
+        "number",
+        "action",
+        "calibration",
+        "tag",
+        "since",
+        "until",
+        "passed",
+        "forced",
+        "why",
+        "name",
+        "made",
+        "by",
+        "source",
+        "as_of",
+    )
     values = revision.as_dict()
     return {key: values[key] for key in keys} | {"report": _has_report(revision)}
 
@@ -268,9 +298,11 @@ def _earlier(found: Sequence[Revision], revision: Revision) -> int | None:
     """Return the publication of the same calibration and tag before this one."""
     if revision.action != "publish":
         return None
-    own = [r.number for r in found[: revision.number - 1]
-           if r.action == "publish" and (r.calibration, r.tag) == (revision.calibration,
-                                                                   revision.tag)]  # fmt: skip
+    own = [
+        r.number
+        for r in found[: revision.number - 1]
+        if r.action == "publish" and (r.calibration, r.tag) == (revision.calibration, revision.tag)
+    ]
     return own[-1] if own else None
 
 
@@ -283,9 +315,11 @@ def _some(rows: list[Any], asked: Asked) -> tuple[dict[str, int], list[Any]]:
 
 def _plain(values: Values) -> dict[str, Any]:
     return {
-        "table": values.name, "bins": list(values.bins), "status": list(values.status),
+        "table": values.name,
+        "bins": list(values.bins),
+        "status": list(values.status),
         "quantities": {q: pairs.tolist() for q, pairs in values.of.items()},
-    }  # fmt: skip
+    }
 
 
 def _charts(

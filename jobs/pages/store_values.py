@@ -105,10 +105,12 @@ def _bins(columns: Mapping[str, Sequence[str]], n: int) -> tuple[str, ...]:
     axes = [axis for axis in axes if f"{axis}_high" in columns]
     if axes:
         named = [
-            [f"{a} {x} to {y}" for x, y in zip(columns[f"{a}_low"], columns[f"{a}_high"],
-                                               strict=True)]
+            [
+                f"{a} {x} to {y}"
+                for x, y in zip(columns[f"{a}_low"], columns[f"{a}_high"], strict=True)
+            ]
             for a in axes
-        ]  # fmt: skip
+        ]
         return tuple(", ".join(words) for words in zip(*named, strict=True))
     first = next(iter(columns.values()), ())
     if not np.isfinite(_floats(first)).any():

@@ -74,8 +74,13 @@ def account(
         bad = {p: left_out[name, p] for p, *_ in own}
         samples[name] = {
             "files": [
-                {"path": p, "events": n, **_if_any(bad[p]), **c.as_dict(),
-                 **({"checksums": protected[name, p]} if protected.get((name, p)) else {})}
+                {
+                    "path": p,
+                    "events": n,
+                    **_if_any(bad[p]),
+                    **c.as_dict(),
+                    **({"checksums": protected[name, p]} if protected.get((name, p)) else {}),
+                }
                 for p, n, c in own
             ],
             "totals": {
@@ -83,7 +88,7 @@ def account(
                 **_if_any(sum(bad.values())),
                 **Counts.total(c for *_, c in own).as_dict(),
             },
-        }  # fmt: skip
+        }
     return {"samples": samples, "bad_files": [dict(b) for b in bad_files], "notes": list(notes)}
 
 
@@ -118,11 +123,16 @@ def checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[Check, 
     bad = accounting.get("bad_files", ())
     if bad:
         share = bad_share(accounting)
-        found.append(Check(
-            "bad_files", share, allowed, allowed > 0 and share <= allowed,
-            f"share of the events left out, in {len({b['path'] for b in bad})} files; the first:"
-            f" {bad[0]['path']} ({bad[0]['error']})",
-        ))  # fmt: skip
+        found.append(
+            Check(
+                "bad_files",
+                share,
+                allowed,
+                allowed > 0 and share <= allowed,
+                f"share of the events left out, in {len({b['path'] for b in bad})} files; first:"
+                f" {bad[0]['path']} ({bad[0]['error']})",
+            )
+        )
     return tuple(found)
 
 

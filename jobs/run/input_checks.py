@@ -107,10 +107,13 @@ def _duplicates(work: Work, chunks: Mapping[str, Sequence[Path]]) -> list[dict[s
     for resonance in dict.fromkeys(s.resonance for s in own):
         names = [s.name for s in own if s.resonance == resonance]
         keys = [_open(path) for name in names for path in chunks.get(name, ())]
-        found.append({
-            "samples": names, "selected": sum(n_keys(k) for k in keys),
-            "duplicates": count_doubles(keys, AT_ONCE),
-        })  # fmt: skip
+        found.append(
+            {
+                "samples": names,
+                "selected": sum(n_keys(k) for k in keys),
+                "duplicates": count_doubles(keys, AT_ONCE),
+            }
+        )
     return found
 
 
@@ -133,9 +136,11 @@ def _peaks(work: Work, files: Mapping[tuple[str, str], Sequence[Any]]) -> dict[s
         ratio, significance = contrast(np.asarray(total), sample.resonance)
         without = [p for p, s in spectra.items() if not _has_peak(s, sample.resonance)]
         found[sample.name] = {
-            "events": int(np.sum(total)), "ratio": _finite(ratio),
-            "significance": _finite(significance), "files_without": without,
-        }  # fmt: skip
+            "events": int(np.sum(total)),
+            "ratio": _finite(ratio),
+            "significance": _finite(significance),
+            "files_without": without,
+        }
     return found
 
 
@@ -155,16 +160,26 @@ def checks(accounting: Mapping[str, Any]) -> list[Check]:
     found = []
     for entry in accounting.get("duplicates", ()):
         n = entry["duplicates"]
-        found.append(Check(
-            "duplicates", float(n), 0.0, n == 0,
-            f"selected events that are there again, of {entry['selected']} in"
-            f" {', '.join(entry['samples'])}",
-        ))  # fmt: skip
+        found.append(
+            Check(
+                "duplicates",
+                float(n),
+                0.0,
+                n == 0,
+                f"selected events that are there again, of {entry['selected']} in"
+                f" {', '.join(entry['samples'])}",
+            )
+        )
     for name, entry in accounting.get("peaks", {}).items():
         without, ratio = entry["files_without"], entry["ratio"]
         first = f"; no peak in {len(without)} files, the first: {without[0]}" if without else ""
-        found.append(Check(
-            f"peak {name}", float("nan") if ratio is None else ratio, LEAST_RATIO, not without,
-            f"events under the peak over those expected from beside it{first}",
-        ))  # fmt: skip
+        found.append(
+            Check(
+                f"peak {name}",
+                float("nan") if ratio is None else ratio,
+                LEAST_RATIO,
+                not without,
+                f"events under the peak over those expected from beside it{first}",
+            )
+        )
     return found

@@ -131,7 +131,11 @@ def used(corrections: Mapping[str, tuple[Correction, ...]]) -> list[dict[str, An
             first.setdefault(one.address, one)
             samples.setdefault(one.address, []).append(name)
     return [
-        {"path": address, "sha256": one.sha256, "calibration": one.calibration,
-         "samples": samples[address]}
+        {
+            "path": address,
+            "sha256": one.sha256,
+            "calibration": one.calibration,
+            "samples": samples[address],
+        }
         for address, one in first.items()
-    ]  # fmt: skip
+    ]

@@ -77,9 +77,18 @@ def judged(plugin: Plugin, seed: int = 1) -> Judged:
 
 
 ORDER = (
-    "import", "class", "settings", "toys", "collect", "chunks", "reduce", "publish", "closure",
-    "report", "apply",
-)  # fmt: skip
+    "import",
+    "class",
+    "settings",
+    "toys",
+    "collect",
+    "chunks",
+    "reduce",
+    "publish",
+    "closure",
+    "report",
+    "apply",
+)
 """What is looked at, in this order; the first that is not as it should be ends it."""
 
 
@@ -90,8 +99,14 @@ def _checks(plugin: Plugin, folder: Path, seed: int) -> Iterator[str]:
     _require_class(kind)
     yield "class"
     sample = _sample(kind, folder)
-    config = Config(name="toys", calibration=plugin.name, samples=(sample,), seed=seed,
-                    cluster={"kind": "inline"}, chunk_size=EVENTS)  # type: ignore[arg-type]  # fmt: skip
+    config = Config(
+        name="toys",
+        calibration=plugin.name,
+        samples=(sample,),
+        seed=seed,
+        cluster={"kind": "inline"},
+        chunk_size=EVENTS,
+    )  # type: ignore[arg-type]
     with blaming(kind, "settings"):
         made = filled(config, "defaults", folder)
     yield "settings"
@@ -217,8 +232,11 @@ def as_values(found: Judged) -> dict[str, Any]:
     """Return what was found as plain values."""
     plugin = found.plugin
     return {
-        "name": plugin.name, "target": plugin.target, "package": plugin.package,
-        "version": plugin.version, "ours": plugin.ours,
+        "name": plugin.name,
+        "target": plugin.target,
+        "package": plugin.package,
+        "version": plugin.version,
+        "ours": plugin.ours,
         "keeps_contract": found.keeps if found.findings else None,
         "checks": [vars(f) for f in found.findings],
-    }  # fmt: skip
+    }

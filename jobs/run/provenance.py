@@ -30,15 +30,43 @@ EVENT_LOOP = (
 """Where the event loop begins; it reaches all readers and the selection."""
 APPLY = frozenset({"corrects", "apply", "apply_muons", "apply_pairs"})
 AFTER_EVENTS = APPLY | {
-    "reduce", "next_pass", "closure_pass", "closure", "publish", "check_payload", "sections",
-    "export", "truth", "quality", "values", "layout", "payload_names", "layouts",
-}  # fmt: skip
+    "reduce",
+    "next_pass",
+    "closure_pass",
+    "closure",
+    "publish",
+    "check_payload",
+    "sections",
+    "export",
+    "truth",
+    "quality",
+    "values",
+    "layout",
+    "payload_names",
+    "layouts",
+}
 """Members of a calibration that are not called for the sums; any new one is taken to be."""
 PACKAGES = (
-    "dimucal", "awkward", "boost-histogram", "coffea", "correctionlib", "dask", "dask-awkward",
-    "distributed", "hist", "iminuit", "matplotlib", "numba", "numpy", "pandas", "pyarrow",
-    "pydantic", "scipy", "typer", "uproot",
-)  # fmt: skip
+    "dimucal",
+    "awkward",
+    "boost-histogram",
+    "coffea",
+    "correctionlib",
+    "dask",
+    "dask-awkward",
+    "distributed",
+    "hist",
+    "iminuit",
+    "matplotlib",
+    "numba",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "pydantic",
+    "scipy",
+    "typer",
+    "uproot",
+)
 
 
 @cache

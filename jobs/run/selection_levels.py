@@ -97,5 +97,7 @@ def table(
 
 def _cost(cost: Mapping[str, float] | None) -> dict[str, float]:
     own = cost or {}
-    return {"read_MB": own.get("bytes", float("nan")) / 1e6,
-            "seconds": own.get("seconds", float("nan"))}  # fmt: skip
+    return {
+        "read_MB": own.get("bytes", float("nan")) / 1e6,
+        "seconds": own.get("seconds", float("nan")),
+    }

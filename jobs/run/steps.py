@@ -123,17 +123,26 @@ def inspect(work: Work, progress: Progress = silent) -> datasets.Inspection:
     before = work.directory.note("inputs")
     _say_what_is_applied(before.get("payloads", []), applied)
     _say_what_is_given(before, inspection)
-    work.directory.keep("inputs", {
-        "payloads": applied,
-        "inputs": [
-            {"sample": f.sample, "path": f.path, "size": f.size, "uuid": f.uuid,
-             "events": f.n_events, **_of_catalogue(f)}
-            for f in inspection.files
-        ],
-        "queries": [dict(asked) for asked in inspection.queries],
-        "notes": list(inspection.notes),
-        "bad": [{"sample": b.sample, "path": b.path, "error": b.error} for b in inspection.bad],
-    })  # fmt: skip
+    work.directory.keep(
+        "inputs",
+        {
+            "payloads": applied,
+            "inputs": [
+                {
+                    "sample": f.sample,
+                    "path": f.path,
+                    "size": f.size,
+                    "uuid": f.uuid,
+                    "events": f.n_events,
+                    **_of_catalogue(f),
+                }
+                for f in inspection.files
+            ],
+            "queries": [dict(asked) for asked in inspection.queries],
+            "notes": list(inspection.notes),
+            "bad": [{"sample": b.sample, "path": b.path, "error": b.error} for b in inspection.bad],
+        },
+    )
     progress("inspect", 1, 1)
     return inspection
 
@@ -156,9 +165,11 @@ def _say_what_is_given(before: Mapping[str, Any], inspection: datasets.Inspectio
         log.warning(
             "sample %s: its query gives other files than before: %d new, %d no longer, %d with"
             " other runs; these are read or left out, nothing else is read again",
-            name, len(now.keys() - old.keys()), len(old.keys() - now.keys()),
+            name,
+            len(now.keys() - old.keys()),
+            len(old.keys() - now.keys()),
             sum(old[path] != now[path] for path in now.keys() & old.keys()),
-        )  # fmt: skip
+        )
 
 
 def _say_what_is_applied(before: list[dict[str, Any]], now: list[dict[str, Any]]) -> None:
@@ -169,8 +180,10 @@ def _say_what_is_applied(before: list[dict[str, Any]], now: list[dict[str, Any]]
             log.warning(
                 "%s: another payload than before (%s, now %s), the events that it corrects are"
                 " read again",
-                one["path"], known[one["path"]][:12], one["sha256"][:12],
-            )  # fmt: skip
+                one["path"],
+                known[one["path"]][:12],
+                one["sha256"][:12],
+            )
 
 
 def collect(work: Work, progress: Progress = silent) -> dict[str, Any]:

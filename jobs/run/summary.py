@@ -74,9 +74,12 @@ def checks_table(decided: Mapping[str, Any]) -> Table:
     for check in decided["checks"]:
         mark = "[green]passed[/green]" if check["passed"] else "[red]not passed[/red]"
         table.add_row(
-            escape(check["name"]), _number(check["value"]), _number(check["threshold"]), mark,
+            escape(check["name"]),
+            _number(check["value"]),
+            _number(check["threshold"]),
+            mark,
             escape(check["text"]),
-        )  # fmt: skip
+        )
     return table
 
 

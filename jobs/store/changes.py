@@ -166,12 +166,24 @@ def publish(connection: Connection, found: Revisions, wanted: Publication) -> Re
     """Add a publication; its files have their names already."""
     run, staged = wanted.run, wanted.staged
     return append(
-        connection, found, action="publish", tag=wanted.tag, calibration=run.calibration,
-        since=wanted.validity.since, until=wanted.validity.until, payload=staged.payload,
-        size=staged.size, files=staged.files, origin=len(found) + 1, passed=run.passed,
-        forced=not run.passed, why=wanted.why, name=run.name, config_hash=run.config_hash,
+        connection,
+        found,
+        action="publish",
+        tag=wanted.tag,
+        calibration=run.calibration,
+        since=wanted.validity.since,
+        until=wanted.validity.until,
+        payload=staged.payload,
+        size=staged.size,
+        files=staged.files,
+        origin=len(found) + 1,
+        passed=run.passed,
+        forced=not run.passed,
+        why=wanted.why,
+        name=run.name,
+        config_hash=run.config_hash,
         code_version=run.code_version,
-    )  # fmt: skip
+    )
 
 
 # the others -------------------------------------------------------------------------------------
@@ -219,9 +231,15 @@ def rollback(
     if now == then:
         raise InputError(f"revision {to}: what holds now is what held then; nothing to take back")
     return append(
-        connection, found, action="rollback", tag=tag, calibration=name, source=tag, as_of=to,
+        connection,
+        found,
+        action="rollback",
+        tag=tag,
+        calibration=name,
+        source=tag,
+        as_of=to,
         why=why,
-    )  # fmt: skip
+    )
 
 
 def _state(

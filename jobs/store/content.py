@@ -27,8 +27,15 @@ from calib.payload.payload import validate
 
 LIST = "files.json"
 
-KEPT = ("report.html", "verdict.json", "provenance.json", "config.yaml", "accounting.json",
-        "edits.yaml", "covariance.npz")  # fmt: skip
+KEPT = (
+    "report.html",
+    "verdict.json",
+    "provenance.json",
+    "config.yaml",
+    "accounting.json",
+    "edits.yaml",
+    "covariance.npz",
+)
 """Beside the tables (every .csv but the fits, which the report shows)."""
 
 MAX_FILE = 512 * 1024**2
@@ -172,8 +179,9 @@ class Content:
 
     def orphans(self, payloads: set[str], runs: set[str]) -> list[Path]:
         """Return contents that no revision names: their publisher was killed."""
-        found = [p for p in sorted((self.folder / "payloads").glob("??/*"))
-                 if p.stem not in payloads]  # fmt: skip
+        found = [
+            p for p in sorted((self.folder / "payloads").glob("??/*")) if p.stem not in payloads
+        ]
         found += [p for p in sorted((self.folder / "runs").glob("??/*")) if p.name not in runs]
         return found
 

@@ -38,24 +38,32 @@ class Compared:
     def table(self) -> pd.DataFrame:
         """Return one row a parameter, the largest move first."""
         found = self.found
-        table = pd.DataFrame({
-            "parameter": found.names,
-            "before": found.before, "before_err": found.before_err,
-            "after": found.after, "after_err": found.after_err,
-            "move": found.move, "sigma": found.pull,
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "parameter": found.names,
+                "before": found.before,
+                "before_err": found.before_err,
+                "after": found.after,
+                "after_err": found.after_err,
+                "move": found.move,
+                "sigma": found.pull,
+            }
+        )
         return table.sort_values("sigma", key=np.abs, ascending=False, kind="stable")
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values, for JSON; the parameters in their own order."""
         rows = self.table().sort_index().to_dict(orient="records")
         return {
-            "before": self.before.as_dict(), "after": self.after.as_dict(),
+            "before": self.before.as_dict(),
+            "after": self.after.as_dict(),
             "same_payload": self.before.payload == self.after.payload,
             "shared_inputs": self.shared,
-            "chi2": self.found.chi2, "ndf": self.found.ndf,
-            "probability": self.found.probability, "parameters": rows,
-        }  # fmt: skip
+            "chi2": self.found.chi2,
+            "ndf": self.found.ndf,
+            "probability": self.found.probability,
+            "parameters": rows,
+        }
 
 
 def compare(store: Store, before: int, after: int) -> Compared:
@@ -82,9 +90,12 @@ def compare(store: Store, before: int, after: int) -> Compared:
     _require_same_bins(store, old, new)
     order = [others.index(name) for name in names]
     found = difference(
-        names, a["values"], a["covariance"],
-        b["values"][order], b["covariance"][np.ix_(order, order)],
-    )  # fmt: skip
+        names,
+        a["values"],
+        a["covariance"],
+        b["values"][order],
+        b["covariance"][np.ix_(order, order)],
+    )
     return Compared(old, new, found, len(_inputs(store, old) & _inputs(store, new)))
 
 

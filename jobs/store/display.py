@@ -32,8 +32,15 @@ def intervals_table(found: Iterable[Interval]) -> Table:
     for i in found:
         r = i.revision
         number = str(r.number) if i.last == r else f"{r.number}, {i.last.action} {i.last.number}"
-        table.add_row(r.calibration, str(i.validity), number, verdict(r), r.made, escape(r.by),
-                      str(r.payload)[:12])  # fmt: skip
+        table.add_row(
+            r.calibration,
+            str(i.validity),
+            number,
+            verdict(r),
+            r.made,
+            escape(r.by),
+            str(r.payload)[:12],
+        )
     return table
 
 
@@ -42,8 +49,16 @@ def revisions_table(found: Iterable[Revision]) -> Table:
     table = _table("revision", "action", "tag", "calibration", "runs", "verdict", "made", "why")
     for r in found:
         runs = str(r.validity) if r.since is not None else "" if r.as_of is None else _taken(r)
-        table.add_row(str(r.number), r.action, r.tag, r.calibration or "all", runs, verdict(r),
-                      r.made, escape(r.why))  # fmt: skip
+        table.add_row(
+            str(r.number),
+            r.action,
+            r.tag,
+            r.calibration or "all",
+            runs,
+            verdict(r),
+            r.made,
+            escape(r.why),
+        )
     return table
 
 
@@ -62,8 +77,9 @@ def forced_lines(found: Iterable[Revision]) -> list[str]:
     """Return a line for each publication whose verdict was not passed."""
     return [
         f"[red]revision {r.number} was forced[/red], its verdict not passed: {escape(r.why)}"
-        for r in found if r.forced and r.action == "publish"
-    ]  # fmt: skip
+        for r in found
+        if r.forced and r.action == "publish"
+    ]
 
 
 def tags_table(found: Iterable[Tag]) -> Table:
@@ -90,8 +106,9 @@ def details(store: Store, revision: Revision) -> dict[str, Any]:
     now = store.intervals(revision.calibration, revision.tag)
     found["holds_now"] = [
         {"since": i.validity.since, "until": i.validity.until}
-        for i in now if i.revision.number == revision.origin
-    ]  # fmt: skip
+        for i in now
+        if i.revision.number == revision.origin
+    ]
     found["forced_why"] = store.revision(revision.origin).why if revision.forced else ""
     found["verdict"] = json_values(store.file(revision, "verdict.json").decode("utf-8"))
     found["provenance"] = json_values(store.file(revision, "provenance.json").decode("utf-8"))
@@ -121,8 +138,10 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     else:
         out.append(f"verdict: passed, {len(checks)} checks")
     inputs = found["provenance"].get("inputs") or []
-    out.append(f"run {escape(found['name'])}: {len(inputs)} input files, configuration"
-               f" {found['config_hash']}, code {found['code_version']}")  # fmt: skip
+    out.append(
+        f"run {escape(found['name'])}: {len(inputs)} input files, configuration"
+        f" {found['config_hash']}, code {found['code_version']}"
+    )
     out.append(f"payload sha256 {found['payload']}, {found['size']} bytes")
     out.append(f"kept of the run: {', '.join(found['kept'])}")
     return out
@@ -201,9 +220,12 @@ def difference_table(compared: Compared, top: int) -> Table:
         table.add_column(name, justify="right")
     for row in compared.table().head(top).itertuples():
         table.add_row(
-            row.parameter, f"{row.before:.6g} ± {row.before_err:.2g}",
-            f"{row.after:.6g} ± {row.after_err:.2g}", f"{row.move:+.3g}", f"{row.sigma:+.2f}",
-        )  # fmt: skip
+            row.parameter,
+            f"{row.before:.6g} ± {row.before_err:.2g}",
+            f"{row.after:.6g} ± {row.after_err:.2g}",
+            f"{row.move:+.3g}",
+            f"{row.sigma:+.2f}",
+        )
     return table
 
 

@@ -15,11 +15,23 @@ from jobs.store.revisions import Revision
 from jobs.store.tables import REVISIONS
 
 _DEFAULTS: dict[str, Any] = {
-    "calibration": None, "since": None, "until": None, "payload": None, "size": None,
-    "files": None, "origin": None, "source": None, "as_of": None, "frozen": False,
-    "passed": None, "forced": False, "why": "", "name": "", "config_hash": "",
+    "calibration": None,
+    "since": None,
+    "until": None,
+    "payload": None,
+    "size": None,
+    "files": None,
+    "origin": None,
+    "source": None,
+    "as_of": None,
+    "frozen": False,
+    "passed": None,
+    "forced": False,
+    "why": "",
+    "name": "",
+    "config_hash": "",
     "code_version": "",
-}  # fmt: skip
+}
 
 
 def everything(connection: Connection) -> tuple[Revision, ...]:

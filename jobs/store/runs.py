@@ -58,10 +58,14 @@ def finished(path: Path, calibration: str | None = None) -> Run:
     made = _json(directory / "provenance.json")
     failed = [str(c["name"]) for c in decided["checks"] if not c["passed"]]
     return Run(
-        directory, kind, config.name, bool(decided["passed"]) and not failed,
+        directory,
+        kind,
+        config.name,
+        bool(decided["passed"]) and not failed,
         ", ".join(failed[:5]) or "no check at all",
-        str(made.get("config_hash", ""))[:64], str(made.get("code_version", ""))[:64],
-    )  # fmt: skip
+        str(made.get("config_hash", ""))[:64],
+        str(made.get("code_version", ""))[:64],
+    )
 
 
 def require_payload_of(run: Run, document: Mapping[str, Any]) -> None:

@@ -84,10 +84,11 @@ class Store:
         with database.reading(self.engine) as connection:
             found = everything(connection)
         return tuple(
-            r for r in found[:as_of]
+            r
+            for r in found[:as_of]
             if (calibration is None or r.calibration in (calibration, None))
             and (tag is None or r.tag == tag)
-        )  # fmt: skip
+        )
 
     def revision(self, number: int) -> Revision:
         """Return the revision of a number."""

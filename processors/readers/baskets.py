@@ -178,8 +178,13 @@ def _taken(column: Column, kept: IntArray) -> Column:
     new = np.zeros(len(kept) + 1, dtype=np.int64)
     np.cumsum((offsets[1:] - offsets[:-1])[kept], out=new[1:])
     out = np.empty(new[-1], dtype=content.dtype)
-    _gather(content.view(_BITS[content.dtype.itemsize]), offsets, kept, new,
-            out.view(_BITS[content.dtype.itemsize]))  # fmt: skip
+    _gather(
+        content.view(_BITS[content.dtype.itemsize]),
+        offsets,
+        kept,
+        new,
+        out.view(_BITS[content.dtype.itemsize]),
+    )
     return new, out
 
 

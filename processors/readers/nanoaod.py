@@ -44,12 +44,7 @@ class Branches:
         return offsets, np.asarray(ak.to_numpy(layout.content))[: offsets[-1]]
 
 
-def read_nanoaod(
-    events: Any,
-    sample: Sample,
-    needs: Needs,
-    selection: ResolvedSelection,
-) -> Events:
+def read_nanoaod(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
     """Return what is needed of a chunk of NanoAOD."""
     branches, metadata = Branches(events), events.metadata
     offsets, _ = branches.jagged("Muon_pt")

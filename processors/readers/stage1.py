@@ -63,15 +63,17 @@ def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
 
 def chunk_of(item: WorkItem) -> Stage1Chunk:
     """Return where the entries of a chunk are."""
-    return Stage1Chunk({
-        "dataset": item.dataset,
-        "filename": item.filename,
-        "treename": item.treename,
-        "entrystart": item.entrystart,
-        "entrystop": item.entrystop,
-        "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
-        **(item.usermeta or {}),
-    })  # fmt: skip
+    return Stage1Chunk(
+        {
+            "dataset": item.dataset,
+            "filename": item.filename,
+            "treename": item.treename,
+            "entrystart": item.entrystart,
+            "entrystop": item.entrystop,
+            "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
+            **(item.usermeta or {}),
+        }
+    )
 
 
 class Table:

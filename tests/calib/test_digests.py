@@ -15,11 +15,34 @@ from calib.results import Pass
 from jobs.config.schema import Cluster
 
 VALUES: list[Any] = [
-    None, True, 1, 1.0, "1", b"1", "", (), {}, (1,), ((1,),), (1, 2), {"a": 1}, {"b": 1},
-    {"a": 1, "b": 2}, np.arange(3), np.arange(3.0), np.arange(3).reshape(3, 1), Path("1/2"),
-    Cluster(), Cluster(workers=3), Pass(), Pass("main", {"x": np.zeros(2)}),
-    Pass("main", {"x": np.ones(2)}), ("ab", "c"), ("a", "bc"), frozenset({1, 2}),
-]  # fmt: skip
+    None,
+    True,
+    1,
+    1.0,
+    "1",
+    b"1",
+    "",
+    (),
+    {},
+    (1,),
+    ((1,),),
+    (1, 2),
+    {"a": 1},
+    {"b": 1},
+    {"a": 1, "b": 2},
+    np.arange(3),
+    np.arange(3.0),
+    np.arange(3).reshape(3, 1),
+    Path("1/2"),
+    Cluster(),
+    Cluster(workers=3),
+    Pass(),
+    Pass("main", {"x": np.zeros(2)}),
+    Pass("main", {"x": np.ones(2)}),
+    ("ab", "c"),
+    ("a", "bc"),
+    frozenset({1, 2}),
+]
 
 
 def test_different_values_have_different_digests() -> None:

@@ -46,6 +46,18 @@ def calib() -> Calib:
 def catalog(files: Path, tmp_path: Path, calib: Calib) -> Path:
     """A catalogue of the data in stage1."""
     place = tmp_path / "files.sqlite"
-    calib("catalog", "add", place, files / "stage1", "--format", "stage1", "--sample", "data",
-          "--resonance", "z", "--quality", "good")  # fmt: skip
+    calib(
+        "catalog",
+        "add",
+        place,
+        files / "stage1",
+        "--format",
+        "stage1",
+        "--sample",
+        "data",
+        "--resonance",
+        "z",
+        "--quality",
+        "good",
+    )
     return place

@@ -29,9 +29,12 @@ def write(tmp_path: Path) -> Write:
         path = tmp_path / name
         sample = {"name": "data", "resonance": "z", "format": "stage1", "files": files}
         values = {
-            "name": "test", "calibration": "tests.jobs.mean_mass:MeanMass", "chunk_size": 150,
-            "samples": [{**sample, **changes}], "cluster": {"kind": "inline"},
-        }  # fmt: skip
+            "name": "test",
+            "calibration": "tests.jobs.mean_mass:MeanMass",
+            "chunk_size": 150,
+            "samples": [{**sample, **changes}],
+            "cluster": {"kind": "inline"},
+        }
         path.write_text(yaml.safe_dump(values), encoding="utf-8")
         return path
 
@@ -51,8 +54,18 @@ def test_exactly_the_runs_that_the_query_names(
     files: Path, tmp_path: Path, calib: Calib, write: Write, format: str
 ) -> None:
     place = tmp_path / "files.sqlite"
-    calib("catalog", "add", place, files / format, "--format", format, "--sample", "data",
-          "--resonance", "z")  # fmt: skip
+    calib(
+        "catalog",
+        "add",
+        place,
+        files / format,
+        "--format",
+        format,
+        "--sample",
+        "data",
+        "--resonance",
+        "z",
+    )
     table = pq.read_table(sorted((files / "stage1").glob("*.parquet")))
     runs = sorted(set(table["run"].to_pylist()))
     assert len(runs) >= 4
@@ -64,8 +77,9 @@ def test_exactly_the_runs_that_the_query_names(
 
     # the same from a file with nothing but these runs
     kept = [run for run in runs[1:-1] if run != runs[2]]
-    pq.write_table(table.filter(pc.is_in(table["run"], kept_array(kept))),
-                   tmp_path / "only.parquet")  # fmt: skip
+    pq.write_table(
+        table.filter(pc.is_in(table["run"], kept_array(kept))), tmp_path / "only.parquet"
+    )
     calib("collect", write("only.yaml", ["only.parquet"]), "--out", tmp_path / "only")
     mine, other = sums_of(tmp_path / "query"), sums_of(tmp_path / "only")
     assert mine.keys() == other.keys()
@@ -104,15 +118,21 @@ def test_the_query_and_what_it_gave_are_kept(
 
 
 def test_a_query_that_gives_more_reads_only_what_is_new(
-    files: Path, catalog: Path, tmp_path: Path, calib: Calib, write: Write,
+    files: Path,
+    catalog: Path,
+    tmp_path: Path,
+    calib: Calib,
+    write: Write,
     caplog: pytest.LogCaptureFixture,
-) -> None:  # fmt: skip
+) -> None:
     first = sorted((files / "stage1").glob("*.parquet"))[0]
     calib("catalog", "mark", catalog, f'path != "{first}"', "--quality", "later")
     config = write("query.yaml", {"catalog": str(catalog), "query": 'quality == "good"'})
     out = tmp_path / "out"
-    assert calib("collect", config, "--out", out)["accounting"]["samples"]["data"]["totals"][
-        "events"] == 500  # fmt: skip
+    assert (
+        calib("collect", config, "--out", out)["accounting"]["samples"]["data"]["totals"]["events"]
+        == 500
+    )
     before = {
         p.name: p.stat().st_mtime_ns for p in (out / "histograms" / "main" / "chunks").iterdir()
     }
@@ -149,8 +169,7 @@ def test_a_skim_of_a_query(
     [
         ({"catalog": "{c}", "query": "run > 999999"}, {}, "matches nothing"),
         ({"catalog": "{c}", "query": "rum > 3"}, {}, "did you mean 'run'"),
-        ({"catalog": "{c}", "query": "run > 3"}, {"format": "nanoaod"},
-         'files with format stage1'),
+        ({"catalog": "{c}", "query": "run > 3"}, {"format": "nanoaod"}, "files with format stage1"),
         ({"catalog": "{c}", "query": "run > 3"}, {"simulation": True}, "add `and simulation == T"),
         ({"catalog": "none.sqlite", "query": "run > 3"}, {}, "there is no such catalogue"),
         ({"catalog": "{c}"}, {}, "key 'samples.0.files.query' is missing"),
@@ -159,11 +178,16 @@ def test_a_skim_of_a_query(
         ([], {}, "samples.0.files"),
         ("a.parquet", {}, "samples.0.files"),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(
-    catalog: Path, tmp_path: Path, calib: Calib, write: Write, files_key: Any,
-    changes: dict[str, Any], words: str,
-) -> None:  # fmt: skip
+    catalog: Path,
+    tmp_path: Path,
+    calib: Calib,
+    write: Write,
+    files_key: Any,
+    changes: dict[str, Any],
+    words: str,
+) -> None:
     if isinstance(files_key, dict):
         files_key = {k: v.format(c=catalog) for k, v in files_key.items()}
     config = write("query.yaml", files_key, **changes)
@@ -189,6 +213,14 @@ def test_a_path_in_a_query_is_relative_to_the_configuration(tmp_path: Path, writ
     found = complete(config)[0].samples[0].files
     assert isinstance(found, Query) and found.catalog == str(tmp_path / "files.sqlite")
     with pytest.raises(InputError, match=r"unknown key 'samples.0.files.cat'"):
-        configuration({"name": "x", "calibration": "y", "samples": [
-            {"name": "d", "resonance": "z", "format": "stage1", "files": {"cat": "x"}}
-        ]}, "here", tmp_path)  # fmt: skip
+        configuration(
+            {
+                "name": "x",
+                "calibration": "y",
+                "samples": [
+                    {"name": "d", "resonance": "z", "format": "stage1", "files": {"cat": "x"}}
+                ],
+            },
+            "here",
+            tmp_path,
+        )

@@ -37,8 +37,9 @@ def runs_in(files: Path) -> Counter[int]:
 def test_both_formats_say_the_same(files: Path) -> None:
     for one, other in zip(
         sorted((files / "stage1").glob("*.parquet")),
-        sorted((files / "nanoaod").glob("*.root")), strict=True,
-    ):  # fmt: skip
+        sorted((files / "nanoaod").glob("*.root")),
+        strict=True,
+    ):
         a = look_at(str(one), "stage1", checksum=True)
         b = look_at(str(other), "nanoaod", checksum=True)
         assert a.runs == b.runs and a.events == b.events == 500
@@ -61,8 +62,9 @@ def test_added_listed_and_asked_for(files: Path, catalog: Path, calib: Calib) ->
     expected = runs_in(files / "stage1")
     assert (sample["files"], sample["events"], sample["runs"]) == (3, 1500, len(expected))
     middle = sorted(expected)[2]
-    found = calib("catalog", "query", catalog,
-                  f'run >= {middle} and quality == "good" and format == "stage1"')  # fmt: skip
+    found = calib(
+        "catalog", "query", catalog, f'run >= {middle} and quality == "good" and format == "stage1"'
+    )
     assert found["events"] == sum(n for run, n in expected.items() if run >= middle)
     assert found["first"] == middle
     assert sum(entry["events"] for entry in found["entries"]) == found["events"]
@@ -135,15 +137,17 @@ def test_a_file_that_moved_or_changed(files: Path, tmp_path: Path, calib: Calib)
     calib("catalog", "add", place, one, *ADD, "--quality", "good", "--luminosity", 2)
     moved = tmp_path / "b.parquet"
     one.rename(moved)
-    assert "no longer there; --update" in calib("catalog", "add", place, moved, *ADD,
-                                                code=2)["error"]  # fmt: skip
+    assert (
+        "no longer there; --update" in calib("catalog", "add", place, moved, *ADD, code=2)["error"]
+    )
     assert calib("catalog", "add", place, moved, *ADD, "--update")["replaced"] == 1
     found = calib("catalog", "query", place, 'quality == "good"')
     assert found["files"] == 1 and found["luminosity"] == pytest.approx(2)
     assert {entry["path"] for entry in found["entries"]} == {str(moved)}
     shutil.copy(paths[1], moved)
-    assert "changed since it was added" in calib("catalog", "add", place, moved, *ADD,
-                                                 code=2)["error"]  # fmt: skip
+    assert (
+        "changed since it was added" in calib("catalog", "add", place, moved, *ADD, code=2)["error"]
+    )
     calib("catalog", "add", place, moved, *ADD, "--update")
     assert calib("catalog", "query", place, "run > 0")["events"] == 500
 
@@ -192,8 +196,10 @@ def test_luminosity_by_section_is_that_of_the_sections_in_a_file(
     seen = look_at(entries[0]["path"], "stage1", checksum=False)
     sections = next(list(unpacked(p.sections)) for p in seen.runs if p.run == run)
     path = catalog.with_name("recorded.csv")
-    lines = "".join(f"{run}:7001,{s}:{s},12/11/26 10:00:00,STABLE,6500,20.0,{s}.0,30\n"
-                    for s in [*sections, 5000])  # fmt: skip
+    lines = "".join(
+        f"{run}:7001,{s}:{s},12/11/26 10:00:00,STABLE,6500,20.0,{s}.0,30\n"
+        for s in [*sections, 5000]
+    )
     path.write_text(
         "#Data tag : 26v1 , Norm tag: none\n"
         "#run:fill,ls,time,beamstatus,E(GeV),delivered(/ub),recorded(/ub),avgpu\n"
@@ -237,25 +243,65 @@ def test_table_in_json(tmp_path: Path) -> None:
     [
         (("add", "{c}"), "nothing to add"),
         (("add", "{c}", "{f}/stage1", "--resonance", "z"), "option --sample is missing"),
-        (("add", "{c}", "{f}/stage1", "--sample", "data", "--resonance", "z"),
-         "option --format is missing"),
-        (("add", "{c}", "{f}/stage1", "--sample", "data", "--resonance", "jpsi",
-          "--format", "stage1"), "resonance is z in the catalogue, found jpsi"),
-        (("add", "{c}", "{f}/none*.parquet", "--sample", "data", "--resonance", "z"),
-         "matches no file"),
+        (
+            ("add", "{c}", "{f}/stage1", "--sample", "data", "--resonance", "z"),
+            "option --format is missing",
+        ),
+        (
+            (
+                "add",
+                "{c}",
+                "{f}/stage1",
+                "--sample",
+                "data",
+                "--resonance",
+                "jpsi",
+                "--format",
+                "stage1",
+            ),
+            "resonance is z in the catalogue, found jpsi",
+        ),
+        (
+            ("add", "{c}", "{f}/none*.parquet", "--sample", "data", "--resonance", "z"),
+            "matches no file",
+        ),
         (("list", "{f}/none.sqlite"), "there is no such catalogue"),
         (("list", "{f}"), "a directory"),
         (("list", "{f}/stage1/z_000.parquet"), "not the file of a catalogue"),
         (("list", "{c}.other"), "not that of a catalogue"),
-        (("add", "{c}.other", "{f}/stage1", "--sample", "data", "--resonance", "z",
-          "--format", "stage1"), "not that of a catalogue"),
+        (
+            (
+                "add",
+                "{c}.other",
+                "{f}/stage1",
+                "--sample",
+                "data",
+                "--resonance",
+                "z",
+                "--format",
+                "stage1",
+            ),
+            "not that of a catalogue",
+        ),
         (("list", "postgresql://me:secret@host/name"), "password"),
         (("query", "{c}", "rum > 3"), "did you mean 'run'"),
         (("buckets", "{c}", "run > 3"), "its luminosity is not known"),
-        (("add", "{f}/none/c.sqlite", "{f}/stage1", "--sample", "data", "--resonance", "z",
-          "--format", "stage1"), "there is no directory"),
+        (
+            (
+                "add",
+                "{f}/none/c.sqlite",
+                "{f}/stage1",
+                "--sample",
+                "data",
+                "--resonance",
+                "z",
+                "--format",
+                "stage1",
+            ),
+            "there is no directory",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_refused(
     files: Path, catalog: Path, calib: Calib, arguments: tuple[str, ...], words: str
 ) -> None:
@@ -269,14 +315,47 @@ def test_what_is_refused(
 
 def test_real_files(shared_data: Path, tmp_path: Path, calib: Calib) -> None:
     place = tmp_path / "c.sqlite"
-    calib("catalog", "add", place, shared_data / "cms2018_dimuon.nanoaod.root",
-          "--sample", "2018", "--resonance", "z")  # fmt: skip
-    calib("catalog", "add", place, shared_data / "cms2018_dy_simulation.nanoaod.root",
-          "--sample", "dy", "--resonance", "z", "--simulation")  # fmt: skip
-    calib("catalog", "add", place, shared_data / "cms2011_zmumu.stage1.parquet",
-          "--sample", "2011", "--resonance", "z")  # fmt: skip
-    calib("catalog", "add", place, shared_data / "cms2012_doublemuparked.rntuple.root",
-          "--sample", "2012", "--resonance", "z")  # fmt: skip
+    calib(
+        "catalog",
+        "add",
+        place,
+        shared_data / "cms2018_dimuon.nanoaod.root",
+        "--sample",
+        "2018",
+        "--resonance",
+        "z",
+    )
+    calib(
+        "catalog",
+        "add",
+        place,
+        shared_data / "cms2018_dy_simulation.nanoaod.root",
+        "--sample",
+        "dy",
+        "--resonance",
+        "z",
+        "--simulation",
+    )
+    calib(
+        "catalog",
+        "add",
+        place,
+        shared_data / "cms2011_zmumu.stage1.parquet",
+        "--sample",
+        "2011",
+        "--resonance",
+        "z",
+    )
+    calib(
+        "catalog",
+        "add",
+        place,
+        shared_data / "cms2012_doublemuparked.rntuple.root",
+        "--sample",
+        "2012",
+        "--resonance",
+        "z",
+    )
     samples = {s["sample"]: s for s in calib("catalog", "list", place)["samples"]}
     assert samples["2011"]["events"] == 10583
     assert 315_000 < samples["2018"]["first"] < 326_000
@@ -297,8 +376,11 @@ def test_a_hundred_thousand_files_answer_at_once(tmp_path: Path) -> None:
         entries = opened.entries('run == 316000 and quality == "good"')
         seconds.append(time.process_time() - start)
     assert sum(s["files"] for s in samples) == 100_000
-    assert found.events == sum(e for i, (r, e, q, s) in enumerate(rows_of(100_000))
-                               if r >= 316_000 and q == "good" and s == 1)  # fmt: skip
+    assert found.events == sum(
+        e
+        for i, (r, e, q, s) in enumerate(rows_of(100_000))
+        if r >= 316_000 and q == "good" and s == 1
+    )
     assert len(entries) == sum(r == 316_000 and q == "good" for r, _, q, _ in rows_of(100_000))
     assert min(seconds) < 10 * pace_s()  # 1 of them is usual
 
@@ -312,10 +394,25 @@ def rows_of(n: int) -> Iterator[tuple[int, int, str, int]]:
 def fill(opened: Catalog, n: int) -> None:
     """Enter files that do not exist, all at once."""
     with writing(opened.engine, tables.LOCK) as connection:
-        connection.execute(tables.samples.insert(), [
-            {"id": 1, "name": "data", "resonance": "z", "format": "stage1", "simulation": False},
-            {"id": 2, "name": "nano", "resonance": "z", "format": "nanoaod", "simulation": False},
-        ])  # fmt: skip
+        connection.execute(
+            tables.samples.insert(),
+            [
+                {
+                    "id": 1,
+                    "name": "data",
+                    "resonance": "z",
+                    "format": "stage1",
+                    "simulation": False,
+                },
+                {
+                    "id": 2,
+                    "name": "nano",
+                    "resonance": "z",
+                    "format": "nanoaod",
+                    "simulation": False,
+                },
+            ],
+        )
         rows = list(enumerate(rows_of(n)))
         connection.exec_driver_sql(
             "insert into catalogue_files values (?,?,?,?,?,?,?,?,1,'','present',null)",

@@ -20,14 +20,22 @@ from jobs.storage.database import writing
 
 ROWS: list[dict[str, Any]] = [
     {
-        "run": 100 + i // 2, "events": 10 * i, "luminosity": None if i % 5 == 0 else i / 4,
-        "quality": ("good", "bad", "a'b", "50%")[i % 4], "sample": ("data", "mc")[i % 2],
-        "resonance": "z", "format": ("stage1", "nanoaod")[i % 2], "simulation": bool(i % 2),
-        "path": f"/data/{'Z' if i % 3 else 'z'}_{i}.parquet", "size": 1000 * i,
-        "checksum": None, "added": "2026-01-01", "state": "present",
+        "run": 100 + i // 2,
+        "events": 10 * i,
+        "luminosity": None if i % 5 == 0 else i / 4,
+        "quality": ("good", "bad", "a'b", "50%")[i % 4],
+        "sample": ("data", "mc")[i % 2],
+        "resonance": "z",
+        "format": ("stage1", "nanoaod")[i % 2],
+        "simulation": bool(i % 2),
+        "path": f"/data/{'Z' if i % 3 else 'z'}_{i}.parquet",
+        "size": 1000 * i,
+        "checksum": None,
+        "added": "2026-01-01",
+        "state": "present",
     }
     for i in range(20)
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -35,17 +43,39 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Catalog:
     catalog = Catalog.open(str(tmp_path_factory.mktemp("language") / "c.sqlite"), new=True)
     with writing(catalog.engine, tables.LOCK) as connection:
         for name, format, simulation in (("data", "stage1", False), ("mc", "nanoaod", True)):
-            connection.execute(tables.samples.insert().values(
-                name=name, resonance="z", format=format, simulation=simulation))  # fmt: skip
+            connection.execute(
+                tables.samples.insert().values(
+                    name=name, resonance="z", format=format, simulation=simulation
+                )
+            )
         for i, row in enumerate(ROWS):
             sample = 1 + i % 2
-            connection.execute(tables.files.insert().values(
-                id=i, sample_id=sample, path=row["path"], uuid=str(i), checksum=None,
-                size=row["size"], mtime=0, total=row["events"], n_runs=1, added=row["added"],
-                state="present"))  # fmt: skip
-            connection.execute(tables.entries.insert().values(
-                file_id=i, run=row["run"], sample_id=sample, events=row["events"], sections="",
-                luminosity=row["luminosity"], quality=row["quality"]))  # fmt: skip
+            connection.execute(
+                tables.files.insert().values(
+                    id=i,
+                    sample_id=sample,
+                    path=row["path"],
+                    uuid=str(i),
+                    checksum=None,
+                    size=row["size"],
+                    mtime=0,
+                    total=row["events"],
+                    n_runs=1,
+                    added=row["added"],
+                    state="present",
+                )
+            )
+            connection.execute(
+                tables.entries.insert().values(
+                    file_id=i,
+                    run=row["run"],
+                    sample_id=sample,
+                    events=row["events"],
+                    sections="",
+                    luminosity=row["luminosity"],
+                    quality=row["quality"],
+                )
+            )
     return catalog
 
 
@@ -64,8 +94,10 @@ def chosen(rows: Catalog, text: str) -> list[int]:
         ('quality == "good" and run < 108', lambda r: r["quality"] == "good" and r["run"] < 108),
         ('quality == "a\'b"', lambda r: r["quality"] == "a'b"),
         ('quality in {"good", "50%"}', lambda r: r["quality"] in ("good", "50%")),
-        ('not (quality == "good" or run == 100)',
-         lambda r: not (r["quality"] == "good" or r["run"] == 100)),
+        (
+            'not (quality == "good" or run == 100)',
+            lambda r: not (r["quality"] == "good" or r["run"] == 100),
+        ),
         ("simulation", lambda r: r["simulation"]),
         ("not simulation and events > 20", lambda r: not r["simulation"] and r["events"] > 20),
         ("simulation == False", lambda r: not r["simulation"]),
@@ -80,7 +112,7 @@ def chosen(rows: Catalog, text: str) -> list[int]:
         ('format == "stage1" and sample == "data"', lambda r: r["format"] == "stage1"),
         ("run\n >= 105", lambda r: r["run"] >= 105),
     ],
-)  # fmt: skip
+)
 def test_the_rows_that_python_would_choose(
     rows: Catalog, text: str, python: Callable[[dict[str, Any]], bool]
 ) -> None:
@@ -89,12 +121,17 @@ def test_the_rows_that_python_would_choose(
 
 
 ATOMS = st.one_of(
-    st.tuples(st.sampled_from(["run", "events", "size"]),
-              st.sampled_from(["<", "<=", ">", ">=", "==", "!="]),
-              st.integers(-5, 200)).map(lambda t: f"{t[0]} {t[1]} {t[2]}"),
-    st.tuples(st.sampled_from(["quality", "sample", "path"]), st.sampled_from(["==", "!=", "<"]),
-              st.text("agz'%_\\\" \n", max_size=4)).map(lambda t: f"{t[0]} {t[1]} {t[2]!r}"),
-)  # fmt: skip
+    st.tuples(
+        st.sampled_from(["run", "events", "size"]),
+        st.sampled_from(["<", "<=", ">", ">=", "==", "!="]),
+        st.integers(-5, 200),
+    ).map(lambda t: f"{t[0]} {t[1]} {t[2]}"),
+    st.tuples(
+        st.sampled_from(["quality", "sample", "path"]),
+        st.sampled_from(["==", "!=", "<"]),
+        st.text("agz'%_\\\" \n", max_size=4),
+    ).map(lambda t: f"{t[0]} {t[1]} {t[2]!r}"),
+)
 QUERIES = st.recursive(
     ATOMS,
     lambda inner: st.one_of(
@@ -115,9 +152,13 @@ def test_any_query_means_what_it_means_in_python(rows: Catalog, text: str) -> No
 
 
 OPERATORS = {
-    ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
-    ast.Eq: operator.eq, ast.NotEq: operator.ne,
-}  # fmt: skip
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+}
 
 
 def of_python(node: Any, row: dict[str, Any]) -> Any:

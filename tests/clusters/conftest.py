@@ -144,19 +144,30 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     (folder / "clusters").mkdir()
     (folder / "secret").write_text(PASSWORD)
     (folder / "secret").chmod(0o600)
-    paths = {"whole": str(ROOT), "bare": str(folder / "bare"),
-             "other": os.pathsep.join([str(folder / "other"), str(ROOT)])}  # fmt: skip
+    paths = {
+        "whole": str(ROOT),
+        "bare": str(folder / "bare"),
+        "other": os.pathsep.join([str(folder / "other"), str(ROOT)]),
+    }
     port = free_port()
     (folder / "config.py").write_text(
-        SERVER.format(paths=paths, password=PASSWORD, port=port, python=sys.executable,
-                      folder=str(folder / "clusters"))
-    )  # fmt: skip
+        SERVER.format(
+            paths=paths,
+            password=PASSWORD,
+            port=port,
+            python=sys.executable,
+            folder=str(folder / "clusters"),
+        )
+    )
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "dask_gateway_server", "-f", str(folder / "config.py")],
-            cwd=folder, env=environment, stdout=log, stderr=log,
-        )  # fmt: skip
+            cwd=folder,
+            env=environment,
+            stdout=log,
+            stderr=log,
+        )
     found = Server(f"http://127.0.0.1:{port}", folder)
     try:
         until(lambda: answers(port) and process.poll() is None, "the gateway answers")
@@ -185,9 +196,12 @@ def events(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Z and J/psi, of data and simulation, as stage1."""
     folder = tmp_path_factory.mktemp("events")
     for seed, (name, resonance, n, simulation) in enumerate(
-        (("z", "z", 20_000, False), ("jpsi", "jpsi", 20_000, False),
-         ("jpsi_mc", "jpsi", 20_000, True))
-    ):  # fmt: skip
+        (
+            ("z", "z", 20_000, False),
+            ("jpsi", "jpsi", 20_000, False),
+            ("jpsi_mc", "jpsi", 20_000, True),
+        )
+    ):
         made = generate(resonance, n, seed=seed + 1, simulation=simulation)
         write_stage1(folder / f"{name}.parquet", made.pairs, simulation=simulation)
     return folder
@@ -209,8 +223,14 @@ def write(tmp_path: Path, events: Path) -> Write:
                 sample("mc", "jpsi", events / "jpsi_mc.parquet", simulation=True),
             ]
             settings = {"held_out": []}
-        values = {"name": "test", "calibration": calibration, "samples": samples,
-                  "settings": settings, "cluster": cluster, "chunk_size": 5000}  # fmt: skip
+        values = {
+            "name": "test",
+            "calibration": calibration,
+            "samples": samples,
+            "settings": settings,
+            "cluster": cluster,
+            "chunk_size": 5000,
+        }
         path = tmp_path / f"{calibration}-{cluster['kind']}.yaml"
         path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
         return path
@@ -219,8 +239,13 @@ def write(tmp_path: Path, events: Path) -> Write:
 
 
 def sample(name: str, resonance: str, path: Path, simulation: bool = False) -> dict[str, Any]:
-    return {"name": name, "resonance": resonance, "format": "stage1", "files": [str(path)],
-            "simulation": simulation}  # fmt: skip
+    return {
+        "name": name,
+        "resonance": resonance,
+        "format": "stage1",
+        "files": [str(path)],
+        "simulation": simulation,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -231,10 +256,12 @@ def command() -> Callable[..., subprocess.Popen[str]]:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         return subprocess.Popen(
             [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             env={**os.environ, "PYTHONPATH": path, **environment},
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        )
 
     return start
 

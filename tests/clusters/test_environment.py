@@ -56,9 +56,15 @@ def test_a_missing_package_is_never_only_a_warning() -> None:
 
 @pytest.mark.parametrize(
     ("ship", "there", "refused"),
-    [("auto", None, False), ("auto", "old sent", False), ("auto", "old", True),
-     ("always", "old", False), ("never", None, True), ("never", "old sent", True)],
-)  # fmt: skip
+    [
+        ("auto", None, False),
+        ("auto", "old sent", False),
+        ("auto", "old", True),
+        ("always", "old", False),
+        ("never", None, True),
+        ("never", "old sent", True),
+    ],
+)
 def test_when_our_code_is_sent(ship: Any, there: str | None, refused: bool) -> None:
     other = found(**{CODE: there})
     lacking = environment.where_code_differs(other)

@@ -116,8 +116,10 @@ def test_interrupted_leaves_no_cluster(
     config = write("mass_resolution", gateway.cluster(), chunk_size=200)
     process = command("run", config, "--out", tmp_path / "out")
     chunks = tmp_path / "out" / "histograms" / "main" / "chunks"
-    begun = {"starting": lambda: set(gateway.processes()) - before,
-             "running": lambda: any(chunks.glob("*.npz"))}[when]  # fmt: skip
+    begun = {
+        "starting": lambda: set(gateway.processes()) - before,
+        "running": lambda: any(chunks.glob("*.npz")),
+    }[when]
     until(lambda: begun() or process.poll() is not None, f"the run is {when}")
     process.send_signal(signal.SIGINT)
     code, _, errors = finished(process)

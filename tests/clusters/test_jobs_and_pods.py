@@ -17,15 +17,26 @@ from jobs.clusters import client
 from jobs.clusters.jobqueue import job_script
 from jobs.config.cluster import Cluster
 
-JOB = {"queue": "long", "memory": "3 GB", "walltime": "02:00", "prologue": ["module load python"],
-       "scheduler_host": "login.example.org", "log_directory": "logs"}  # fmt: skip
+JOB = {
+    "queue": "long",
+    "memory": "3 GB",
+    "walltime": "02:00",
+    "prologue": ["module load python"],
+    "scheduler_host": "login.example.org",
+    "log_directory": "logs",
+}
 HEADER = {
-    "slurm": ("#SBATCH -p long", "#SBATCH -A us", "#SBATCH --mem=3G", "#SBATCH -t 02:00",
-              "#SBATCH --nice=5"),
+    "slurm": (
+        "#SBATCH -p long",
+        "#SBATCH -A us",
+        "#SBATCH --mem=3G",
+        "#SBATCH -t 02:00",
+        "#SBATCH --nice=5",
+    ),
     "pbs": ("#PBS -q long", "#PBS -A us", "#PBS -l walltime=02:00", "#PBS --nice=5"),
     "sge": ("#$ -q long", "#$ -P us", "#$ -l h_rt=02:00", "#$ --nice=5"),
     "lsf": ("#BSUB -q long", '#BSUB -P "us"', "#BSUB -W 02:00", "#BSUB --nice=5"),
-}  # fmt: skip
+}
 
 
 def script(kind: Any, **job: Any) -> str:
@@ -46,8 +57,10 @@ def test_script_of_a_job(kind: str, tmp_path: Path) -> None:
 def test_the_environment_of_a_job_is_what_dask_reads(tmp_path: Path) -> None:
     """The allocator's setting is taken away, which no variable of its own can do."""
     lines = [line for line in script("slurm").splitlines() if line.startswith("export DASK")]
-    program = "import distributed, dask, json;" \
-        "print(json.dumps(dask.config.get('distributed.nanny.pre-spawn-environ')))"  # fmt: skip
+    program = (
+        "import distributed, dask, json;"
+        "print(json.dumps(dask.config.get('distributed.nanny.pre-spawn-environ')))"
+    )
     text = "\n".join([*lines, f'{sys.executable} -c "{program}"'])
     done = subprocess.run(["bash", "-c", text], capture_output=True, text=True, check=True)
     found = yaml.safe_load(done.stdout)
@@ -79,10 +92,16 @@ def pods(**pod: Any) -> dict[str, Any]:
 def test_manifest() -> None:
     volumes = {"volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}]}
     found = pods(
-        image="r/d:1", memory="3Gi", namespace="us", environment={"X509": "/x"}, spec=volumes,
-        environment_from=["tokens"], mounts=[{"name": "data", "mountPath": "/data"}],
-        service_account="me", pull_secrets=["registry"],
-    )  # fmt: skip
+        image="r/d:1",
+        memory="3Gi",
+        namespace="us",
+        environment={"X509": "/x"},
+        spec=volumes,
+        environment_from=["tokens"],
+        mounts=[{"name": "data", "mountPath": "/data"}],
+        service_account="me",
+        pull_secrets=["registry"],
+    )
     assert found["kind"] == "DaskCluster" and found["metadata"]["namespace"] == "us"
     assert found["spec"]["worker"]["replicas"] == 4 and found["spec"]["idleTimeout"] == 3600
     for part in ("worker", "scheduler"):
@@ -98,9 +117,12 @@ def test_manifest() -> None:
 
 @pytest.mark.parametrize(
     ("spec", "words"),
-    [({"nodeSelektor": {"a": "b"}}, "nodeSelektor"), ({"volumes": {"a": "b"}}, "volumes"),
-     ({"tolerations": [{"kay": "x"}]}, "kay")],
-)  # fmt: skip
+    [
+        ({"nodeSelektor": {"a": "b"}}, "nodeSelektor"),
+        ({"volumes": {"a": "b"}}, "volumes"),
+        ({"tolerations": [{"kay": "x"}]}, "kay"),
+    ],
+)
 def test_what_the_operator_does_not_accept(spec: Any, words: str) -> None:
     with pytest.raises(InputError, match=rf"cluster\.pod.*{words}"):
         pods(spec=spec)
@@ -114,10 +136,13 @@ def test_a_secret_is_no_value() -> None:
 def test_no_kubernetes_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("dask_kubernetes")
     place = {
-        "apiVersion": "v1", "kind": "Config", "current-context": "c", "users": [{"name": "u"}],
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "c",
+        "users": [{"name": "u"}],
         "clusters": [{"name": "k", "cluster": {"server": "https://127.0.0.1:9"}}],
         "contexts": [{"name": "c", "context": {"cluster": "k", "user": "u"}}],
-    }  # fmt: skip
+    }
     (tmp_path / "config").write_text(yaml.safe_dump(place))
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "config"))
     with (

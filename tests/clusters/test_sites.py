@@ -45,10 +45,15 @@ SLURM = {"kind": "slurm", "workers": 20, "job": {"queue": "long", "memory": "3 G
 
 @pytest.mark.parametrize(
     ("name", "place"),
-    [("ours.yaml", "ours.yaml"), ("ours", "sites/ours.yaml"), ("ours", "sites/ours.yml"),
-     ("ours.yaml", "sites/ours.yaml"), ("ours", "config/dimucal/sites/ours.yaml"),
-     ("sub/ours.yaml", "sub/ours.yaml")],
-)  # fmt: skip
+    [
+        ("ours.yaml", "ours.yaml"),
+        ("ours", "sites/ours.yaml"),
+        ("ours", "sites/ours.yml"),
+        ("ours.yaml", "sites/ours.yaml"),
+        ("ours", "config/dimucal/sites/ours.yaml"),
+        ("sub/ours.yaml", "sub/ours.yaml"),
+    ],
+)
 def test_found_by_path_or_by_name(folder: Path, name: str, place: str) -> None:
     site(folder / place, **SLURM)
     config = load(configuration(folder, {"site": name, "workers": 40, "job": {"queue": "short"}}))

@@ -73,18 +73,29 @@ def slurm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         (folder / name).mkdir()
     host = socket.gethostname().split(".")[0]
     configuration = folder / "slurm.conf"
-    configuration.write_text(CONFIGURATION.format(
-        host=host, user="root", folder=folder, ports=(free_port(), free_port()),
-        cores=os.cpu_count(),
-    ))  # fmt: skip
+    configuration.write_text(
+        CONFIGURATION.format(
+            host=host,
+            user="root",
+            folder=folder,
+            ports=(free_port(), free_port()),
+            cores=os.cpu_count(),
+        )
+    )
     munge = {name: f"{folder}/munge/{name}" for name in ("key", "socket", "pid", "log", "seed")}
     start = (
-        ["munged", "--force", f"--key-file={munge['key']}", f"--socket={munge['socket']}",
-         f"--pid-file={munge['pid']}", f"--log-file={munge['log']}",
-         f"--seed-file={munge['seed']}"],
+        [
+            "munged",
+            "--force",
+            f"--key-file={munge['key']}",
+            f"--socket={munge['socket']}",
+            f"--pid-file={munge['pid']}",
+            f"--log-file={munge['log']}",
+            f"--seed-file={munge['seed']}",
+        ],
         ["slurmctld", "-i", "-f", str(configuration)],
         ["slurmd", "-f", str(configuration)],
-    )  # fmt: skip
+    )
     before = os.environ.get("SLURM_CONF")
     os.environ["SLURM_CONF"] = str(configuration)
     try:
@@ -114,9 +125,15 @@ def told(*line: str) -> str:
 
 
 def cluster(folder: Path, **job: Any) -> dict[str, Any]:
-    own = {"queue": "main", "memory": "1 GB", "walltime": "00:10:00", "scheduler_host": "127.0.0.1",
-           "log_directory": str(folder / "logs"), "local_directory": str(folder),
-           "prologue": [f"export PYTHONPATH={ROOT}"]}  # fmt: skip
+    own = {
+        "queue": "main",
+        "memory": "1 GB",
+        "walltime": "00:10:00",
+        "scheduler_host": "127.0.0.1",
+        "log_directory": str(folder / "logs"),
+        "local_directory": str(folder),
+        "prologue": [f"export PYTHONPATH={ROOT}"],
+    }
     return {"kind": "slurm", "workers": 1, "wait": 120, "job": own | job}
 
 

@@ -27,8 +27,14 @@ from calib.events import histograms
 from jobs.run.accounting import checks
 
 KINDS = (
-    "stage1", "stage1-plain", "root-lz4", "root-zlib", "root-zstd", "rntuple-checked", "rntuple",
-)  # fmt: skip
+    "stage1",
+    "stage1-plain",
+    "root-lz4",
+    "root-zlib",
+    "root-zstd",
+    "rntuple-checked",
+    "rntuple",
+)
 """Parquet and RNTuple with and without page checksums, TTree with those of its compression."""
 
 CHECKED = ("stage1", "root-zlib", "rntuple-checked")
@@ -118,8 +124,9 @@ def collect(path: Path, folder: Path) -> tuple[Any, dict[str, Any]]:
 
     kind = "stage1" if path.suffix == ".parquet" else "nanoaod"
     sample = {"name": "data", "resonance": "z", "format": kind, "files": [str(path)]}
-    config = configuration(folder, folder, calibration="mean_mass:MeanMass", samples=[sample],
-                           chunk_size=500)  # fmt: skip
+    config = configuration(
+        folder, folder, calibration="mean_mass:MeanMass", samples=[sample], chunk_size=500
+    )
     with tempfile.TemporaryDirectory(dir=folder) as out:
         work = prepare(config, Path(out) / "run")
         adopt(work)
@@ -183,8 +190,10 @@ def run(n: int, kinds: tuple[str, ...] = KINDS) -> dict[str, Counter[str]]:
         while at < per_kind:
             process = subprocess.run(
                 [sys.executable, "-m", "tests.faults.damage", kind, str(at), str(per_kind)],
-                capture_output=True, text=True, check=False,
-            )  # fmt: skip
+                capture_output=True,
+                text=True,
+                check=False,
+            )
             lines = [json.loads(line) for line in process.stdout.splitlines()]
             ends = {i: text for i, text in lines if text != "begun"}
             counts.update(ends.values())

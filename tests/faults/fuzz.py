@@ -23,10 +23,33 @@ from jobs.cli import app
 
 Rng = np.random.Generator
 WORDS = [
-    b"null", b"-1", b"1e999", b"NaN", b"[", b"]", b"{", b"}", b"'", b'"', b"../../x", b"*a", b"&a",
-    b"!!python/object/apply:os.system ['touch /tmp/run']", b"99999999999999999999", b"\xff\xfe",
-    b"true", b"~", b"\x00", b"- " * 80, b"[" * 3000, b"\n", b":", b"<<: *a", b"0x10", b"\xc3\xa9",
-]  # fmt: skip
+    b"null",
+    b"-1",
+    b"1e999",
+    b"NaN",
+    b"[",
+    b"]",
+    b"{",
+    b"}",
+    b"'",
+    b'"',
+    b"../../x",
+    b"*a",
+    b"&a",
+    b"!!python/object/apply:os.system ['touch /tmp/run']",
+    b"99999999999999999999",
+    b"\xff\xfe",
+    b"true",
+    b"~",
+    b"\x00",
+    b"- " * 80,
+    b"[" * 3000,
+    b"\n",
+    b":",
+    b"<<: *a",
+    b"0x10",
+    b"\xc3\xa9",
+]
 
 
 def mutated(raw: bytes, rng: Rng) -> bytes:

@@ -42,8 +42,14 @@ def toys(path: Path, n: int = 1500, seed: int = 1, resonance: str = "z", first: 
 
 
 def samples(*files: Path, resonance: str = "z") -> list[dict[str, Any]]:
-    return [{"name": "data", "resonance": resonance, "format": "stage1",
-             "files": [str(f) for f in files]}]  # fmt: skip
+    return [
+        {
+            "name": "data",
+            "resonance": resonance,
+            "format": "stage1",
+            "files": [str(f) for f in files],
+        }
+    ]
 
 
 def checks(out: Path) -> dict[str, Any]:
@@ -66,9 +72,14 @@ def test_damaged_files_do_no_harm() -> None:
 
 
 PROTECTED = {
-    "stage1": "pages", "stage1-plain": "none", "root-lz4": "none", "root-zlib": "compression",
-    "root-zstd": "none", "rntuple-checked": "pages", "rntuple": "none",
-}  # fmt: skip
+    "stage1": "pages",
+    "stage1-plain": "none",
+    "root-lz4": "none",
+    "root-zlib": "compression",
+    "root-zstd": "none",
+    "rntuple-checked": "pages",
+    "rntuple": "none",
+}
 """LZ4 leaves these columns as they are: what does not shrink is stored without a checksum."""
 
 
@@ -158,8 +169,9 @@ def test_events_that_are_there_twice(make: Make, tmp_path: Path) -> None:
     assert found["duplicates"] == again and 330 <= found["duplicates"] <= 350
     check = checks(work.directory.path)["duplicates"]
     assert not check["passed"] and not decided["passed"]
-    ignoring = make("other", samples=samples(one, tmp_path / "2.parquet"), duplicates="ignore",
-                    **MEAN)  # fmt: skip
+    ignoring = make(
+        "other", samples=samples(one, tmp_path / "2.parquet"), duplicates="ignore", **MEAN
+    )
     steps.run(ignoring)
     assert "duplicates" not in checks(ignoring.directory.path)
 

@@ -48,10 +48,26 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip("no openssl to make a certificate")
     folder = tmp_path_factory.mktemp("tls")
     subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2",
-         "-subj", "/CN=localhost", "-keyout", "key.pem", "-out", "cert.pem"],
-        cwd=folder, check=True, capture_output=True,
-    )  # fmt: skip
+        [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=localhost",
+            "-keyout",
+            "key.pem",
+            "-out",
+            "cert.pem",
+        ],
+        cwd=folder,
+        check=True,
+        capture_output=True,
+    )
     return folder
 
 
@@ -59,14 +75,27 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(certificate: Path) -> Iterator[str]:
     """A scheduler with a worker that speak TLS."""
     where = certificate / "scheduler.json"
-    tls = ["--tls-ca-file", "cert.pem", "--tls-cert", "cert.pem", "--tls-key", "key.pem",
-           "--protocol", "tls", "--host", "127.0.0.1", "--no-dashboard"]  # fmt: skip
+    tls = [
+        "--tls-ca-file",
+        "cert.pem",
+        "--tls-cert",
+        "cert.pem",
+        "--tls-key",
+        "key.pem",
+        "--protocol",
+        "tls",
+        "--host",
+        "127.0.0.1",
+        "--no-dashboard",
+    ]
 
     def dask(what: str, *more: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(
             [sys.executable, "-m", f"distributed.cli.dask_{what}", *tls, *more],
-            cwd=certificate, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            cwd=certificate,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     scheduler = dask("scheduler", "--port", "0", "--scheduler-file", str(where))
     worker = dask("worker", "--nthreads", "1", "--scheduler-file", str(where))
@@ -83,8 +112,11 @@ def address(certificate: Path) -> Iterator[str]:
 
 def test_tls_with_files_that_are_named(make: Make, certificate: Path, address: str) -> None:
     assert address.startswith("tls://")
-    names = {"ca": certificate / "cert.pem", "cert": certificate / "cert.pem",
-             "key": certificate / "key.pem"}  # fmt: skip
+    names = {
+        "ca": certificate / "cert.pem",
+        "cert": certificate / "cert.pem",
+        "key": certificate / "key.pem",
+    }
     files = {key: str(name) for key, name in names.items()}
     work = make(cluster={"kind": "address", "address": address, "security": files})
     found = steps.collect(work)

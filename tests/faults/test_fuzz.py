@@ -142,9 +142,12 @@ def test_a_marker_does_not_lead_outside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["https://me:hunter2@host/a.root", "root://host//a.root?authz=hunter2",
-     "https://host/a.root?x=1&X-Amz-Signature=hunter2"],
-)  # fmt: skip
+    [
+        "https://me:hunter2@host/a.root",
+        "root://host//a.root?authz=hunter2",
+        "https://host/a.root?x=1&X-Amz-Signature=hunter2",
+    ],
+)
 def test_a_secret_is_refused_and_not_repeated(tmp_path: Path, address: str) -> None:
     text = (
         "name: n\ncalibration: mass_resolution\nsamples:\n"

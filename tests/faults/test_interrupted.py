@@ -30,9 +30,16 @@ AT_MOST_S = 300
 Start = Callable[..., subprocess.Popen[str]]
 
 NUMBERS = (
-    "fits.csv", "means.csv", "closure.csv", "payload.json", "verdict.json", "accounting.json",
-    "histograms/main.data.npz", "histograms/closure.data.npz", "covariance.npz",
-)  # fmt: skip
+    "fits.csv",
+    "means.csv",
+    "closure.csv",
+    "payload.json",
+    "verdict.json",
+    "accounting.json",
+    "histograms/main.data.npz",
+    "histograms/closure.data.npz",
+    "covariance.npz",
+)
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +89,12 @@ def test_killed_at_random_moments(
     rng, out = random.Random(7), tmp_path / "out"
     settings = {"sleep_s": 0.15}
     config = configuration(
-        tmp_path, events, calibration="mean_mass:MeanMass", settings=settings,
+        tmp_path,
+        events,
+        calibration="mean_mass:MeanMass",
+        settings=settings,
         cluster={"kind": "local", "workers": 2},
-    )  # fmt: skip
+    )
     start = time.monotonic()
     code, errors = end(command("run", config, "--out", tmp_path / "whole"))
     assert code == 0, errors
@@ -131,9 +141,14 @@ def starting(process: subprocess.Popen[str], workers: int) -> None:
 
 @pytest.mark.parametrize(
     ("number", "everyone", "workers"),
-    [(signal.SIGINT, True, 1), (signal.SIGINT, True, 2), (signal.SIGINT, False, 2),
-     (signal.SIGTERM, False, 1), (signal.SIGTERM, True, 2)],
-)  # fmt: skip
+    [
+        (signal.SIGINT, True, 1),
+        (signal.SIGINT, True, 2),
+        (signal.SIGINT, False, 2),
+        (signal.SIGTERM, False, 1),
+        (signal.SIGTERM, True, 2),
+    ],
+)
 def test_interrupted_while_workers_start_it_is_a_sentence(
     tmp_path: Path, events: Path, command: Start, number: int, everyone: bool, workers: int
 ) -> None:
@@ -206,8 +221,11 @@ def test_files_may_not_grow(tmp_path: Path, events: Path, undisturbed: Path) -> 
 
     process = subprocess.run(
         [sys.executable, "-m", "jobs.cli", "run", str(config), "--out", str(out)],
-        capture_output=True, text=True, preexec_fn=limit, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        preexec_fn=limit,
+        check=False,
+    )
     assert process.returncode == 1 and "no space to write it" in process.stderr
     assert "Traceback" not in process.stderr and not damaged(out)
     assert invoke("run", config, "--out", out).exit_code == 0

@@ -147,11 +147,13 @@ def test_a_worker_over_its_memory_limit(make: Make, undisturbed: Path, tmp_path:
 WORST = [
     ("kill", {}, "its worker was lost"),
     pytest.param(
-        "eat", {"memory_limit": "900 MB"}, "its worker was lost",
+        "eat",
+        {"memory_limit": "900 MB"},
+        "its worker was lost",
         marks=pytest.mark.skipif(not LONG, reason="a minute: only with DIMUCAL_LONG=1"),
     ),
     ("hang", {}, "longer than {patience:g} s"),
-]  # fmt: skip
+]
 
 
 def test_a_chunk_that_kills_is_named_and_the_rest_is_done(make: Make, tmp_path: Path) -> None:
@@ -165,9 +167,14 @@ def test_a_chunk_that_kills_is_named_and_the_rest_is_done(make: Make, tmp_path: 
 
 @pytest.mark.parametrize(("what", "cluster", "said"), WORST)
 def test_a_chunk_that_kills_is_set_aside(
-    make: Make, undisturbed: Path, tmp_path: Path, request: pytest.FixtureRequest,
-    what: str, cluster: dict[str, Any], said: str,
-) -> None:  # fmt: skip
+    make: Make,
+    undisturbed: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    what: str,
+    cluster: dict[str, Any],
+    said: str,
+) -> None:
     settings = {what: 4_500, "marks": str(tmp_path)}
     if what == "hang":
         patience = round(request.getfixturevalue("patience"), 1)
@@ -223,8 +230,11 @@ def test_a_chunk_that_takes_long_is_named(
             time.sleep(0.01)
 
     monkeypatch.setattr(mean_mass, "time", SimpleNamespace(sleep=until_said))
-    work = make(settings={"sleep_s": 60.0}, cluster={"kind": "inline", "chunk_timeout": 0.02},
-                chunk_size=6_000)  # fmt: skip
+    work = make(
+        settings={"sleep_s": 60.0},
+        cluster={"kind": "inline", "chunk_timeout": 0.02},
+        chunk_size=6_000,
+    )
     steps.collect(work)
     assert said in caplog.text
 
@@ -233,18 +243,37 @@ def test_a_chunk_that_takes_long_is_named(
 def dask(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", "distributed.cli.dask_" + arguments[0], *arguments[1:]],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_connection_to_the_scheduler_lost(
     make: Make, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where = tmp_path / "scheduler.json"
-    scheduler = dask("scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-                     "--scheduler-file", str(where))  # fmt: skip
-    worker = dask("worker", "--scheduler-file", str(where), "--nthreads", "1", "--no-dashboard",
-                  "--host", "127.0.0.1", "--death-timeout", "300")  # fmt: skip
+    scheduler = dask(
+        "scheduler",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--no-dashboard",
+        "--scheduler-file",
+        str(where),
+    )
+    worker = dask(
+        "worker",
+        "--scheduler-file",
+        str(where),
+        "--nthreads",
+        "1",
+        "--no-dashboard",
+        "--host",
+        "127.0.0.1",
+        "--death-timeout",
+        "300",
+    )
     try:
         deadline = time.monotonic() + 300
         while not where.is_file() and time.monotonic() < deadline:

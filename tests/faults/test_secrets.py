@@ -77,8 +77,11 @@ def address(events: Path) -> Iterator[str]:
 def run(config: Path, out: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "jobs.cli", "run", str(config), "--out", str(out), "-vv"],
-        capture_output=True, text=True, check=False, env={**os.environ, **environment},
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **environment},
+    )
 
 
 def found_in(out: Path) -> list[Path]:
@@ -90,8 +93,12 @@ def found_in(out: Path) -> list[Path]:
 def test_a_token_from_the_environment_opens_files_and_is_written_nowhere(
     tmp_path: Path, events: Path, address: str
 ) -> None:
-    sample = {"name": "data", "resonance": "z", "format": "stage1",
-              "files": [f"{address}/z_0.parquet", f"{address}/z_1.parquet"]}  # fmt: skip
+    sample = {
+        "name": "data",
+        "resonance": "z",
+        "format": "stage1",
+        "files": [f"{address}/z_0.parquet", f"{address}/z_1.parquet"],
+    }
     config = configuration(tmp_path, events, calibration="mean_mass:MeanMass", samples=[sample])
     refused = run(config, tmp_path / "refused")
     assert refused.returncode == 2 and "z_0.parquet: cannot be opened" in refused.stderr
@@ -103,9 +110,13 @@ def test_a_token_from_the_environment_opens_files_and_is_written_nowhere(
     assert not found_in(tmp_path / "out")
     # nor where it goes wrong in the middle
     broken = configuration(
-        tmp_path, events, "broken.yaml", calibration="mean_mass:MeanMass", samples=[sample],
+        tmp_path,
+        events,
+        "broken.yaml",
+        calibration="mean_mass:MeanMass",
+        samples=[sample],
         settings={"break_event": 7_000},
-    )  # fmt: skip
+    )
     failed = run(broken, tmp_path / "failed", **ENVIRONMENT)
     assert failed.returncode == 1 and "Traceback" in failed.stderr
     assert TOKEN not in failed.stderr + failed.stdout and not found_in(tmp_path / "failed")

@@ -62,8 +62,12 @@ class MeanMass(base.Calibration):
         return Needs()
 
     def selection(self, sample: Sample) -> Mapping[str, Any]:
-        return {"leading_pt": 26.0, "subleading_pt": 15.0, "abs_eta": 2.4,
-                "mass_window": (75.0, 105.0)}  # fmt: skip
+        return {
+            "leading_pt": 26.0,
+            "subleading_pt": 15.0,
+            "abs_eta": 2.4,
+            "mass_window": (75.0, 105.0),
+        }
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         if np.any(pairs.event == self.settings.break_event):
@@ -72,13 +76,17 @@ class MeanMass(base.Calibration):
         _pass(self.settings.gate)
         category = CATEGORIES.index(np.abs(pairs.leading.eta))
         odd = (pairs.event % 2 == 1) if walk.name == "closure" else np.ones(len(pairs), bool)
-        fill = Fill(np.where(odd, category, -1), len(CATEGORIES), pairs.mass, EDGES,
-                    pairs.weight, {"mass": pairs.mass})  # fmt: skip
+        fill = Fill(
+            np.where(odd, category, -1),
+            len(CATEGORIES),
+            pairs.mass,
+            EDGES,
+            pairs.weight,
+            {"mass": pairs.mass},
+        )
         return {"mass": fill}
 
-    def reduce(
-        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
-    ) -> Reduction:
+    def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         for category, values in edits.items():
             for key in values:
                 if category not in CATEGORIES.names or key not in ("low", "high"):
@@ -90,17 +98,34 @@ class MeanMass(base.Calibration):
                 own |= edits.get(name, {})
                 rows.append(_row(sample, name, found, i, own))
                 counts = found["mass/sumw"][i]
-                curves.append(Curve(f"{sample} {name}", EDGES, counts, found["mass/sumw2"][i],
-                                    counts, np.zeros_like(counts)))  # fmt: skip
+                curves.append(
+                    Curve(
+                        f"{sample} {name}",
+                        EDGES,
+                        counts,
+                        found["mass/sumw2"][i],
+                        counts,
+                        np.zeros_like(counts),
+                    )
+                )
         fits = pd.DataFrame(rows)
         far = float(np.nanmax(np.abs(fits["mean"] - 91.188)))
         checks = (Check("mean", far, self.settings.limit, far < self.settings.limit, "distance"),)
         values = np.asarray(fits["mean"][: len(CATEGORIES)])
         errors = np.asarray(fits["mean_err"][: len(CATEGORIES)])
-        arrays = {"names": np.array(CATEGORIES.names), "values": values,
-                  "covariance": np.diag(errors**2)}  # fmt: skip
-        return Reduction(fits, {"means": fits[["category", "mean", "mean_err"]]},
-                         {"covariance": arrays}, tuple(curves), checks, {"values": values})
+        arrays = {
+            "names": np.array(CATEGORIES.names),
+            "values": values,
+            "covariance": np.diag(errors**2),
+        }
+        return Reduction(
+            fits,
+            {"means": fits[["category", "mean", "mean_err"]]},
+            {"covariance": arrays},
+            tuple(curves),
+            checks,
+            {"values": values},
+        )
 
     def next_pass(self, reduction: Reduction, walk: Pass) -> Pass | None:
         done = 1 if walk.name == "main" else int(walk.name) + 1
@@ -118,8 +143,16 @@ class MeanMass(base.Calibration):
             row = _row("", name, found, i, {"low": self.settings.low, "high": self.settings.high})
             expected = reduction.state["values"][i]
             pull = (row["mean"] - expected) / row["mean_err"]
-            rows.append({"bin": name, "expected": expected, "fitted": row["mean"],
-                         "error": row["mean_err"], "pull": pull, "status": "ok"})  # fmt: skip
+            rows.append(
+                {
+                    "bin": name,
+                    "expected": expected,
+                    "fitted": row["mean"],
+                    "error": row["mean_err"],
+                    "pull": pull,
+                    "status": "ok",
+                }
+            )
         table = pd.DataFrame(rows)
         worst = float(table["pull"].abs().max())
         return Closure(table, (Check("closure", worst, 5.0, worst < 5.0, "largest pull"),))
@@ -129,14 +162,22 @@ class MeanMass(base.Calibration):
         axis = CATEGORIES.axes[0]
         return {
             "schema_version": 2,
-            "corrections": [{
-                "name": "mean_mass", "version": 1,
-                "inputs": [{"name": "abs_eta", "type": "real"}],
-                "output": {"name": "mean", "type": "real"},
-                "data": {"nodetype": "binning", "input": "abs_eta", "edges": list(axis.edges),
-                         "content": content, "flow": "clamp"},
-            }],
-        }  # fmt: skip
+            "corrections": [
+                {
+                    "name": "mean_mass",
+                    "version": 1,
+                    "inputs": [{"name": "abs_eta", "type": "real"}],
+                    "output": {"name": "mean", "type": "real"},
+                    "data": {
+                        "nodetype": "binning",
+                        "input": "abs_eta",
+                        "edges": list(axis.edges),
+                        "content": content,
+                        "flow": "clamp",
+                    },
+                }
+            ],
+        }
 
     def sections(
         self,
@@ -150,8 +191,11 @@ class MeanMass(base.Calibration):
     def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
         means = np.asarray(document["corrections"][0]["data"]["content"])
         scale = 91.188 / means[np.clip(CATEGORIES.index(np.abs(pairs.leading.eta)), 0, None)]
-        return {"mu1_pt": pairs.leading.pt * scale, "mu2_pt": pairs.subleading.pt * scale,
-                "mean_scale": scale}  # fmt: skip
+        return {
+            "mu1_pt": pairs.leading.pt * scale,
+            "mu2_pt": pairs.subleading.pt * scale,
+            "mean_scale": scale,
+        }
 
 
 def _row(sample: str, name: str, found: Sums, i: int, own: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,6 +206,13 @@ def _row(sample: str, name: str, found: Sums, i: int, own: Mapping[str, Any]) ->
     mean = float(w @ centre[inside] / n) if n else float("nan")
     spread = float(np.sqrt(w @ (centre[inside] - mean) ** 2 / n)) if n else float("nan")
     status = Status.OK if n > 20 else Status.TOO_FEW_EVENTS
-    return {"sample": sample, "category": name, "n_events": int(found["mass/counts"][i].sum()),
-            "mean": mean, "mean_err": spread * float(np.sqrt(w2.sum())) / n if n else float("nan"),
-            "chi2": 0.0, "ndf": 1, "status": status}  # fmt: skip
+    return {
+        "sample": sample,
+        "category": name,
+        "n_events": int(found["mass/counts"][i].sum()),
+        "mean": mean,
+        "mean_err": spread * float(np.sqrt(w2.sum())) / n if n else float("nan"),
+        "chi2": 0.0,
+        "ndf": 1,
+        "status": status,
+    }

@@ -19,8 +19,11 @@ def test_sums() -> None:
 def test_totals_and_check() -> None:
     found = account([("a", "x", 10, GOOD), ("b", "y", 10, GOOD), ("a", "z", 10, GOOD)])
     assert found["samples"]["a"]["totals"] == {
-        "events": 20, "read": 20, "selected": 12, "rejected": {"pt": 6, "eta": 2},
-    }  # fmt: skip
+        "events": 20,
+        "read": 20,
+        "selected": 12,
+        "rejected": {"pt": 6, "eta": 2},
+    }
     assert len(found["samples"]["a"]["files"]) == 2
     assert [c.passed for c in checks(found)] == [True]
 

@@ -45,14 +45,22 @@ def payload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(calibrations, "of_payload", of_payload)
     document = {
         "schema_version": 2,
-        "corrections": [{
-            "name": "mean_mass", "version": 1,
-            "inputs": [{"name": "abs_eta", "type": "real"}],
-            "output": {"name": "mean", "type": "real"},
-            "data": {"nodetype": "binning", "input": "abs_eta", "edges": [0.0, 0.9, 1.8, 2.4],
-                     "content": list(MEANS), "flow": "clamp"},
-        }],
-    }  # fmt: skip
+        "corrections": [
+            {
+                "name": "mean_mass",
+                "version": 1,
+                "inputs": [{"name": "abs_eta", "type": "real"}],
+                "output": {"name": "mean", "type": "real"},
+                "data": {
+                    "nodetype": "binning",
+                    "input": "abs_eta",
+                    "edges": [0.0, 0.9, 1.8, 2.4],
+                    "content": list(MEANS),
+                    "flow": "clamp",
+                },
+            }
+        ],
+    }
     path = tmp_path / "payload.json"
     path.write_text(json.dumps(document), encoding="utf-8")
     return path
@@ -79,9 +87,7 @@ def test_stage1(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert (found["events"], found["corrected"]) == (1000, 999)
     assert found["left_alone"] == {"bad_pt": 1}
     assert found["added"] == ["mean_scale"]
-    assert set(found["replaced"]) == {
-        "mu1_pt", "mu2_pt", "mu1_ptErr", "mu2_ptErr", "dimuon_mass"
-    }  # fmt: skip
+    assert set(found["replaced"]) == {"mu1_pt", "mu2_pt", "mu1_ptErr", "mu2_ptErr", "dimuon_mass"}
     made = pq.read_table(out)
     assert made.column_names == [*table.column_names, "mean_scale"]
     scale = made.column("mean_scale").to_numpy()
@@ -124,9 +130,10 @@ def test_nanoaod(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         )
         err = np.stack(old["Muon_ptErr"].array(library="np").tolist())
         np.testing.assert_allclose(
-            np.stack(new["Muon_ptErr"].array(library="np").tolist()), err * scale[:, None],
+            np.stack(new["Muon_ptErr"].array(library="np").tolist()),
+            err * scale[:, None],
             rtol=1e-6,
-        )  # fmt: skip
+        )
         assert set(np.round(scale, 6)) == {1.01, 1.02, 1.03}
         for name in ("event", "run"):
             np.testing.assert_array_equal(
@@ -154,11 +161,13 @@ def factors_of_muons(way: str) -> dict[str, Any]:
     settings = Settings(apply=way)  # type: ignore[arg-type]
     n, rings = len(settings.muons.abs_eta) - 1, len(settings.abs_eta) - 1
     state = {
-        "status": np.zeros(36), "factor": np.full(36, 1.05), "factor_err": np.full(36, 0.02),
+        "status": np.zeros(36),
+        "factor": np.full(36, 1.05),
+        "factor_err": np.full(36, 0.02),
         "muons": np.append(np.log(1 + 0.1 * np.arange(1, n + 1)), np.zeros(rings)),
         "muons_covariance": np.eye(n + rings) * 1e-4,
         "ring_of": np.repeat(np.arange(rings), [3, 3, 2]),
-    }  # fmt: skip
+    }
     return resolution.document(Reduction(pd.DataFrame(), {}, {}, (), (), state), settings)
 
 
@@ -189,8 +198,10 @@ def test_mass_resolution_says_which_factors_it_has(tmp_path: Path, way: str) -> 
         for i in (1, 2):
             got = rows[f"mu{i}_ptErr_factor"]
             np.testing.assert_allclose(got[known], factors[i - 1][known], rtol=1e-9)
-        relative = [f * rows[f"mu{i}_ptErr"] / rows[f"mu{i}_pt"]
-                    for i, f in zip((1, 2), factors, strict=True)]  # fmt: skip
+        relative = [
+            f * rows[f"mu{i}_ptErr"] / rows[f"mu{i}_pt"]
+            for i, f in zip((1, 2), factors, strict=True)
+        ]
         plain = [rows[f"mu{i}_ptErr"] / rows[f"mu{i}_pt"] for i in (1, 2)]
         expected = predicted * np.hypot(*relative) / np.hypot(*plain)
     np.testing.assert_allclose(rows["dimuon_mass_resolution"][known], expected[known], rtol=1e-5)
@@ -231,9 +242,14 @@ class EachMuon(MeanMass):
 
     @classmethod
     def apply_muons(
-        cls, document: Any, muons: Muons, run: Any, luminosityBlock: Any, event: Any,
+        cls,
+        document: Any,
+        muons: Muons,
+        run: Any,
+        luminosityBlock: Any,
+        event: Any,
         simulated: bool,
-    ) -> Muons:  # fmt: skip
+    ) -> Muons:
         assert len(run) == len(luminosityBlock) == len(event) == len(muons.pt)
         factor = np.where(np.abs(muons.eta) < 2, 1.02 if simulated else 1.01, 1.0)
         factor = np.where(event % 2 == 0, factor, 1.0)
@@ -252,18 +268,21 @@ def test_every_muon_of_nanoaod(
     random = np.random.default_rng(4)
     n = int(counts.sum())
     values = {
-        "pt": random.uniform(3, 60, n), "eta": random.uniform(-2.5, 2.5, n),
-        "phi": random.uniform(-3, 3, n), "ptErr": random.uniform(0.1, 1, n),
+        "pt": random.uniform(3, 60, n),
+        "eta": random.uniform(-2.5, 2.5, n),
+        "phi": random.uniform(-3, 3, n),
+        "ptErr": random.uniform(0.1, 1, n),
         "charge": random.choice([-1, 1], n).astype(np.int32),
-    }  # fmt: skip
+    }
     muons = {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in values.items()}
     event = np.arange(10, dtype=np.uint64) + 100
     branches: dict[str, Any] = {"event": event, "Muon": ak.unflatten(ak.zip(muons), counts)}
     if simulation:
         branches["genWeight"] = np.ones(10, dtype=np.float32)
     with uproot.recreate(source) as file:
-        types = {k: b.type.content if isinstance(b, ak.Array) else b.dtype
-                 for k, b in branches.items()}  # fmt: skip
+        types = {
+            k: b.type.content if isinstance(b, ak.Array) else b.dtype for k, b in branches.items()
+        }
         file.mktree("Events", types).extend(branches)
     done = apply(payload, source, out)
     assert done.exit_code == 0, done.output

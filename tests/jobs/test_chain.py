@@ -47,16 +47,17 @@ def plugin(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def quick(events: Path, **changes: Any) -> Values:
     return {
-        "name": "quick", "cluster": {"kind": "inline"}, "chunk_size": 4000,
-        "samples": [{"name": "data", "resonance": "z", "format": "stage1",
-                     "files": [str(events)]}],
+        "name": "quick",
+        "cluster": {"kind": "inline"},
+        "chunk_size": 4000,
+        "samples": [{"name": "data", "resonance": "z", "format": "stage1", "files": [str(events)]}],
         "chain": [
             {"name": "first", "calibration": "mean_scale", "settings": {"limit": 5.0}},
             {"name": "second", "calibration": "mean_scale", "settings": {"limit": 1.0}},
             {"name": "last", "calibration": "mean_mass:MeanMass"},
         ],
         **changes,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +89,10 @@ def test_the_directory_of_a_step_is_that_of_a_run(done: Path) -> None:
 def test_files_of_the_chain(done: Path) -> None:
     verdict = json.loads((done / "verdict.json").read_text())
     assert verdict["passed"] and [c["name"] for c in verdict["checks"]] == [
-        "first", "second", "last",
-    ]  # fmt: skip
+        "first",
+        "second",
+        "last",
+    ]
     made = json.loads((done / "provenance.json").read_text())["chain"]
     assert made["last"]["reads"] == ["first", "second"] and "collect main" in made["last"]["steps"]
     page = (done / "report.html").read_text()
@@ -157,8 +160,11 @@ def test_a_step_that_does_not_pass_stops_those_after_it(events: Path, tmp_path: 
 
 def test_a_step_that_fails_leaves_what_was_done(events: Path, tmp_path: Path) -> None:
     values = quick(events)
-    values["chain"][1] = {"name": "second", "calibration": "mean_mass:MeanMass",
-                          "settings": {"break_event": 17}}  # fmt: skip
+    values["chain"][1] = {
+        "name": "second",
+        "calibration": "mean_mass:MeanMass",
+        "settings": {"break_event": 17},
+    }
     found = run("run", write(tmp_path / "chain.yaml", values), "--out", tmp_path / "out", "-q")
     assert found.exit_code == 1 and "this event breaks it" in found.output
     assert outcomes(tmp_path / "out")["first"] == "passed"
@@ -191,17 +197,31 @@ def test_the_resolution_is_measured_on_the_scale(tmp_path: Path) -> None:
         truth = momentum_truth(len(ETA) - 1, resonance=resonance)
         made = generate(resonance, n, seed=31 + i, truth=truth)
         write_toys(tmp_path / resonance, made, "stage1", 1)
-    config = write(tmp_path / "chain.yaml", {
-        "name": "both", "cluster": {"kind": "inline"}, "on_failure": "continue",
-        "samples": [{"name": r, "resonance": r, "format": "stage1", "files": [r]}
-                    for r in ("jpsi", "z")],
-        "chain": [
-            {"name": "scale", "calibration": "momentum_scale", "samples": ["jpsi"],
-             "settings": {"eta": ETA, "copies": 1}},
-            {"name": "resolution", "calibration": "mass_resolution", "samples": ["z"],
-             "settings": {"compare": [], "copies": 4}},
-        ],
-    })  # fmt: skip
+    config = write(
+        tmp_path / "chain.yaml",
+        {
+            "name": "both",
+            "cluster": {"kind": "inline"},
+            "on_failure": "continue",
+            "samples": [
+                {"name": r, "resonance": r, "format": "stage1", "files": [r]} for r in ("jpsi", "z")
+            ],
+            "chain": [
+                {
+                    "name": "scale",
+                    "calibration": "momentum_scale",
+                    "samples": ["jpsi"],
+                    "settings": {"eta": ETA, "copies": 1},
+                },
+                {
+                    "name": "resolution",
+                    "calibration": "mass_resolution",
+                    "samples": ["z"],
+                    "settings": {"compare": [], "copies": 4},
+                },
+            ],
+        },
+    )
     out = tmp_path / "out"
     found = run("run", config, "--out", out, "-q")
     assert found.exit_code in (0, 3), found.output  # the events are few

@@ -47,8 +47,11 @@ def test_whoever_is_read_comes_first(place, pairs):
 
 def test_what_cannot_be_ordered_is_one_sentence():
     with pytest.raises(InputError, match="steps wait for each other: a -> b -> c -> a"):
-        chain({"name": "a", "after": ["b"]}, {"name": "b", "after": ["c"]},
-              {"name": "c", "after": ["a"]})  # fmt: skip
+        chain(
+            {"name": "a", "after": ["b"]},
+            {"name": "b", "after": ["c"]},
+            {"name": "c", "after": ["a"]},
+        )
     with pytest.raises(InputError, match="wait for each other: a -> a"):
         chain({"name": "a", "after": ["a"]})
     with pytest.raises(InputError, match="no step 'scal'; did you mean 'scale'"):
@@ -64,11 +67,16 @@ def test_what_cannot_be_ordered_is_one_sentence():
 def test_a_step_has_what_the_chain_has_and_its_own():
     found = chain(
         {"name": "scale", "samples": ["jpsi"], "seed": 4, "settings": {"copies": 2}},
-        {"name": "resolution", "samples": ["z", {**SAMPLES[2], "name": "mine"}],
-         "selection": {"abs_eta": 1.4}},
-        chunk_size=100, cluster={"kind": "inline"}, payloads=["first.json"],
+        {
+            "name": "resolution",
+            "samples": ["z", {**SAMPLES[2], "name": "mine"}],
+            "selection": {"abs_eta": 1.4},
+        },
+        chunk_size=100,
+        cluster={"kind": "inline"},
+        payloads=["first.json"],
         selection={"leading_pt": 30.0},
-    )  # fmt: skip
+    )
     first, second = found.chain
     config = config_of(found, first, [], "here")
     assert config.name == "c.scale" and config.payloads == ("first.json",)

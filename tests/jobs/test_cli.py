@@ -15,8 +15,18 @@ from calib import calibrations
 from jobs.cli import app
 from jobs.config.schema import load
 
-COMMANDS = ("init", "toys", "run", "collect", "reduce", "closure", "report", "apply", "status",
-            "demo")  # fmt: skip
+COMMANDS = (
+    "init",
+    "toys",
+    "run",
+    "collect",
+    "reduce",
+    "closure",
+    "report",
+    "apply",
+    "status",
+    "demo",
+)
 HEAVY = ("numpy", "pandas", "coffea", "dask", "distributed", "awkward", "uproot", "matplotlib")
 
 
@@ -45,12 +55,19 @@ def test_help_loads_nothing_heavy() -> None:
         "app.command('run')(lambda: None); app.command('other')(lambda: None);"
     )
     ours, theirs = (
-        set(json.loads(subprocess.run(
-            [sys.executable, "-c", start + asked], capture_output=True, text=True, check=True,
-            cwd=Path(__file__).parents[2],
-        ).stdout))
+        set(
+            json.loads(
+                subprocess.run(
+                    [sys.executable, "-c", start + asked],
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    cwd=Path(__file__).parents[2],
+                ).stdout
+            )
+        )
         for start in ("from jobs.cli import app;", empty)
-    )  # fmt: skip
+    )
     assert not ours & set(HEAVY)
     # what it costs beside a command line that does nothing, counted and not timed
     assert len(ours - theirs) < 40

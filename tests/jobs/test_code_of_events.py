@@ -46,8 +46,12 @@ def test_the_reduction_and_the_figures_are_not_part_of_it(
     name: str, copy: Path, unchanged: dict[str, list[tuple[str, str]]]
 ) -> None:
     folder = copy / "calib" / "calibrations" / name
-    others = [copy / "calib" / "fit.py", copy / "calib" / "plots.py", folder / "sections.py",
-              folder / "reduction.py"]  # fmt: skip
+    others = [
+        copy / "calib" / "fit.py",
+        copy / "calib" / "plots.py",
+        folder / "sections.py",
+        folder / "reduction.py",
+    ]
     kept = {path: path.read_text() for path in others}
     for path, text in kept.items():
         path.write_text(f"{text}\n\nUNUSED = 1\n".replace("return", "1 / 0; return", 1))
@@ -70,9 +74,13 @@ def test_the_reduction_and_the_figures_are_not_part_of_it(
     ],
 )
 def test_whatever_makes_the_sums_is_part_of_it(
-    name: str, path: str, old: str, new: str, copy: Path,
+    name: str,
+    path: str,
+    old: str,
+    new: str,
+    copy: Path,
     unchanged: dict[str, list[tuple[str, str]]],
-) -> None:  # fmt: skip
+) -> None:
     file = copy / path.format(name=name)
     kept = file.read_text()
     assert old in kept
@@ -148,17 +156,21 @@ print("\\n".join(missed))
 """
 
 
-@pytest.mark.parametrize(("name", "resonance"), [("mass_resolution", "z"),
-                                                 ("momentum_scale", "jpsi")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "resonance"), [("mass_resolution", "z"), ("momentum_scale", "jpsi")]
+)
 def test_whatever_runs_in_the_event_loop_is_part_of_it(
     name: str, resonance: str, tmp_path: Path
 ) -> None:
     """Not by reading the source, but by watching: compiled loops run as Python here."""
     found = subprocess.run(
         [sys.executable, "-c", TRACED, str(tmp_path), name, resonance],
-        capture_output=True, text=True, check=False, cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
         env={**os.environ, "NUMBA_DISABLE_JIT": "1"},
-    )  # fmt: skip
+    )
     assert found.returncode == 0, found.stderr[-2000:]
     n, *missed = found.stdout.split("\n")
     assert int(n) > 60 and not any(missed), missed

@@ -272,11 +272,7 @@ def test_optional_column_in_some_files_only(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["text", "list", "empty"])
 def test_column_of_the_wrong_type(tmp_path: Path, kind: str) -> None:
-    wrong = {
-        "text": pa.array(["1"] * 6),
-        "list": pa.array([[1.0]] * 6),
-        "empty": pa.nulls(6),
-    }[kind]
+    wrong = {"text": pa.array(["1"] * 6), "list": pa.array([[1.0]] * 6), "empty": pa.nulls(6)}[kind]
     stage1(tmp_path / "a.parquet", mu1_eta=wrong)
     text = sentence(configured("stage1", ["a.parquet"]), tmp_path)
     assert "'mu1_eta'" in text and "expected numbers" in text
@@ -348,8 +344,10 @@ def test_the_same_file_in_two_samples(tmp_path: Path) -> None:
 
 def test_two_files_alike_in_size_are_not_the_same(tmp_path: Path) -> None:
     options: dict[str, Any] = {
-        "compression": "none", "use_dictionary": False, "write_statistics": False
-    }  # fmt: skip
+        "compression": "none",
+        "use_dictionary": False,
+        "write_statistics": False,
+    }
     columns = writing.stage1_columns(PAIRS)
     for i, name in enumerate(("a.parquet", "b.parquet")):
         columns["event"] = np.arange(6, dtype=np.uint64) + np.uint64(100 * i)
@@ -412,9 +410,7 @@ def test_rntuple_in_clusters(tmp_path: Path) -> None:
     assert inspection.files[0].boundaries == (0, 7, 13)
     for size in (3, 7, 100):
         found = collect(config, tmp_path, chunk_size=size, settings=settings)
-        assert found.counts == {
-            "read": 13, "selected": 12, "rejected": {"fewer_than_two_muons": 1}
-        }  # fmt: skip
+        assert found.counts == {"read": 13, "selected": 12, "rejected": {"fewer_than_two_muons": 1}}
         assert found.events["pt_err"].tolist() == [0.5] * 12
     text = sentence(config, tmp_path, Settings(muon=("dxy",)))
     assert "no branch 'Muon_dxy'" in text
@@ -467,9 +463,11 @@ def test_a_fallback_is_taken_before_a_file_is_left_out(tmp_path: Path, fallback:
         given = {"HLT_Mu8": np.ones(6, dtype=bool)} if i else {}
         writing.nanoaod(tmp_path / f"{i}.root", PAIRS, **given)
     config = configured(
-        "nanoaod", ["*.root"], triggers=("HLT_Mu8",),
+        "nanoaod",
+        ["*.root"],
+        triggers=("HLT_Mu8",),
         fallbacks=({"name": "open", "triggers": ()},) if fallback else (),
-    )  # fmt: skip
+    )
     found = look(config.model_copy(update={"bad_files": BadFiles(skip_up_to=0.5)}), tmp_path)
     assert len(found.files) == (4 if fallback else 3)
     assert [Path(b.path).name for b in found.bad] == ([] if fallback else ["0.root"])

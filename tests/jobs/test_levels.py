@@ -16,17 +16,29 @@ from tests.jobs.test_skim import CUTS, write
 from tests.processors import test_levels as events
 
 TOTALS = {
-    "events": 1000, "read": 1000, "selected": 300,
-    "rejected": {"trigger": 400, "fewer_than_two_muons": 100, "isolation": 50, "bad_pt": 5,
-                 "pt": 95, "mass_window": 40, "own": 10},
-}  # fmt: skip
+    "events": 1000,
+    "read": 1000,
+    "selected": 300,
+    "rejected": {
+        "trigger": 400,
+        "fewer_than_two_muons": 100,
+        "isolation": 50,
+        "bad_pt": 5,
+        "pt": 95,
+        "mass_window": 40,
+        "own": 10,
+    },
+}
 
 
 def test_events_in_and_out() -> None:
     assert selection_levels.flow(TOTALS) == {
-        "trigger": (1000, 500), "identification": (500, 450), "kinematics": (450, 350),
-        "mass": (350, 310), "calibration": (310, 300),
-    }  # fmt: skip
+        "trigger": (1000, 500),
+        "identification": (500, 450),
+        "kinematics": (450, 350),
+        "mass": (350, 310),
+        "calibration": (310, 300),
+    }
 
 
 @pytest.mark.parametrize("simulated", [False, True])
@@ -47,7 +59,9 @@ def test_table(simulated: bool) -> None:
 def test_costs_of_chunks_add(tmp_path: Path) -> None:
     counts = Counts(5, 3, {"pt": 2})
     for i in (1, 2):
-        selection_levels.write_account(tmp_path / f"{i}.npz", counts, {"trigger": {"bytes": i, "seconds": 1}})
+        selection_levels.write_account(
+            tmp_path / f"{i}.npz", counts, {"trigger": {"bytes": i, "seconds": 1}}
+        )
     paths = [tmp_path / "1.npz", tmp_path / "2.npz"]
     assert selection_levels.costs_of(paths) == {"trigger": {"bytes": 3.0, "seconds": 2.0}}
     assert selection_levels.read_counts(paths[0]) == counts

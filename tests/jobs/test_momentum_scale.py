@@ -26,10 +26,12 @@ def run(*arguments: Any) -> Any:
 
 def write(path: Path, samples: list[dict[str, Any]], **changes: Any) -> Path:
     values = {
-        "name": "scale", "calibration": "momentum_scale",
+        "name": "scale",
+        "calibration": "momentum_scale",
         "samples": [{"resonance": "jpsi", "format": "stage1", **s} for s in samples],
-        "settings": {"eta": ETA, "copies": 2}, "cluster": {"kind": "inline"},
-    }  # fmt: skip
+        "settings": {"eta": ETA, "copies": 2},
+        "cluster": {"kind": "inline"},
+    }
     path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
     return path
 
@@ -64,13 +66,32 @@ def done(tmp_path_factory: pytest.TempPathFactory, samples: list[dict[str, Any]]
 def test_every_file_of_the_contract_is_there(done: Path) -> None:
     names = {p.name for p in done.iterdir()}
     assert names >= {
-        "parameters.csv", "covariance.npz", "fits.parquet", "fits.csv", "closure.csv",
-        "payload.json", "verdict.json", "provenance.json", "report.html", "accounting.json",
-    }  # fmt: skip
+        "parameters.csv",
+        "covariance.npz",
+        "fits.parquet",
+        "fits.csv",
+        "closure.csv",
+        "payload.json",
+        "verdict.json",
+        "provenance.json",
+        "report.html",
+        "accounting.json",
+    }
     table = pd.read_csv(done / "parameters.csv")
     assert list(table.columns[:12]) == [
-        "eta_low", "eta_high", "A", "A_err", "e", "e_err", "M", "M_err", "a", "a_err", "c", "c_err",
-    ]  # fmt: skip
+        "eta_low",
+        "eta_high",
+        "A",
+        "A_err",
+        "e",
+        "e_err",
+        "M",
+        "M_err",
+        "a",
+        "a_err",
+        "c",
+        "c_err",
+    ]
     with np.load(done / "covariance.npz", allow_pickle=False) as file:
         assert set(file.files) == {"names", "values", "covariance", "covariance_stat", "syst_fsr"}
         n = len(ETA) - 1

@@ -48,13 +48,21 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def write(path: Path, toys: Path, **changes: Any) -> Path:
     values: dict[str, Any] = {
-        "name": "test", "calibration": "mean_mass:MeanMass", "cluster": {"kind": "inline"},
+        "name": "test",
+        "calibration": "mean_mass:MeanMass",
+        "cluster": {"kind": "inline"},
         "samples": [
-            {"name": n, "resonance": "z", "format": "stage1", "files": [str(toys / n)],
-             "simulation": s} for n, s in KINDS
+            {
+                "name": n,
+                "resonance": "z",
+                "format": "stage1",
+                "files": [str(toys / n)],
+                "simulation": s,
+            }
+            for n, s in KINDS
         ],
         "chunk_size": 1500,
-    }  # fmt: skip
+    }
     path.write_text(yaml.safe_dump(values | changes))
     return path
 
@@ -85,9 +93,12 @@ def test_as_events_written_by_apply(toys: Path, done: Path, tmp_path: Path) -> N
 
 def test_chunks_and_workers_change_nothing(toys: Path, done: Path, tmp_path: Path) -> None:
     config = write(
-        tmp_path / "c.yaml", toys, payloads=[str(toys / "payload.json")], chunk_size=777,
+        tmp_path / "c.yaml",
+        toys,
+        payloads=[str(toys / "payload.json")],
+        chunk_size=777,
         cluster={"kind": "local", "workers": 2},
-    )  # fmt: skip
+    )
     found = run("run", config, "--out", tmp_path / "out", "-q")
     assert found.exit_code == 0, found.output
     mine, theirs = (pd.read_csv(d / "fits.csv") for d in (tmp_path / "out", done))

@@ -220,10 +220,16 @@ def test_file_that_changed_is_read_again(tmp_path: Path, events: Path) -> None:
     pq.write_table(table, mine)
     config = tmp_path / "c.yaml"
     sample = {"name": "data", "resonance": "z", "format": "stage1", "files": ["mine.parquet"]}
-    config.write_text(yaml.safe_dump({
-        "name": "t", "calibration": "mean_mass:MeanMass", "samples": [sample],
-        "cluster": {"kind": "inline"},
-    }))  # fmt: skip
+    config.write_text(
+        yaml.safe_dump(
+            {
+                "name": "t",
+                "calibration": "mean_mass:MeanMass",
+                "samples": [sample],
+                "cluster": {"kind": "inline"},
+            }
+        )
+    )
     out = tmp_path / "out"
     assert run("run", config, "--out", out).exit_code == 0
     pq.write_table(table.slice(0, 4000), mine)

@@ -38,9 +38,16 @@ def curve(name: str, n: int = 3000, group: str = "categories", weight: float = 1
     model = 0.94 * n * peak / peak.sum() + background
     counts = rng.poisson(model) * weight
     return Curve(
-        name, edges, counts, counts * weight, model * weight, background * weight, group, "GeV",
+        name,
+        edges,
+        counts,
+        counts * weight,
+        model * weight,
+        background * weight,
+        group,
+        "GeV",
         "sigma 1.234 GeV, step: first",
-    )  # fmt: skip
+    )
 
 
 def context(names: list[str] = NAMES, fitted: bool = True) -> ReportContext:
@@ -50,21 +57,28 @@ def context(names: list[str] = NAMES, fitted: bool = True) -> ReportContext:
     curves = tuple(curve(n) for n in names) if fitted else ()
     fits = pd.DataFrame(
         {
-            "sample": "data", "category": names, "n_events": 3000.0 if fitted else 2.0,
-            "chi2": 118.2 if fitted else np.nan, "ndf": 116 if fitted else 0, "status": status,
+            "sample": "data",
+            "category": names,
+            "n_events": 3000.0 if fitted else 2.0,
+            "chi2": 118.2 if fitted else np.nan,
+            "ndf": 116 if fitted else 0,
+            "status": status,
             "reason": "" if fitted else "2 events, 1000 needed",
         }
-    )  # fmt: skip
+    )
     factors = pd.DataFrame(
         {"category": names, "factor": value, "factor_err": 0.0123 * value, "status": status}
     )
     closure = pd.DataFrame(
         {
-            "bin": ["0.7-0.8", "0.8-0.9"], "expected": [0.75, 0.85],
-            "fitted": [0.751, 0.849] if fitted else np.nan, "error": 0.01 if fitted else np.nan,
-            "pull": [0.1, -0.1] if fitted else np.nan, "status": status,
+            "bin": ["0.7-0.8", "0.8-0.9"],
+            "expected": [0.75, 0.85],
+            "fitted": [0.751, 0.849] if fitted else np.nan,
+            "error": 0.01 if fitted else np.nan,
+            "pull": [0.1, -0.1] if fitted else np.nan,
+            "status": status,
         }
-    )  # fmt: skip
+    )
     counts = {"read": 100, "selected": 60, "rejected": {"same_sign": 30, "leading_pt": 10}}
     samples = (Sample(name="data", resonance="z", format="stage1", files=("a.parquet",)),)
     return ReportContext(
@@ -78,22 +92,34 @@ def context(names: list[str] = NAMES, fitted: bool = True) -> ReportContext:
         verdict={
             "passed": fitted,
             "checks": [
-                {"name": "closure", "value": 0.34 if fitted else None, "threshold": 0.001,
-                 "passed": fitted, "text": "probability of the worst pull"},
+                {
+                    "name": "closure",
+                    "value": 0.34 if fitted else None,
+                    "threshold": 0.001,
+                    "passed": fitted,
+                    "text": "probability of the worst pull",
+                }
             ],
         },
         accounting={
-            "samples": {"data": {"files": [{"path": "a.parquet", "events": 100, **counts}],
-                                 "totals": {"events": 100, **counts}}},
-            "bad_files": [], "notes": ["no luminosityBlock"],
+            "samples": {
+                "data": {
+                    "files": [{"path": "a.parquet", "events": 100, **counts}],
+                    "totals": {"events": 100, **counts},
+                }
+            },
+            "bad_files": [],
+            "notes": ["no luminosityBlock"],
         },
         provenance={
-            "written": "2026-11-21T10:05:00+00:00", "git_commit": "4725f79a" * 5,
-            "packages": {"numpy": "2.4.6"}, "machine": {"cores": 2},
+            "written": "2026-11-21T10:05:00+00:00",
+            "git_commit": "4725f79a" * 5,
+            "packages": {"numpy": "2.4.6"},
+            "machine": {"cores": 2},
             "inputs": [{"sample": "data", "path": "a.parquet", "size": 10, "events": 100}],
             "steps": {"reduce": {"wall_s": 1.5, "cpu_s": 1.4}},
         },
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture(scope="module")
@@ -107,9 +133,17 @@ def test_the_page_and_its_figures_are_written(page):
     text = page.read_text(encoding="utf-8")
     assert page.name == "report.html"
     words = (
-        "Passed", "z-2018", "21 Nov 2026, 10:05 UTC", "4725f79a4725", "Another.", "1.043 ± 0.013",
-        "no luminosityBlock", "same sign", "numpy", "Appendix",
-    )  # fmt: skip
+        "Passed",
+        "z-2018",
+        "21 Nov 2026, 10:05 UTC",
+        "4725f79a4725",
+        "Another.",
+        "1.043 ± 0.013",
+        "no luminosityBlock",
+        "same sign",
+        "numpy",
+        "Appendix",
+    )
     for word in words:
         assert word in text
     figures = {p.name for p in (page.parent / "plots").iterdir()}
@@ -125,17 +159,31 @@ def test_figures_that_are_no_longer_made_are_removed_and_nobody_elses(tmp_path):
     without = context()
     write_report(tmp_path, replace(without, sections=without.sections[:1], closure=None))
     left = {p.name for p in folder.iterdir()}
-    assert left == {"fit_pulls.png", "fit_pulls.svg", "fit_probabilities.png",
-                    "fit_probabilities.svg", "mine.png"}  # fmt: skip
+    assert left == {
+        "fit_pulls.png",
+        "fit_pulls.svg",
+        "fit_probabilities.png",
+        "fit_probabilities.svg",
+        "mine.png",
+    }
 
 
 def test_the_order_is_verdict_title_sections_fits_closure_accounting(page):
     text = page.read_text(encoding="utf-8")
     places = [
         text.index(word)
-        for word in ('id="verdict"', "<h1>", 'id="section-1"', 'id="fits"', 'id="closure"',
-                     'id="accounting"', 'id="provenance"', 'id="settings"', 'id="section-2"')
-    ]  # fmt: skip
+        for word in (
+            'id="verdict"',
+            "<h1>",
+            'id="section-1"',
+            'id="fits"',
+            'id="closure"',
+            'id="accounting"',
+            'id="provenance"',
+            'id="settings"',
+            'id="section-2"',
+        )
+    ]
     assert places == sorted(places)
 
 
@@ -161,9 +209,14 @@ def test_a_page_of_too_few_events_has_dashes_not_nan(tmp_path):
 def test_nothing_known_at_all_is_still_a_page(tmp_path):
     empty = Reduction(pd.DataFrame(columns=["sample", "category"]), {}, {}, (), (), {})
     bare = replace(
-        context(), reduction=empty, closure=None, sections=(), verdict={"passed": False},
-        accounting={}, provenance={},
-    )  # fmt: skip
+        context(),
+        reduction=empty,
+        closure=None,
+        sections=(),
+        verdict={"passed": False},
+        accounting={},
+        provenance={},
+    )
     text = write_report(tmp_path, bare).read_text(encoding="utf-8")
     assert "There is no fit.</p>" in text and "No closure test has been made" in text
 
@@ -186,21 +239,35 @@ def test_an_old_page_stays_if_the_new_one_fails(tmp_path):
 def evil_context() -> ReportContext:
     given = context([EVIL, *NAMES[:3]])
     accounting = {
-        "samples": {EVIL: {"files": [{"path": EVIL, "rejected": {EVIL: 1}}],
-                           "totals": {"events": 1, "read": 1, "rejected": {EVIL: 1}}}},
-        "bad_files": [{"sample": EVIL, "path": EVIL, "error": EVIL}], "notes": [EVIL],
-    }  # fmt: skip
+        "samples": {
+            EVIL: {
+                "files": [{"path": EVIL, "rejected": {EVIL: 1}}],
+                "totals": {"events": 1, "read": 1, "rejected": {EVIL: 1}},
+            }
+        },
+        "bad_files": [{"sample": EVIL, "path": EVIL, "error": EVIL}],
+        "notes": [EVIL],
+    }
     check = {"name": EVIL, "value": 1.0, "threshold": 1.0, "passed": True, "text": EVIL}
     provenance = {
-        "written": EVIL, "git_commit": EVIL, "packages": {EVIL: EVIL}, "machine": {EVIL: EVIL},
-        "inputs": [{"sample": EVIL, "path": EVIL}], "steps": {EVIL: {"wall_s": EVIL}},
-    }  # fmt: skip
-    section = Section(EVIL, EVIL, {EVIL: pd.DataFrame({EVIL: [EVIL]})},
-                      {EVIL: plots.pull_histogram(np.zeros(2))})  # fmt: skip
+        "written": EVIL,
+        "git_commit": EVIL,
+        "packages": {EVIL: EVIL},
+        "machine": {EVIL: EVIL},
+        "inputs": [{"sample": EVIL, "path": EVIL}],
+        "steps": {EVIL: {"wall_s": EVIL}},
+    }
+    section = Section(
+        EVIL, EVIL, {EVIL: pd.DataFrame({EVIL: [EVIL]})}, {EVIL: plots.pull_histogram(np.zeros(2))}
+    )
     return replace(
-        given, accounting=accounting, provenance=provenance, sections=(section,), notes=(EVIL,),
+        given,
+        accounting=accounting,
+        provenance=provenance,
+        sections=(section,),
+        notes=(EVIL,),
         verdict={"passed": True, "checks": [check]},
-    )  # fmt: skip
+    )
 
 
 def test_every_name_from_outside_is_escaped(tmp_path):
@@ -230,15 +297,27 @@ def test_numbers_have_the_digits_of_their_error(value, error, text):
 
 def test_numbers_without_an_error():
     assert [number(x) for x in (10583, None, np.nan, 0.123456, -2e-7, np.inf)] == [
-        "10\u202f583", "–", "–", "0.1235", "−2e−07", "∞",
-    ]  # fmt: skip
+        "10\u202f583",
+        "–",
+        "–",
+        "0.1235",
+        "−2e−07",
+        "∞",
+    ]
 
 
 def test_a_table_joins_errors_and_links_fits():
     frame = pd.DataFrame(
-        {"category": ["a"], "factor": [1.0], "factor_err": [0.1], "chi2": [5.0], "ndf": [4],
-         "status": [Status.MERGED], "edited": [""]}
-    )  # fmt: skip
+        {
+            "category": ["a"],
+            "factor": [1.0],
+            "factor_err": [0.1],
+            "chi2": [5.0],
+            "ndf": [4],
+            "status": [Status.MERGED],
+            "edited": [""],
+        }
+    )
     made = table("factors", frame, {"a"})
     assert made.columns == ("category", "factor", "chi2 / ndf", "status")
     name, factor, chi2, status = made.rows[0]
@@ -258,20 +337,28 @@ def test_a_table_shows_what_is_no_number_as_text_and_what_is_missing_as_a_dash()
 def test_the_flow_of_events_ends_at_the_selected_ones():
     flow = stages({"events": 100, "read": 90, "selected": 50, "rejected": {"pt": 40}})
     assert [(s.title, s.removed, s.left) for s in flow] == [
-        ("in the files", 0, 100), ("not read", 10, 90), ("pt", 40, 50), ("selected", 0, 50),
-    ]  # fmt: skip
+        ("in the files", 0, 100),
+        ("not read", 10, 90),
+        ("pt", 40, 50),
+        ("selected", 0, 50),
+    ]
 
 
 # packed pictures ---------------------------------------------------------------------------------
 @pytest.mark.parametrize("weight", [1.0, 0.37, -1.0])
 def test_a_packed_picture_comes_back_far_below_its_errors(weight):
-    curves = [curve(name, n, weight=weight) for name, n in zip(NAMES, [0, 20, 300, 10**6] * 9,
-                                                               strict=True)]  # fmt: skip
+    curves = [
+        curve(name, n, weight=weight)
+        for name, n in zip(NAMES, [0, 20, 300, 10**6] * 9, strict=True)
+    ]
     packed = report_fits.pack(curves)
     for i, one in enumerate(curves):
         found = report_fits.unpack(packed, i)
-        error = np.sqrt(one.variance[one.variance > 0].min(initial=one.variance.max() or 1.0)
-                        if (one.variance > 0).any() else 1.0)  # fmt: skip
+        error = np.sqrt(
+            one.variance[one.variance > 0].min(initial=one.variance.max() or 1.0)
+            if (one.variance > 0).any()
+            else 1.0
+        )
         for name in ("counts", "model", "background"):
             assert np.abs(found[name] - getattr(one, name)).max() <= 0.05 * error, name
         assert found["edges"] == pytest.approx(one.edges)
@@ -336,12 +423,21 @@ def opened(tmp_path) -> Callable[..., str]:
 
     def open_page(page: Path, fragment: str = "", width: int = 1400) -> str:
         command = [
-            browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-            "--no-first-run", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-            f"--window-size={width},1500", "--virtual-time-budget=5000", "--dump-dom",
+            browser,
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            f"--user-data-dir={tmp_path / 'profile'}",
+            f"--window-size={width},1500",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
             page.as_uri() + fragment,
-        ]  # fmt: skip
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
         return done.stdout
 

@@ -51,7 +51,7 @@ def page(tmp_path_factory):
                 "categories",
                 "GeV",
                 "step: first",
-            )  # fmt: skip
+            )
         )
     reduction = Reduction(fits, {}, {}, tuple(curves), (), {})
     folder = tmp_path_factory.mktemp("many")

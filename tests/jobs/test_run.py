@@ -17,9 +17,17 @@ from calib.events import histograms
 from jobs.cli import app
 
 NUMBERS = (
-    "fits.csv", "means.csv", "closure.csv", "payload.json", "verdict.json", "accounting.json",
-    "histograms/main.data.npz", "histograms/closure.data.npz", "curves.npz", "covariance.npz",
-)  # fmt: skip
+    "fits.csv",
+    "means.csv",
+    "closure.csv",
+    "payload.json",
+    "verdict.json",
+    "accounting.json",
+    "histograms/main.data.npz",
+    "histograms/closure.data.npz",
+    "curves.npz",
+    "covariance.npz",
+)
 
 
 def run(*arguments: Any) -> Any:
@@ -44,14 +52,24 @@ def done(tmp_path_factory: pytest.TempPathFactory, events: Path) -> Path:
     folder = tmp_path_factory.mktemp("done")
     config = folder / "config.yaml"
     config.write_text(
-        yaml.safe_dump({
-            "name": "test", "calibration": "mean_mass:MeanMass", "chunk_size": 1500,
-            "samples": [{"name": "data", "resonance": "z", "format": "stage1",
-                         "files": [str(events / "*.parquet")]}],
-            "cluster": {"kind": "inline"},
-        }),
+        yaml.safe_dump(
+            {
+                "name": "test",
+                "calibration": "mean_mass:MeanMass",
+                "chunk_size": 1500,
+                "samples": [
+                    {
+                        "name": "data",
+                        "resonance": "z",
+                        "format": "stage1",
+                        "files": [str(events / "*.parquet")],
+                    }
+                ],
+                "cluster": {"kind": "inline"},
+            }
+        ),
         encoding="utf-8",
-    )  # fmt: skip
+    )
     assert run("run", config, "--out", folder / "out").exit_code == 0
     return folder / "out"
 
@@ -65,10 +83,20 @@ def copy(done: Path, tmp_path: Path) -> Path:
 def test_every_file_of_the_contract_is_there(done: Path) -> None:
     names = {p.name for p in done.iterdir()}
     assert names >= {
-        "config.yaml", "histograms", "accounting.json", "fits.parquet", "fits.csv", "means.csv",
-        "covariance.npz", "closure.csv", "payload.json", "verdict.json", "provenance.json",
-        "report.html", "curves.npz",
-    }  # fmt: skip
+        "config.yaml",
+        "histograms",
+        "accounting.json",
+        "fits.parquet",
+        "fits.csv",
+        "means.csv",
+        "covariance.npz",
+        "closure.csv",
+        "payload.json",
+        "verdict.json",
+        "provenance.json",
+        "report.html",
+        "curves.npz",
+    }
     config = yaml.safe_load((done / "config.yaml").read_text())
     assert config["settings"]["limit"] == 2.0 and config["selection"]["leading_pt"] == 26.0
     pd.testing.assert_frame_equal(
@@ -151,8 +179,11 @@ def test_passes_of_an_iteration(write: Any, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert run("run", write(settings={"passes": 3}), "--out", out).exit_code == 0
     assert {p.name for p in (out / "histograms").glob("*.npz")} == {
-        "main.data.npz", "1.data.npz", "2.data.npz", "closure.data.npz",
-    }  # fmt: skip
+        "main.data.npz",
+        "1.data.npz",
+        "2.data.npz",
+        "closure.data.npz",
+    }
     fits = (out / "fits.csv").read_bytes()
     assert run("reduce", out).exit_code == 0
     assert (out / "fits.csv").read_bytes() == fits

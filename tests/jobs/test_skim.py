@@ -22,8 +22,11 @@ from tests.processors import test_levels as levels
 from tests.processors.peak import Settings, collect
 
 CUTS: dict[str, Any] = {
-    "leading_pt": 26.0, "subleading_pt": 20.0, "abs_eta": 2.4, "mass_window": [60.0, 120.0]
-}  # fmt: skip
+    "leading_pt": 26.0,
+    "subleading_pt": 20.0,
+    "abs_eta": 2.4,
+    "mass_window": [60.0, 120.0],
+}
 
 
 def write(folder: Path, samples: list[dict[str, Any]], **changes: Any) -> Path:
@@ -72,11 +75,17 @@ def test_reads_the_same_from_nanoaod(
 ) -> None:
     config = write(
         tmp_path,
-        [{"name": "s", "format": "nanoaod", "files": [str(dirty / "*.root")],
-          "simulation": simulation}],
+        [
+            {
+                "name": "s",
+                "format": "nanoaod",
+                "files": [str(dirty / "*.root")],
+                "simulation": simulation,
+            }
+        ],
         settings={**needs, "beyond": 110.0},
         selection={**CUTS, "triggers": ["HLT_IsoMu24"], "certified": str(dirty / "good.json")},
-    )  # fmt: skip
+    )
     settings = Settings(**needs, beyond=110.0)
     before, after = both(config, tmp_path / "out", settings)
     assert len(before.events["event"]) >= 30 and "too_heavy" in before.counts["rejected"]
@@ -103,11 +112,21 @@ def test_reads_the_same_from_stage1(tmp_path: Path, simulation: bool) -> None:
     bad = np.where(np.arange(len(table)) % 50 == 0, 0, table.column(at)).astype(np.float32)
     first = table.set_column(at, "mu2_ptErr", [bad])
     # a leading muon in the second place
-    swapped = [n.replace("mu1", "x").replace("mu2", "mu1").replace("x", "mu2")
-               for n in first.column_names]  # fmt: skip
+    swapped = [
+        n.replace("mu1", "x").replace("mu2", "mu1").replace("x", "mu2") for n in first.column_names
+    ]
     pq.write_table(first.rename_columns(swapped), path)
-    config = write(tmp_path, [{"name": "s", "format": "stage1", "simulation": simulation,
-                               "files": [str(tmp_path / "toys" / "*.parquet")]}])  # fmt: skip
+    config = write(
+        tmp_path,
+        [
+            {
+                "name": "s",
+                "format": "stage1",
+                "simulation": simulation,
+                "files": [str(tmp_path / "toys" / "*.parquet")],
+            }
+        ],
+    )
     before, after = both(config, tmp_path / "out", Settings())
     for name, values in before.events.items():
         assert np.array_equal(after.events[name], values, equal_nan=values.dtype.kind == "f"), name
@@ -120,8 +139,11 @@ def test_reads_the_same_from_stage1(tmp_path: Path, simulation: bool) -> None:
 
 
 def test_accounting_provenance_and_layout(tmp_path: Path, dirty: Path) -> None:
-    config = write(tmp_path, [{"name": "s", "format": "nanoaod", "files": [str(dirty)]}],
-                   settings={"beyond": 110.0})  # fmt: skip
+    config = write(
+        tmp_path,
+        [{"name": "s", "format": "nanoaod", "files": [str(dirty)]}],
+        settings={"beyond": 110.0},
+    )
     out = tmp_path / "out"
     found = skim(config, out, "--json")
     assert found.exit_code == 0, found.output
@@ -226,8 +248,9 @@ def test_workers_and_chunks_do_not_matter(
     samples = [{"name": "s", "format": "nanoaod", "files": [str(dirty)]}]
     calibration = {"calibration": "mass_resolution", "settings": {"compare": []}}
     for name, changes in (
-        ("a", {}), ("b", {"cluster": {"kind": "local", "workers": 2}, "chunk_size": 3000})
-    ):  # fmt: skip
+        ("a", {}),
+        ("b", {"cluster": {"kind": "local", "workers": 2}, "chunk_size": 3000}),
+    ):
         config = write(tmp_path, samples, **calibration, **changes)
         assert skim(config, tmp_path / name).exit_code == 0
     files = sorted(p.name for p in (tmp_path / "a" / "s").iterdir())

@@ -33,11 +33,22 @@ def test_what_is_read_is_what_was_made(tmp_path: Path, format: str, simulation: 
     events, pairs = found.events, made.pairs
     a, b = pairs.leading, pairs.subleading
     assert a.pt_err is not None
-    for key, column in (("event", pairs.event), ("run", pairs.run), ("charge", a.charge),
-                        ("charge2", b.charge), ("lumi", pairs.luminosityBlock)):  # fmt: skip
+    for key, column in (
+        ("event", pairs.event),
+        ("run", pairs.run),
+        ("charge", a.charge),
+        ("charge2", b.charge),
+        ("lumi", pairs.luminosityBlock),
+    ):
         assert np.array_equal(events[key], column), key
-    for key, real in (("pt", a.pt), ("pt2", b.pt), ("eta", a.eta), ("eta2", b.eta),
-                      ("pt_err", a.pt_err), ("mass", pairs.mass)):  # fmt: skip
+    for key, real in (
+        ("pt", a.pt),
+        ("pt2", b.pt),
+        ("eta", a.eta),
+        ("eta2", b.eta),
+        ("pt_err", a.pt_err),
+        ("mass", pairs.mass),
+    ):
         assert np.allclose(events[key], real, rtol=3e-7, atol=3e-7), key
     if simulation:
         assert pairs.gen_mass is not None and a.gen_pt is not None

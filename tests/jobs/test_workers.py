@@ -19,9 +19,16 @@ from jobs.config.schema import Cluster
 from jobs.event_loop.executor import ChunkError, ChunkExecutor
 
 NUMBERS = (
-    "fits.csv", "means.csv", "closure.csv", "payload.json", "verdict.json", "accounting.json",
-    "histograms/main.data.npz", "histograms/closure.data.npz", "curves.npz",
-)  # fmt: skip
+    "fits.csv",
+    "means.csv",
+    "closure.csv",
+    "payload.json",
+    "verdict.json",
+    "accounting.json",
+    "histograms/main.data.npz",
+    "histograms/closure.data.npz",
+    "curves.npz",
+)
 
 
 def environment() -> dict[str, str | None]:
@@ -156,9 +163,12 @@ def test_workers_give_the_files_of_an_inline_run(write: Any, command: Any, tmp_p
 
 @pytest.mark.parametrize(
     ("kind", "number", "everyone"),
-    [("inline", signal.SIGINT, False), ("local", signal.SIGINT, True),
-     ("local", signal.SIGTERM, False)],
-)  # fmt: skip
+    [
+        ("inline", signal.SIGINT, False),
+        ("local", signal.SIGINT, True),
+        ("local", signal.SIGTERM, False),
+    ],
+)
 def test_interrupted_run_goes_on(
     write: Any, command: Any, tmp_path: Path, kind: str, number: int, everyone: bool
 ) -> None:

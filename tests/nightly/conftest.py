@@ -44,10 +44,12 @@ def package(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monkey
 def task(name: str = "scale", calibration: str = "mean_scale", **changes: Any) -> dict[str, Any]:
     """Return one of the calibrations of a nightly."""
     return {
-        "name": name, "calibration": calibration,
+        "name": name,
+        "calibration": calibration,
         "test": {"limit": 4e-3, "false_alarm": 1e-4, "power": 0.5},
-        "gate": {"cut": 2e-3, "max": 0.1, "error_max": 0.01}, **changes,
-    }  # fmt: skip
+        "gate": {"cut": 2e-3, "max": 0.1, "error_max": 0.01},
+        **changes,
+    }
 
 
 class Place:
@@ -60,12 +62,22 @@ class Place:
 
     def configure(self, **changes: Any) -> Path:
         values: dict[str, Any] = {
-            "name": "prompt", "store": "store", "directory": "nightly",
-            "samples": [{"name": "data", "resonance": "z", "format": "stage1",
-                         "watch": ["incoming/*.parquet"]}],
-            "complete": {"unchanged": 0}, "buckets": {"minimum": EVENTS, "unit": "events"},
-            "calibrations": [task()], "cluster": {"kind": "inline"},
-        }  # fmt: skip
+            "name": "prompt",
+            "store": "store",
+            "directory": "nightly",
+            "samples": [
+                {
+                    "name": "data",
+                    "resonance": "z",
+                    "format": "stage1",
+                    "watch": ["incoming/*.parquet"],
+                }
+            ],
+            "complete": {"unchanged": 0},
+            "buckets": {"minimum": EVENTS, "unit": "events"},
+            "calibrations": [task()],
+            "cluster": {"kind": "inline"},
+        }
         self.config.write_text(yaml.safe_dump(values | changes), encoding="utf-8")
         return self.config
 
@@ -107,7 +119,10 @@ def command() -> Callable[..., subprocess.Popen[str]]:
     def start(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, "-m", "jobs.cli", *map(str, arguments)],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options,
-        )  # fmt: skip
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **options,
+        )
 
     return start

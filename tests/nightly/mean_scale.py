@@ -73,8 +73,14 @@ class MeanScale(base.Calibration):
             Check("converged", number, self.settings.enough, number >= self.settings.enough, ""),
         )
         arrays = {"names": np.array(NAMES), "values": mean, "covariance": np.diag(errors**2)}
-        return Reduction(fits, {"scales": table}, {"covariance": arrays}, (), checks,
-                         {"values": mean, "pass": np.array(number)})  # fmt: skip
+        return Reduction(
+            fits,
+            {"scales": table},
+            {"covariance": arrays},
+            (),
+            checks,
+            {"values": mean, "pass": np.array(number)},
+        )
 
     def next_pass(self, reduction: Reduction, walk: Pass) -> Pass | None:
         number = int(reduction.state["pass"])
@@ -92,20 +98,33 @@ class MeanScale(base.Calibration):
         content = [float(v) for v in reduction.state["values"]]
         return {
             "schema_version": 2,
-            "corrections": [{
-                "name": self.payload_names[0], "version": 1,
-                "inputs": [{"name": "eta", "type": "real"}],
-                "output": {"name": "scale", "type": "real"},
-                "data": {"nodetype": "binning", "input": "eta", "edges": [-2.4, 0.0, 2.4],
-                         "content": content, "flow": "clamp"},
-            }],
-        }  # fmt: skip
+            "corrections": [
+                {
+                    "name": self.payload_names[0],
+                    "version": 1,
+                    "inputs": [{"name": "eta", "type": "real"}],
+                    "output": {"name": "scale", "type": "real"},
+                    "data": {
+                        "nodetype": "binning",
+                        "input": "eta",
+                        "edges": [-2.4, 0.0, 2.4],
+                        "content": content,
+                        "flow": "clamp",
+                    },
+                }
+            ],
+        }
 
     @classmethod
     def apply_muons(
-        cls, document: Mapping[str, Any], muons: Muons, run: AnyArray,
-        luminosityBlock: AnyArray, event: AnyArray, simulated: bool,
-    ) -> Muons:  # fmt: skip
+        cls,
+        document: Mapping[str, Any],
+        muons: Muons,
+        run: AnyArray,
+        luminosityBlock: AnyArray,
+        event: AnyArray,
+        simulated: bool,
+    ) -> Muons:
         scales = np.asarray(document["corrections"][0]["data"]["content"])
         return replace(muons, pt=muons.pt / (1 + scales[(muons.eta > 0).astype(int)]))
 
@@ -129,6 +148,10 @@ def pairs(run: int, n: int, shift: float = 0.0, seed: int = 0, first: int = 1) -
 
     numbers = np.arange(first, first + n, dtype=np.uint64)
     return Pairs(
-        muons(0.1, 1), muons(0.1 + np.pi, -1), np.ones(n), np.full(n, run, np.uint64),
-        1 + numbers // np.uint64(100), numbers,
-    )  # fmt: skip
+        muons(0.1, 1),
+        muons(0.1 + np.pi, -1),
+        np.ones(n),
+        np.full(n, run, np.uint64),
+        1 + numbers // np.uint64(100),
+        numbers,
+    )

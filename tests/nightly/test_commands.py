@@ -46,12 +46,28 @@ def test_the_example_loads_and_names_every_key() -> None:
         assert getattr(found.calibrations[0].test, key) == value
     for key, value in settings.GateSettings().model_dump().items():
         assert getattr(found.calibrations[0].gate, key) == value
-    defaults = settings.Nightly.model_validate({
-        "name": "x", "store": "s", "samples": [found.samples[1].model_dump()],
-        "calibrations": [{"name": "a", "calibration": "b"}],
-    })  # fmt: skip
-    for key in ("tag", "directory", "catalog", "complete", "buckets", "first", "validity",
-                "keep_nights", "notify", "cluster", "seed", "chunk_size"):  # fmt: skip
+    defaults = settings.Nightly.model_validate(
+        {
+            "name": "x",
+            "store": "s",
+            "samples": [found.samples[1].model_dump()],
+            "calibrations": [{"name": "a", "calibration": "b"}],
+        }
+    )
+    for key in (
+        "tag",
+        "directory",
+        "catalog",
+        "complete",
+        "buckets",
+        "first",
+        "validity",
+        "keep_nights",
+        "notify",
+        "cluster",
+        "seed",
+        "chunk_size",
+    ):
         assert getattr(found, key) == getattr(defaults, key)
 
 
@@ -72,10 +88,12 @@ def test_the_example_loads_and_names_every_key() -> None:
         ({"calibrations": [task(gate={"cut": 0.2, "max": 0.1})]}, ["cut 0.2 is not below max 0.1"]),
         ({"notify": [{"webhook": "https://u:p@x/y"}]}, ["password or a token"]),
         ({"notify": [{}]}, ["give one of command, webhook, webhook_env"]),
-        ({"samples": [{"name": "data", "resonance": "z", "format": "stage1", "files": ["x"]}]},
-         ["none of them gets new files"]),
+        (
+            {"samples": [{"name": "data", "resonance": "z", "format": "stage1", "files": ["x"]}]},
+            ["none of them gets new files"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_is_one_sentence(
     place: Place, change: dict[str, Any], words: list[str]
 ) -> None:
@@ -184,14 +202,16 @@ def test_people_are_told_and_secrets_stay_in_the_environment(
     monkeypatch.setenv("TOKEN", "Bearer 8f3a91")
     script = "import sys; open(sys.argv[1], 'a').write(sys.stdin.read() + '\\n')"
     heard = place.folder / "heard.txt"
-    place.configure(notify=[
-        {"command": [sys.executable, "-c", script, str(heard)]},
-        {"webhook_env": "HOOK", "headers_env": {"Authorization": "TOKEN"}},
-        {"webhook": f"{address}/broken"},
-        {"webhook_env": "NOT_SET_ANYWHERE"},
-        {"command": [sys.executable, "-c", "import sys; sys.exit('no such shift')"]},
-        {"command": ["/no/such/program"]},
-    ])  # fmt: skip
+    place.configure(
+        notify=[
+            {"command": [sys.executable, "-c", script, str(heard)]},
+            {"webhook_env": "HOOK", "headers_env": {"Authorization": "TOKEN"}},
+            {"webhook": f"{address}/broken"},
+            {"webhook_env": "NOT_SET_ANYWHERE"},
+            {"command": [sys.executable, "-c", "import sys; sys.exit('no such shift')"]},
+            {"command": ["/no/such/program"]},
+        ]
+    )
     place.run(FIRST)
     assert place.night().exit_code == 0
     (first,) = [json.loads(line) for line in heard.read_text().splitlines()]
@@ -203,8 +223,9 @@ def test_people_are_told_and_secrets_stay_in_the_environment(
     assert len(heard.read_text().splitlines()) == 1
     told = states.summary(place.store.content.folder)[0]["nights"][1]["notifications"]
     assert len(told) == 4
-    for text, word in zip(told, ("500", "NOT_SET_ANYWHERE", "no such shift", "no/such"),
-                          strict=True):  # fmt: skip
+    for text, word in zip(
+        told, ("500", "NOT_SET_ANYWHERE", "no such shift", "no/such"), strict=True
+    ):
         assert word in text
     for path in place.folder.rglob("*"):
         if path.is_file():

@@ -34,8 +34,11 @@ def outcome(place: Place) -> dict[str, Any]:
     """Return all that must be the same however often it was killed."""
     found = states.summary(place.store.content.folder)[0]["calibrations"][0]
     payloads = [r.payload for r in place.published()]
-    return {"intervals": place.intervals(), "payloads": payloads,
-            **{k: found[k] for k in ("state", "judged", "since", "boundaries")}}  # fmt: skip
+    return {
+        "intervals": place.intervals(),
+        "payloads": payloads,
+        **{k: found[k] for k in ("state", "judged", "since", "boundaries")},
+    }
 
 
 def test_killed_at_random_moments_it_ends_as_if_it_had_not_been(
@@ -89,10 +92,20 @@ def test_killed_between_publication_and_its_note_nothing_is_published_twice(plac
     gated = states.States.open(place.store.content.folder, "prompt")
     now = gated.progress("scale")
     numbers = {k: v for k, v in now.numbers.items() if k != "published"}
-    gated.keep(2, 0, now.to(
-        states.State.GATED, "the gate said so", judged=FIRST, since=FIRST + 1, bad=1,
-        first=FIRST + 1, last=FIRST + 1, numbers=numbers,
-    ))  # fmt: skip
+    gated.keep(
+        2,
+        0,
+        now.to(
+            states.State.GATED,
+            "the gate said so",
+            judged=FIRST,
+            since=FIRST + 1,
+            bad=1,
+            first=FIRST + 1,
+            last=FIRST + 1,
+            numbers=numbers,
+        ),
+    )
     gated.engine.dispose()
     place.night()
     assert outcome(place) == before

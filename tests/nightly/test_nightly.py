@@ -116,9 +116,12 @@ def test_after_a_person_has_published_it_goes_on(place: Place) -> None:
     place.run(FIRST + 1, shift=0.02)
     assert states(place.night()) == {"scale": "held"}
     place.store.publish(
-        place.folder / "nightly" / "scale" / f"bucket-{FIRST + 1}", "mean_scale", FIRST + 1,
-        FIRST + 1, why="looked at it",
-    )  # fmt: skip
+        place.folder / "nightly" / "scale" / f"bucket-{FIRST + 1}",
+        "mean_scale",
+        FIRST + 1,
+        FIRST + 1,
+        why="looked at it",
+    )
     place.run(FIRST + 2, shift=0.02)
     assert states(place.night()) == {"scale": "waiting"}
     assert place.intervals() == [(FIRST, FIRST), (FIRST + 1, FIRST + 2)]
@@ -155,14 +158,17 @@ def test_no_old_event_is_read_again(place: Place) -> None:
     for i in (4, 5):
         place.run(FIRST + i)
         place.night()
-    after = {p.name: p.stat().st_mtime_ns
-             for p in (place.folder / "nightly" / "scale" / "sums").glob("*.npz")}  # fmt: skip
+    after = {
+        p.name: p.stat().st_mtime_ns
+        for p in (place.folder / "nightly" / "scale" / "sums").glob("*.npz")
+    }
     assert before.items() <= after.items()
 
 
 def test_one_calibration_after_another(place: Place) -> None:
-    place.configure(calibrations=[task("second", "mean_second", after=["scale"]),
-                                  task("scale", after=[])])  # fmt: skip
+    place.configure(
+        calibrations=[task("second", "mean_second", after=["scale"]), task("scale", after=[])]
+    )
     place.run(FIRST, shift=0.01)
     assert states(place.night()) == {"scale": "published", "second": "published"}
     document = place.store.document(place.store.at(FIRST, "mean_second"))

@@ -23,12 +23,21 @@ def test_a_prescale_uses_the_same_events_whatever_the_chunks(tmp_path: Path) -> 
     found = []
     for name, chunk in (("one", 4000), ("many", 500)):
         values = {
-            "name": "z", "calibration": "mass_resolution", "chunk_size": chunk,
-            "samples": [{"name": "data", "resonance": "z", "format": "stage1",
-                         "files": [str(tmp_path / "data")]}],
-            "selection": {"prescale": 4}, "settings": {"copies": 1},
+            "name": "z",
+            "calibration": "mass_resolution",
+            "chunk_size": chunk,
+            "samples": [
+                {
+                    "name": "data",
+                    "resonance": "z",
+                    "format": "stage1",
+                    "files": [str(tmp_path / "data")],
+                }
+            ],
+            "selection": {"prescale": 4},
+            "settings": {"copies": 1},
             "cluster": {"kind": "inline"},
-        }  # fmt: skip
+        }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(values), encoding="utf-8")
         work = prepare(path, tmp_path / name)

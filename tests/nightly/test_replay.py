@@ -85,9 +85,12 @@ def test_a_shift_in_those_nights_is_seen_and_published() -> None:
 
 
 def _history(
-    random: np.random.Generator, nights: int, tolerance: Tolerance, limits: Limits,
+    random: np.random.Generator,
+    nights: int,
+    tolerance: Tolerance,
+    limits: Limits,
     shift: float = 0.0,
-) -> tuple[int, int]:  # fmt: skip
+) -> tuple[int, int]:
     """Return the number of alarms, and of publications."""
     n = 48
     names = tuple(f"bin {i}" for i in range(n))

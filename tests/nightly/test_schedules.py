@@ -47,8 +47,10 @@ def test_systemd_accepts_the_units(odd: Place, tmp_path: Path) -> None:
         assert "\n\n[" in text
     found = subprocess.run(
         [verify, "verify", "--man=no", *map(str, sorted(units.iterdir()))],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     ours = [line for line in found.stderr.splitlines() if "calib-" in line]
     assert found.returncode == 0 and not ours, found.stderr
     calendar = subprocess.run(
@@ -73,10 +75,21 @@ def test_a_line_of_cron_runs_as_cron_would(odd: Place) -> None:
     assert "%" not in command.replace("\\%", "")
     path = os.environ["PYTHONPATH"]  # of the test's own calibration
     found = subprocess.run(
-        ["env", "-i", f"HOME={odd.folder}", "PATH=/usr/bin:/bin", "SHELL=/bin/sh",
-         f"PYTHONPATH={path}", "/bin/sh", "-c", command.replace("\\%", "%")],
-        capture_output=True, text=True, timeout=400,
-    )  # fmt: skip
+        [
+            "env",
+            "-i",
+            f"HOME={odd.folder}",
+            "PATH=/usr/bin:/bin",
+            "SHELL=/bin/sh",
+            f"PYTHONPATH={path}",
+            "/bin/sh",
+            "-c",
+            command.replace("\\%", "%"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
     log = odd.folder / "nightly.log"
     said = log.read_text() if log.is_file() else ""
     assert found.returncode == 0, found.stderr + said
@@ -105,8 +118,14 @@ def test_names() -> None:
     assert cron("100% of 'it'") == "'100\\% of '\"'\"'it'\"'\"''"
 
 
-@pytest.mark.parametrize("options", [["--schedule", "at"], ["--schedule", "cron", "--at", "25:00"],
-                                     ["--schedule", "kubernetes", "--image", "a b"]])  # fmt: skip
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--schedule", "at"],
+        ["--schedule", "cron", "--at", "25:00"],
+        ["--schedule", "kubernetes", "--image", "a b"],
+    ],
+)
 def test_refusals(place: Place, options: list[str]) -> None:
     found = CliRunner().invoke(app, ["nightly", str(place.config), *options])
     assert found.exit_code == 2 and found.stderr.count("\n") == 1

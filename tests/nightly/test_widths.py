@@ -26,8 +26,7 @@ def write(place: Place, run: int, worse: float = 1.0) -> None:
         replace(m, extra={**m.extra, "dxy": worse * np.asarray(m.extra["dxy"])})
         for m in (pairs.leading, pairs.subleading)
     ]
-    moved = replace(pairs, leading=muons[0], subleading=muons[1],
-                    run=np.full_like(pairs.run, run))  # fmt: skip
+    moved = replace(pairs, leading=muons[0], subleading=muons[1], run=np.full_like(pairs.run, run))
     folder = place.folder / "incoming"
     folder.mkdir(exist_ok=True)
     write_stage1(folder / f"{run}.parquet", moved, False)
@@ -35,16 +34,25 @@ def write(place: Place, run: int, worse: float = 1.0) -> None:
 
 def test_a_resolution_that_gets_worse_is_seen_in_the_night_it_comes(place: Place) -> None:
     place.configure(
-        samples=[{"name": "jpsi", "resonance": "jpsi", "format": "stage1",
-                  "watch": ["incoming/*.parquet"]}],
+        samples=[
+            {
+                "name": "jpsi",
+                "resonance": "jpsi",
+                "format": "stage1",
+                "watch": ["incoming/*.parquet"],
+            }
+        ],
         buckets={"minimum": EVENTS, "unit": "events"},
-        calibrations=[{
-            "name": "ip", "calibration": "impact_parameter",
-            "settings": {"eta": [-2.4, -0.8, 0.8, 2.4]},
-            "test": {"limit": 0.05, "fraction": 1.0},
-            "gate": {"cut": 0.02, "max": 0.6, "error_max": 0.3},
-        }],
-    )  # fmt: skip
+        calibrations=[
+            {
+                "name": "ip",
+                "calibration": "impact_parameter",
+                "settings": {"eta": [-2.4, -0.8, 0.8, 2.4]},
+                "test": {"limit": 0.05, "fraction": 1.0},
+                "gate": {"cut": 0.02, "max": 0.6, "error_max": 0.3},
+            }
+        ],
+    )
     write(place, 1001)
     place.night()
     assert place.intervals("impact_parameter") == [(1001, 1001)]
@@ -60,8 +68,9 @@ def test_a_resolution_that_gets_worse_is_seen_in_the_night_it_comes(place: Place
 
 
 def test_relative_changes() -> None:
-    change = Effects(("a", "b", "c"), np.array([0.5, 0.1, 0.0]), np.diag([0.01, 0.04, 0.0]),
-                     np.ones(3, bool))  # fmt: skip
+    change = Effects(
+        ("a", "b", "c"), np.array([0.5, 0.1, 0.0]), np.diag([0.01, 0.04, 0.0]), np.ones(3, bool)
+    )
     before = Effects(("a", "b", "c"), np.array([-5.0, 0.0, np.nan]), np.eye(3), np.ones(3, bool))
     found = relative(change, before)
     assert found.values[0] == pytest.approx(0.1) and found.errors[0] == pytest.approx(0.02)

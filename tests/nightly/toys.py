@@ -38,21 +38,34 @@ def scale(**changes: Any) -> dict[str, Any]:
     """Return the momentum scale as one of the calibrations of a nightly."""
     settings = {"eta": ETA, "method": "chi2", "embedded_copies": 4, "max_passes": 8}
     return {
-        "name": "scale", "calibration": "momentum_scale", "settings": settings,
-        "test": {"limit": 5e-4, "false_alarm": 1e-4}, "gate": {"cut": 3e-4, "max": 0.02},
+        "name": "scale",
+        "calibration": "momentum_scale",
+        "settings": settings,
+        "test": {"limit": 5e-4, "false_alarm": 1e-4},
+        "gate": {"cut": 3e-4, "max": 0.02},
         **changes,
-    }  # fmt: skip
+    }
 
 
 def write_config(folder: Path, **changes: Any) -> Path:
     """Write the configuration of a nightly; its files are in ``folder``."""
     values: dict[str, Any] = {
-        "name": "prompt", "store": "store", "directory": "nightly",
-        "samples": [{"name": "jpsi", "resonance": "jpsi", "format": "stage1",
-                     "watch": ["incoming/*.parquet"]}],
-        "complete": {"unchanged": 0}, "buckets": {"minimum": 8000, "unit": "events"},
-        "calibrations": [scale()], "cluster": {"kind": "inline"},
-    }  # fmt: skip
+        "name": "prompt",
+        "store": "store",
+        "directory": "nightly",
+        "samples": [
+            {
+                "name": "jpsi",
+                "resonance": "jpsi",
+                "format": "stage1",
+                "watch": ["incoming/*.parquet"],
+            }
+        ],
+        "complete": {"unchanged": 0},
+        "buckets": {"minimum": 8000, "unit": "events"},
+        "calibrations": [scale()],
+        "cluster": {"kind": "inline"},
+    }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "nightly.yaml"
     path.write_text(yaml.safe_dump(values | changes), encoding="utf-8")

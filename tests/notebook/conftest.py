@@ -31,8 +31,12 @@ def values(events: Path) -> dict[str, Any]:
         "name": "from-python",
         "calibration": "mass_resolution",
         "samples": [
-            {"name": "data", "resonance": "z", "format": "stage1",
-             "files": [str(events / "*.parquet")]}
+            {
+                "name": "data",
+                "resonance": "z",
+                "format": "stage1",
+                "files": [str(events / "*.parquet")],
+            }
         ],
         "settings": {
             "leading_pt": [30, 45, 200],
@@ -43,7 +47,7 @@ def values(events: Path) -> dict[str, Any]:
         },
         "cluster": {"kind": "inline"},
         "chunk_size": 4000,
-    }  # fmt: skip
+    }
 
 
 @pytest.fixture(scope="session")

@@ -73,8 +73,12 @@ def test_it_is_frozen(result):
 def test_it_shows_verdict_and_statuses_in_words(result):
     page = result._repr_html_()
     assert "verdict: passed" in page and "closure_coverage" in page and CATEGORY in page
-    bad = {"passed": False, "checks": [{"name": "<i>", "value": None, "threshold": 1.0,
-                                        "passed": False, "text": "a < b"}]}  # fmt: skip
+    bad = {
+        "passed": False,
+        "checks": [
+            {"name": "<i>", "value": None, "threshold": 1.0, "passed": False, "text": "a < b"}
+        ],
+    }
     page = dataclasses.replace(result, verdict=bad)._repr_html_()
     assert "verdict: not passed" in page and "<i>" not in page and "a &lt; b" in page
 
@@ -128,9 +132,11 @@ def test_a_refit_that_is_kept_is_the_one_of_the_command(result, own):
     refit = result.refit(CATEGORY, {"fit.range": [82, 98]})
     kept = calib.open_result(own).refit(CATEGORY, fit_range=(82, 98), keep=True, progress=False)
     pd.testing.assert_frame_equal(
-        kept.to_dataframe().drop(columns="edited"), refit.to_dataframe().drop(columns="edited"),
-        check_exact=False, rtol=1e-12,
-    )  # fmt: skip
+        kept.to_dataframe().drop(columns="edited"),
+        refit.to_dataframe().drop(columns="edited"),
+        check_exact=False,
+        rtol=1e-12,
+    )
     assert kept.payload.document == refit.payload.document
     assert kept.verdict["passed"] == refit.verdict["passed"]
     assert resume(own).directory.edits() == {CATEGORY: {"fit.range": [82, 98]}}
@@ -154,8 +160,12 @@ def test_two_results_are_compared(result):
     moved = found.table.set_index("name")["difference"]
     assert (moved != 0).sum() >= 1 and moved["45-200 0-1.2 0-1.2"] != 0
     assert isinstance(found.figure(), Figure) and "narrow against all" in found._repr_html_()
-    for same in (result.directory, result.directory / "payload.json", result.payload,
-                 result.payload.document):  # fmt: skip
+    for same in (
+        result.directory,
+        result.directory / "payload.json",
+        result.payload,
+        result.payload.document,
+    ):
         assert calib.compare(result, same).chi2 == 0
 
 

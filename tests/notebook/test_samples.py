@@ -64,12 +64,17 @@ def test_lazy_sums_are_those_of_production_in_simulated_nanoaod(tmp_path):
         "name": "lazy",
         "calibration": "momentum_scale",
         "samples": [
-            {"name": "mc", "resonance": "jpsi", "format": "nanoaod", "simulation": True,
-             "files": [str(tmp_path / "*.root")]}
+            {
+                "name": "mc",
+                "resonance": "jpsi",
+                "format": "nanoaod",
+                "simulation": True,
+                "files": [str(tmp_path / "*.root")],
+            }
         ],
         "settings": {"eta": [-2.4, 0, 2.4], "copies": 2},
         "cluster": {"kind": "inline"},
-    }  # fmt: skip
+    }
     expected = produced(values, tmp_path / "run")["mc"]
     lazy = calib.open_lazy(values)
     same(lazy.collect().compute(), expected)

@@ -72,10 +72,18 @@ def test_the_list_without_a_look(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("name", ["wrong_shapes", "raising", "not_a_number", "not_there"])
 def test_a_run_says_whose_fault_it_is(name: str, tmp_path: Path) -> None:
     write_stage1(tmp_path / "z.parquet", generate("z", 2000, seed=1).pairs, simulation=False)
-    (tmp_path / "c.yaml").write_text(yaml.safe_dump({
-        "name": "x", "calibration": name, "cluster": {"kind": "inline"},
-        "samples": [{"name": "data", "resonance": "z", "format": "stage1", "files": ["z.parquet"]}],
-    }))  # fmt: skip
+    (tmp_path / "c.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "name": "x",
+                "calibration": name,
+                "cluster": {"kind": "inline"},
+                "samples": [
+                    {"name": "data", "resonance": "z", "format": "stage1", "files": ["z.parquet"]}
+                ],
+            }
+        )
+    )
     found = run("run", tmp_path / "c.yaml", "--out", tmp_path / "out", "-q")
     assert found.exit_code == (2 if name == "not_there" else 1), found.output
     assert f"calibration '{name}'" in found.stderr and BROKEN[name][2] in found.stderr

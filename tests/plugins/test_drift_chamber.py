@@ -37,10 +37,22 @@ class Environment:
         source = folder / "source"
         shutil.copytree(package, source, ignore=shutil.ignore_patterns("__pycache__"))
         subprocess.run(
-            [sys.executable, "-m", "pip", "--python", self.python, "install", "-q", "--no-deps",
-             "--no-build-isolation", "--no-index", "--disable-pip-version-check", str(source)],
+            [
+                sys.executable,
+                "-m",
+                "pip",
+                "--python",
+                self.python,
+                "install",
+                "-q",
+                "--no-deps",
+                "--no-build-isolation",
+                "--no-index",
+                "--disable-pip-version-check",
+                str(source),
+            ],
             check=True,
-        )  # fmt: skip
+        )
 
     def __call__(self, *arguments: object, code: int = 0) -> str:
         """Run a command of `calib`, or ``-m module``; return what it says."""
@@ -48,9 +60,13 @@ class Environment:
         start = words if words[0] == "-m" else ["-m", "jobs.cli", *words]
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         found = subprocess.run(
-            [self.python, *start], capture_output=True, text=True, cwd=self.folder,
-            env={**environment, "OMP_NUM_THREADS": "1"}, check=False,
-        )  # fmt: skip
+            [self.python, *start],
+            capture_output=True,
+            text=True,
+            cwd=self.folder,
+            env={**environment, "OMP_NUM_THREADS": "1"},
+            check=False,
+        )
         assert found.returncode == code, found.stdout + found.stderr
         return found.stdout
 

@@ -45,13 +45,18 @@ def test_every_block_works(tmp_path: Path) -> None:
             (place / title).write_text(text, encoding="utf-8")
             continue
         found = subprocess.run(
-            ["sh", "-ec", text], cwd=place, capture_output=True, text=True, check=False,
+            ["sh", "-ec", text],
+            cwd=place,
+            capture_output=True,
+            text=True,
+            check=False,
             env={**environment, "PATH": path, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
+        )
         assert found.returncode == 0, text + found.stdout + found.stderr
     assert yaml.safe_load((place / "first" / "config.yaml").read_text())["settings"] == {
-        "position": 91.1, "min_events": 500,
-    }  # fmt: skip
+        "position": 91.1,
+        "min_events": 500,
+    }
     assert "position: 91.0  # GeV" in (place / "commented.yaml").read_text()
     assert json.loads((place / "both" / "verdict.json").read_text())["passed"]
     factors = pd.read_csv(place / "both" / "again" / "factors.csv")

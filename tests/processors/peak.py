@@ -60,11 +60,22 @@ class Peak(Calibration):
         a, b = pairs.leading, pairs.subleading
         category = (a.eta >= 0).astype(np.int64)
         listed = {
-            "event": pairs.event, "run": pairs.run, "lumi": pairs.luminosityBlock,
-            "pt": a.pt, "pt2": b.pt, "eta": a.eta, "eta2": b.eta,
-            "charge": a.charge, "charge2": b.charge, "mass": pairs.mass, "weight": pairs.weight,
-            "pt_err": a.pt_err, "gen_mass": pairs.gen_mass, "gen_pt": a.gen_pt, **a.extra,
-        }  # fmt: skip
+            "event": pairs.event,
+            "run": pairs.run,
+            "lumi": pairs.luminosityBlock,
+            "pt": a.pt,
+            "pt2": b.pt,
+            "eta": a.eta,
+            "eta2": b.eta,
+            "charge": a.charge,
+            "charge2": b.charge,
+            "mass": pairs.mass,
+            "weight": pairs.weight,
+            "pt_err": a.pt_err,
+            "gen_mass": pairs.gen_mass,
+            "gen_pt": a.gen_pt,
+            **a.extra,
+        }
         for name in ("gen_mass", "gen_pt"):  # sums are numbers, also where there is none
             if listed[name] is not None:
                 listed[name] = np.nan_to_num(listed[name], nan=-1.0)
@@ -73,9 +84,7 @@ class Peak(Calibration):
             return {"peak": peak}
         return {"peak": peak, **{f"list/{n}": c for n, c in listed.items() if c is not None}}
 
-    def reduce(
-        self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN
-    ) -> Reduction:
+    def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         raise NotImplementedError
 
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:
@@ -103,9 +112,12 @@ def configured(
 ) -> Config:
     """Return a configuration with one sample."""
     sample = {
-        "name": "s", "resonance": "z", "format": format, "files": [str(f) for f in files],
+        "name": "s",
+        "resonance": "z",
+        "format": format,
+        "files": [str(f) for f in files],
         "simulation": simulation,
-    }  # fmt: skip
+    }
     return Config.model_validate(
         {"name": "test", "calibration": "peak", "samples": [sample], "selection": selection}
     )
@@ -127,9 +139,14 @@ def collect(
     for chunk in chunks(inspection, chunk_size):
         file = chunk.file
         item = WorkItem(
-            chunk.sample, file.path, file.treename, chunk.start, chunk.stop,
-            uuid.UUID(file.uuid).bytes, {},
-        )  # fmt: skip
+            chunk.sample,
+            file.path,
+            file.treename,
+            chunk.start,
+            chunk.stop,
+            uuid.UUID(file.uuid).bytes,
+            {},
+        )
         result = runner.run([item], work)
         outputs.append(result.get("out", result)[chunk.sample])
     return _joined(outputs, inspection.notes)
@@ -140,9 +157,7 @@ def _joined(outputs: Sequence[dict[str, Any]], notes: tuple[str, ...]) -> Outcom
     for out in outputs:
         for reason, n in out["counts"]["rejected"].items():
             rejected[reason] = rejected.get(reason, 0) + n
-    plain = [
-        {k: v for k, v in out["sums"].items() if not k.startswith("list/")} for out in outputs
-    ]
+    plain = [{k: v for k, v in out["sums"].items() if not k.startswith("list/")} for out in outputs]
     names = [k.removeprefix("list/") for k in outputs[0]["sums"] if k.startswith("list/")]
     return Outcome(
         sums=add(plain),

@@ -28,9 +28,7 @@ def test_runner_with_a_fileset(tmp_path: Path, format: str) -> None:
     )
     before = vars(processor).copy()
     kind, tree = ("root", "Events") if format == "nanoaod" else ("parquet", None)
-    runner = Runner(
-        IterativeExecutor(status=False), schema=BaseSchema, chunksize=400, format=kind
-    )
+    runner = Runner(IterativeExecutor(status=False), schema=BaseSchema, chunksize=400, format=kind)
     result = runner.run({"s": {"files": {str(f): tree for f in files}}}, processor)
     found = result.get("out", result)["s"]
     assert vars(processor) == before

@@ -59,12 +59,18 @@ def factor() -> Correction:
     inputs = ("leading_pt", "leading_abs_eta", "subleading_abs_eta")
     edges = (settings.leading_pt, settings.abs_eta, settings.abs_eta)
     correction = {
-        "name": kind.payload_names[0], "version": 1,
+        "name": kind.payload_names[0],
+        "version": 1,
         "inputs": [{"name": name, "type": "real"} for name in inputs],
         "output": {"name": "factor", "type": "real"},
-        "data": {"nodetype": "multibinning", "inputs": list(inputs), "flow": "clamp",
-                 "edges": [list(e) for e in edges], "content": content.ravel().tolist()},
-    }  # fmt: skip
+        "data": {
+            "nodetype": "multibinning",
+            "inputs": list(inputs),
+            "flow": "clamp",
+            "edges": [list(e) for e in edges],
+            "content": content.ravel().tolist(),
+        },
+    }
     found = {"schema_version": 2, "corrections": [correction]}
     return Correction("factors/payload.json", "1" * 64, "mass_resolution", found)
 
@@ -74,15 +80,23 @@ def sample(format: str, simulation: bool = False) -> Sample:
 
 
 def selected(
-    path: Path, n: int, corrections: tuple[Correction, ...] = (), simulation: bool = False,
-    step: int = 10**9, cuts: ResolvedSelection = CUTS,
-) -> tuple[list[Pairs], dict[str, int]]:  # fmt: skip
+    path: Path,
+    n: int,
+    corrections: tuple[Correction, ...] = (),
+    simulation: bool = False,
+    step: int = 10**9,
+    cuts: ResolvedSelection = CUTS,
+) -> tuple[list[Pairs], dict[str, int]]:
     """Return the pairs of a file, chunk by chunk, and how many events each reason took."""
     format = {".root": "nanoaod", ".parquet": "stage1"}[path.suffix]
     parts, rejected = [], {}
     for start in range(0, n, step):
-        where = {"filename": str(path), "treename": "Events", "entrystart": start,
-                 "entrystop": min(n, start + step)}  # fmt: skip
+        where = {
+            "filename": str(path),
+            "treename": "Events",
+            "entrystart": start,
+            "entrystop": min(n, start + step),
+        }
         found = chunk.selected(
             SimpleNamespace(metadata=where), sample(format, simulation), NEEDS, cuts, corrections
         )
@@ -176,8 +190,10 @@ def test_a_factor_multiplies_the_prediction_alone(tmp_path, factor, scale, forma
     before = selected(path, 3000, (scale,))[0][0]
     after = selected(path, 3000, (scale, factor))[0][0]
     np.testing.assert_array_equal(after.mass, before.mass)
-    rings = [np.searchsorted((0.9, 1.8), np.abs(m.eta), side="right")
-             for m in (before.leading, before.subleading)]  # fmt: skip
+    rings = [
+        np.searchsorted((0.9, 1.8), np.abs(m.eta), side="right")
+        for m in (before.leading, before.subleading)
+    ]
     predicted = [
         predicted_mass_resolution(
             p.mass, p.leading.pt_err / p.leading.pt, p.subleading.pt_err / p.subleading.pt

@@ -26,17 +26,25 @@ def columns(n: int, edges: Array, seed: int = 1) -> Fill:
     value[::11] = np.nextafter(random.choice(edges, len(value[::11])), -np.inf)
     value[::97] = np.nan
     return Fill(
-        random.integers(-1, 5, n), 5, value, edges, random.normal(1, 2, n),
+        random.integers(-1, 5, n),
+        5,
+        value,
+        edges,
+        random.normal(1, 2, n),
         {"k": random.uniform(0.01, 0.1, n), "p": random.normal(0, 1, n)},
-    )  # fmt: skip
+    )
 
 
 def part(column: Fill, start: int, stop: int) -> Fill:
     cut = slice(start, stop)
     return Fill(
-        column.category[cut], column.n_categories, column.value[cut], column.edges,
-        column.weight[cut], {name: m[cut] for name, m in column.means.items()},
-    )  # fmt: skip
+        column.category[cut],
+        column.n_categories,
+        column.value[cut],
+        column.edges,
+        column.weight[cut],
+        {name: m[cut] for name, m in column.means.items()},
+    )
 
 
 @pytest.mark.parametrize("name", EDGES)
@@ -63,21 +71,18 @@ def test_agrees_with_numpy(name: str) -> None:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.sampled_from(sorted(EDGES)),
-    st.lists(st.integers(0, 3000), max_size=12),
-    st.integers(0, 100),
+    st.sampled_from(sorted(EDGES)), st.lists(st.integers(0, 3000), max_size=12), st.integers(0, 100)
 )
 def test_any_split_gives_the_same_sums(name: str, cuts: list[int], seed: int) -> None:
     column = columns(3000, EDGES[name], seed)
     whole = fill({"x": column})
     edges = [0, *sorted(cuts), 3000]
-    pieces = [
-        fill({"x": part(column, a, b)}) for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    pieces = [fill({"x": part(column, a, b)}) for a, b in zip(edges[:-1], edges[1:], strict=True)]
     total = add(pieces)
     assert np.array_equal(total["x/counts"], whole["x/counts"])
-    absolute = fill({"x": Fill(column.category, 5, column.value, column.edges,
-                               np.abs(column.weight))})["x/sumw"]  # fmt: skip
+    absolute = fill(
+        {"x": Fill(column.category, 5, column.value, column.edges, np.abs(column.weight))}
+    )["x/sumw"]
     assert np.all(np.abs(total["x/sumw"] - whole["x/sumw"]) <= 1e-12 * absolute)
     assert np.allclose(total["x/sumw2"], whole["x/sumw2"], rtol=1e-12, atol=0)
 

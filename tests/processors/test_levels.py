@@ -26,8 +26,11 @@ from tests.processors import writing
 
 NEEDS = Needs(muon=("ptErr", "dxy"), optional=("dz", "absent"))
 CUTS: dict[str, Any] = {
-    "leading_pt": 26.0, "subleading_pt": 20.0, "abs_eta": 2.4, "mass_window": (60.0, 120.0)
-}  # fmt: skip
+    "leading_pt": 26.0,
+    "subleading_pt": 20.0,
+    "abs_eta": 2.4,
+    "mass_window": (60.0, 120.0),
+}
 
 
 def branches(n: int, rng: np.random.Generator, fired: Any) -> dict[str, Any]:
@@ -77,9 +80,7 @@ def write(path: Path, parts: Sequence[dict[str, Any]]) -> Path:
 
 
 def sample(simulation: bool = False) -> Sample:
-    return Sample(
-        name="s", resonance="z", format="nanoaod", files=("-",), simulation=simulation
-    )  # fmt: skip
+    return Sample(name="s", resonance="z", format="nanoaod", files=("-",), simulation=simulation)
 
 
 def in_levels(path: Path, start: int, stop: int, simulation: bool, cuts: ResolvedSelection) -> Any:
@@ -94,9 +95,14 @@ def at_once(
     where = {"filename": str(path), "entrystart": start, "entrystop": stop}
     with uproot.open({path: None}) as file:
         events = NanoEventsFactory.from_root(
-            file, treepath="Events", schemaclass=BaseSchema, mode="virtual", metadata=where,
-            entry_start=start, entry_stop=stop,
-        ).events()  # fmt: skip
+            file,
+            treepath="Events",
+            schemaclass=BaseSchema,
+            mode="virtual",
+            metadata=where,
+            entry_start=start,
+            entry_stop=stop,
+        ).events()
         chunk = read_nanoaod(events, sample(simulation), NEEDS, cuts)
     pairs, rejected = pairing.select(chunk, cuts)
     return Selected(pairs, len(chunk), rejected)
@@ -120,13 +126,17 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 SELECTIONS = {
-    "all levels": {"triggers": ("HLT_IsoMu24",), "identification": "medium", "isolation": 0.25,
-                   "certified": ((1, 2, 5), (3, 1, 8))},
+    "all levels": {
+        "triggers": ("HLT_IsoMu24",),
+        "identification": "medium",
+        "isolation": 0.25,
+        "certified": ((1, 2, 5), (3, 1, 8)),
+    },
     "no identification": {"triggers": ("HLT_IsoMu24",)},
     "no trigger": {"identification": "medium"},
     "kinematics alone": {"opposite_charge": False},
     "nothing left": {"certified": ((9, 1, 1),)},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("simulation", [False, True])

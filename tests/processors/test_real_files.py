@@ -54,8 +54,10 @@ def test_stage1_agrees_with_pandas(shared_data: Path) -> None:
     }
     assert np.array_equal(found.events["event"], left.event)
     assert np.allclose(found.events["mass"], left.dimuon_mass, rtol=2e-5)
-    expected = mass(*(left[c].to_numpy() for c in _kinematics("mu1")),
-                    *(left[c].to_numpy() for c in _kinematics("mu2")))  # fmt: skip
+    expected = mass(
+        *(left[c].to_numpy() for c in _kinematics("mu1")),
+        *(left[c].to_numpy() for c in _kinematics("mu2")),
+    )
     assert np.allclose(found.events["mass"], expected, rtol=1e-12)
     assert np.array_equal(found.events["pt"], left[["mu1_pt", "mu2_pt"]].max(axis=1))
 
@@ -73,8 +75,10 @@ def test_rntuple_agrees_with_a_plain_loop(shared_data: Path, chunk_size: int) ->
         columns = [file["Events"][f"Muon_{key}"].array().tolist() for key in keys]
     expected = []
     for entry, event in enumerate(zip(*columns, strict=True)):
-        muons = sorted((m for m in zip(*event, strict=True) if m[0] >= 5 and abs(m[1]) < 2.4),
-                       key=lambda m: -m[0])  # fmt: skip
+        muons = sorted(
+            (m for m in zip(*event, strict=True) if m[0] >= 5 and abs(m[1]) < 2.4),
+            key=lambda m: -m[0],
+        )
         partners = [m for m in muons[1:] if m[3] != muons[0][3]]
         if partners:
             expected.append((entry, muons[0][0], partners[0][0]))

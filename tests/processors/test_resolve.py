@@ -21,10 +21,14 @@ NEW = frozenset({"HLT_IsoMu24", "Muon_mediumId", "Muon_pfRelIso04_all"})
 OLD = frozenset({"HLT_IsoMu20", "HLT_Mu50", "Muon_tightId"})
 FALLBACKS = [
     {"name": "other trigger", "triggers": ["HLT_IsoMu20"]},
-    {"name": "2015", "triggers": ["HLT_IsoMu20", "HLT_Mu50"], "identification": "tight",
-     "isolation": "none"},
+    {
+        "name": "2015",
+        "triggers": ["HLT_IsoMu20", "HLT_Mu50"],
+        "identification": "tight",
+        "isolation": "none",
+    },
     {"name": "last", "triggers": [], "identification": "none", "isolation": "none"},
-]  # fmt: skip
+]
 
 
 def resolved(have: dict[str, frozenset[str]], fallbacks: Any = FALLBACKS) -> Any:
@@ -37,8 +41,10 @@ def resolved(have: dict[str, frozenset[str]], fallbacks: Any = FALLBACKS) -> Any
 def test_all_is_there() -> None:
     found, notes = resolved({"a": NEW, "b": NEW | OLD})
     assert (found.triggers, found.identification, found.isolation) == (
-        ("HLT_IsoMu24",), "medium", 0.2,
-    )  # fmt: skip
+        ("HLT_IsoMu24",),
+        "medium",
+        0.2,
+    )
     assert notes == [] and found.leading_pt == 26.0
 
 
@@ -46,11 +52,14 @@ def test_all_is_there() -> None:
     ("have", "name", "expected"),
     [
         (OLD, "2015", (("HLT_IsoMu20", "HLT_Mu50"), "tight", None)),
-        (OLD | {"Muon_mediumId", "Muon_pfRelIso04_all"}, "other trigger",
-         (("HLT_IsoMu20",), "medium", 0.2)),
+        (
+            OLD | {"Muon_mediumId", "Muon_pfRelIso04_all"},
+            "other trigger",
+            (("HLT_IsoMu20",), "medium", 0.2),
+        ),
         (frozenset(), "last", ((), None, None)),
     ],
-)  # fmt: skip
+)
 def test_the_first_that_fits(have: Any, name: str, expected: Any) -> None:
     found, notes = resolved({"a": have, "b": have})
     assert (found.triggers, found.identification, found.isolation) == expected

@@ -39,10 +39,13 @@ ONE_EACH: list[tuple[str, list[dict[str, Any]]]] = [
     ("selected", [*writing.pair(), {**writing.MUON, "pt": np.nan, "mediumId": False}]),
     ("selected", [*writing.pair(), {**writing.MUON, "pt": 6.0, "eta": np.nan}]),
     ("bad_pt", [*writing.pair(), {**writing.MUON, "pt": np.nan}]),
-]  # fmt: skip
+]
 CUTS: dict[str, Any] = {
-    "leading_pt": 26.0, "subleading_pt": 15.0, "abs_eta": 2.4, "mass_window": (60.0, 120.0)
-}  # fmt: skip
+    "leading_pt": 26.0,
+    "subleading_pt": 15.0,
+    "abs_eta": 2.4,
+    "mass_window": (60.0, 120.0),
+}
 SETTINGS = Settings(muon=("ptErr",), beyond=90.0)
 IN_STAGE1 = {"fewer_than_two_muons", "identification", "isolation"}
 
@@ -161,9 +164,15 @@ def test_agrees_with_a_plain_loop(events: list[list[tuple[float, float, int, boo
     first = (np.cumsum(count) - count).astype(np.int64)
     pt, eta, charge, identified = (list(c) for c in zip(*flat, strict=True)) if flat else [[]] * 4
     muons = Candidates(
-        first, count, 1, np.array(pt, float), np.array(eta, float), np.zeros(len(flat)),
-        np.array(charge, np.int8), np.array(identified, np.bool_),
-    )  # fmt: skip
+        first,
+        count,
+        1,
+        np.array(pt, float),
+        np.array(eta, float),
+        np.zeros(len(flat)),
+        np.array(charge, np.int8),
+        np.array(identified, np.bool_),
+    )
     selection = ResolvedSelection(
         identification="medium", leading_pt=25.0, subleading_pt=15.0, abs_eta=2.4
     )
@@ -177,9 +186,7 @@ def test_agrees_with_a_plain_loop(events: list[list[tuple[float, float, int, boo
             assert got == pair
 
 
-def plain_choice(
-    event: list[tuple[float, float, int, bool]],
-) -> tuple[str, tuple[int, int] | None]:
+def plain_choice(event: list[tuple[float, float, int, bool]]) -> tuple[str, tuple[int, int] | None]:
     """Return the reason and the pair, as one would write it without a thought of speed."""
     if len(event) < 2:
         return "fewer_than_two_muons", None

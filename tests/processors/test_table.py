@@ -27,12 +27,18 @@ def path(tmp_path: Path) -> Path:
     random = np.random.default_rng(3)
     time = random.uniform(0, 400, 1000)
     time[::100] = np.nan
-    return writing.stage1(tmp_path / "hits.parquet", {
-        "time": time, "side": random.choice([-1, 1], 1000).astype(np.int8),
-        "angle": random.normal(0, 1, 1000).astype(np.float32),
-        "run": np.repeat(np.arange(1, 11), 100).astype(np.uint32),
-        "weight": np.where(np.arange(1000) == 5, np.inf, 2.0), "word": ["x"] * 1000,
-    }, row_group_size=300)  # fmt: skip
+    return writing.stage1(
+        tmp_path / "hits.parquet",
+        {
+            "time": time,
+            "side": random.choice([-1, 1], 1000).astype(np.int8),
+            "angle": random.normal(0, 1, 1000).astype(np.float32),
+            "run": np.repeat(np.arange(1, 11), 100).astype(np.uint32),
+            "weight": np.where(np.arange(1000) == 5, np.inf, 2.0),
+            "word": ["x"] * 1000,
+        },
+        row_group_size=300,
+    )
 
 
 def selected(path: Path, start: int, stop: int, **selection: Any) -> Any:
@@ -76,7 +82,12 @@ def test_what_a_table_does_not_have(path: Path) -> None:
         resolve(SAMPLE, Selection(leading_pt=20.0), {}, have, None)
     assert resolve(SAMPLE, Selection(prescale=2.0), {}, have, None)[0].prescale == 2.0
     with pytest.raises(InputError, match="key 'samples.0.resonance' is missing"):
-        validated(Config, {
-            "name": "x", "calibration": "y",
-            "samples": [{"name": "s", "format": "stage1", "files": ["-"]}],
-        }, "here")  # fmt: skip
+        validated(
+            Config,
+            {
+                "name": "x",
+                "calibration": "y",
+                "samples": [{"name": "s", "format": "stage1", "files": ["-"]}],
+            },
+            "here",
+        )

@@ -26,9 +26,21 @@ def test_edges_belong_to_a_section(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[", "[]", "{}", '"a"', '{"a": [[1, 2]]}', '{"1": [[2, 1]]}', '{"1": [1, 2]}',
-     '{"1": [[1, 2, 3]]}', '{"1": [[1.5, 2]]}', '{"1": 5}', '{"-1": [[1, 2]]}'],
-)  # fmt: skip
+    [
+        "",
+        "[",
+        "[]",
+        "{}",
+        '"a"',
+        '{"a": [[1, 2]]}',
+        '{"1": [[2, 1]]}',
+        '{"1": [1, 2]}',
+        '{"1": [[1, 2, 3]]}',
+        '{"1": [[1.5, 2]]}',
+        '{"1": 5}',
+        '{"-1": [[1, 2]]}',
+    ],
+)
 def test_what_is_no_list_of_sections_is_refused(tmp_path: Path, content: Any) -> None:
     path = tmp_path / "bad.json"
     path.write_text(content)

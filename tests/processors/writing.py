@@ -15,9 +15,16 @@ import uproot
 Muon = Mapping[str, Any]
 
 MUON = {
-    "pt": 40.0, "eta": 0.5, "phi": 0.0, "charge": 1, "mass": 0.1057, "ptErr": 0.5,
-    "mediumId": True, "tightId": True, "pfRelIso04_all": 0.02,
-}  # fmt: skip
+    "pt": 40.0,
+    "eta": 0.5,
+    "phi": 0.0,
+    "charge": 1,
+    "mass": 0.1057,
+    "ptErr": 0.5,
+    "mediumId": True,
+    "tightId": True,
+    "pfRelIso04_all": 0.02,
+}
 TYPES = {"charge": np.int32, "mediumId": np.bool_, "tightId": np.bool_, "genPartIdx": np.int32}
 
 

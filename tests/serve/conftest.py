@@ -41,11 +41,22 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Store:
         for i in range(1000):
             payload, files = _content(store, rng, i)
             made = append(
-                connection, found, action="publish", tag="main", calibration="scale",
-                since=315_000 + 10 * i, until=315_009 + 10 * i if i < 999 else None,
-                payload=payload, size=9, files=files, origin=i + 1, passed=i % 100 != 50,
-                forced=i % 100 == 50, why="by hand" if i % 100 == 50 else "", name=f"night-{i}",
-            )  # fmt: skip
+                connection,
+                found,
+                action="publish",
+                tag="main",
+                calibration="scale",
+                since=315_000 + 10 * i,
+                until=315_009 + 10 * i if i < 999 else None,
+                payload=payload,
+                size=9,
+                files=files,
+                origin=i + 1,
+                passed=i % 100 != 50,
+                forced=i % 100 == 50,
+                why="by hand" if i % 100 == 50 else "",
+                name=f"night-{i}",
+            )
             found = (*found, made)
     return store
 

@@ -18,14 +18,24 @@ from matplotlib.image import imread
 
 from jobs.store import Store
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which(
-    "google-chrome"
-)  # fmt: skip
+CHROMIUM = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here")
 
-OPTIONS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-           "--disable-background-networking", "--disable-component-update", "--disable-sync",
-           "--hide-scrollbars", "--enable-logging=stderr", "--window-size=1300,1600")  # fmt: skip
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    "--enable-logging=stderr",
+    "--window-size=1300,1600",
+)
 
 Look = Callable[..., tuple[str, str]]
 
@@ -39,8 +49,9 @@ def address(large: Store, small: Store) -> Iterator[Callable[[Store], str]]:
         if store.address not in running:
             process = subprocess.Popen(
                 [sys.executable, "-m", "jobs.cli", "serve", store.address, "--port", "0", "--json"],
-                stdout=subprocess.PIPE, text=True,
-            )  # fmt: skip
+                stdout=subprocess.PIPE,
+                text=True,
+            )
             assert process.stdout is not None
             line = process.stdout.readline()
             running[store.address] = process, str(json.loads(line)["address"])
@@ -62,8 +73,11 @@ def look(tmp_path: Path) -> Look:
         what = ["--dump-dom"] if picture is None else [f"--screenshot={picture}"]
         found = subprocess.run(
             [CHROMIUM, *OPTIONS, f"--user-data-dir={tmp_path / 'profile'}", *what, url],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
         said = [line for line in found.stderr.splitlines() if "CONSOLE" in line]
         return found.stdout, "\n".join(said)
 

@@ -138,12 +138,17 @@ def test_difference_in_standard_deviations(pages: Pages) -> None:
 @pytest.mark.parametrize(
     ("path", "arguments"),
     [
-        ("/nothing", {}), ("/revision/6", {}), ("/revision/0", {}), ("/diff/1/99", {}),
+        ("/nothing", {}),
+        ("/revision/6", {}),
+        ("/revision/0", {}),
+        ("/diff/1/99", {}),
         ("/diff", {}),
-        ("/calibration/none", {}), ("/calibration/mean_mass", {"tag": "none"}),
-        ("/calibration/mean_mass", {"table": "../x.csv"}), ("/calibration/../x", {}),
+        ("/calibration/none", {}),
+        ("/calibration/mean_mass", {"tag": "none"}),
+        ("/calibration/mean_mass", {"table": "../x.csv"}),
+        ("/calibration/../x", {}),
     ],
-)  # fmt: skip
+)
 def test_what_is_not_there(pages: Pages, path: str, arguments: dict[str, str]) -> None:
     with pytest.raises(NotFound):
         pages.page(path, arguments)
@@ -157,9 +162,15 @@ def test_arguments_that_are_no_numbers(pages: Pages, argument: str) -> None:
 
 
 def test_1000_revisions_answer_at_once(many: Pages, large: Store) -> None:
-    paths = ("/", "/calibration/scale", "/calibration/scale?bin=eta%200.00%20to%200.10",
-             "/calibration/scale?page=7", "/calibration/scale.json", "/revisions",
-             "/revision/500")  # fmt: skip
+    paths = (
+        "/",
+        "/calibration/scale",
+        "/calibration/scale?bin=eta%200.00%20to%200.10",
+        "/calibration/scale?page=7",
+        "/calibration/scale.json",
+        "/revisions",
+        "/revision/500",
+    )
     with Browser(large) as browser:
         for path in paths:
             start = time.process_time()
@@ -217,8 +228,9 @@ def test_json_beside_each_page(browser: Browser, pages: Pages) -> None:
 
 def test_every_report_is_one_click_away(browser: Browser, small: Store) -> None:
     for path in ("/", "/revisions", "/revision/2", "/calibration/mean_mass"):
-        found = re.findall(r'href="(/revision/\d+/files/report\.html)"',
-                           browser.ask(path).body.decode())  # fmt: skip
+        found = re.findall(
+            r'href="(/revision/\d+/files/report\.html)"', browser.ask(path).body.decode()
+        )
         assert found, path
         for address in found:
             number = int(address.split("/")[2])
@@ -314,8 +326,11 @@ def test_an_empty_store(tmp_path: Path) -> None:
 
 # values and charts -------------------------------------------------------------------------------
 def test_values_of_any_table() -> None:
-    found = parsed("factors.csv", b"category,sigma,sigma_err,factor,factor_err,own_x,own_x_err,"
-                   b"status\n30-45_BB,1,0.1,1.2,,5,6,held\nx,nan,2,oops,1,1,1,ok\n")  # fmt: skip
+    found = parsed(
+        "factors.csv",
+        b"category,sigma,sigma_err,factor,factor_err,own_x,own_x_err,"
+        b"status\n30-45_BB,1,0.1,1.2,,5,6,held\nx,nan,2,oops,1,1,1,ok\n",
+    )
     assert list(found.of) == ["factor", "sigma"] and found.bins == ("30-45_BB", "x")
     assert found.of["sigma"][0].tolist() == [1.0, 0.1] and found.status == ("held", "ok")
     assert math.isnan(found.of["factor"][0, 1]) and math.isnan(found.of["factor"][1, 0])

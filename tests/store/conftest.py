@@ -34,11 +34,19 @@ N_RUNS = 4
 def calibrated(folder: Path, name: str, **settings: float) -> Path:
     """Return the directory of a finished run."""
     values = {
-        "name": name, "calibration": "mean_mass:MeanMass", "cluster": {"kind": "inline"},
-        "samples": [{"name": "data", "resonance": "z", "format": "stage1",
-                     "files": [str(folder / "events.parquet")]}],
+        "name": name,
+        "calibration": "mean_mass:MeanMass",
+        "cluster": {"kind": "inline"},
+        "samples": [
+            {
+                "name": "data",
+                "resonance": "z",
+                "format": "stage1",
+                "files": [str(folder / "events.parquet")],
+            }
+        ],
         "settings": settings,
-    }  # fmt: skip
+    }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     work = prepare(path, folder / name)

@@ -69,11 +69,37 @@ def started() -> Server:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     server = Server(folder, Path(initdb).parent, port)
-    _as_user([initdb, "-D", folder / "data", "-U", "calib", "--no-sync", "-A", "scram-sha-256",
-              f"--pwfile={folder / 'password'}"], folder)  # fmt: skip
+    _as_user(
+        [
+            initdb,
+            "-D",
+            folder / "data",
+            "-U",
+            "calib",
+            "--no-sync",
+            "-A",
+            "scram-sha-256",
+            f"--pwfile={folder / 'password'}",
+        ],
+        folder,
+    )
     options = f"-c listen_addresses=127.0.0.1 -p {port} -k {folder} -c fsync=off"
-    _as_user([server.binaries / "pg_ctl", "-D", folder / "data", "-o", options, "-w", "-t", "60",
-              "-l", folder / "log", "start"], folder)  # fmt: skip
+    _as_user(
+        [
+            server.binaries / "pg_ctl",
+            "-D",
+            folder / "data",
+            "-o",
+            options,
+            "-w",
+            "-t",
+            "60",
+            "-l",
+            folder / "log",
+            "start",
+        ],
+        folder,
+    )
     return server
 
 
@@ -92,5 +118,12 @@ def _as_user(command: list[str | Path], folder: Path) -> None:
     words = [str(word) for word in command]
     if os.getuid() == 0:
         words = ["runuser", "-u", _user()[0], "--", *words]
-    subprocess.run(words, check=True, cwd=folder, timeout=120, stdin=subprocess.DEVNULL,
-                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+    subprocess.run(
+        words,
+        check=True,
+        cwd=folder,
+        timeout=120,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )

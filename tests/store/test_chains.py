@@ -24,15 +24,26 @@ def calib(*arguments: str | Path, code: int = 0) -> Any:
 def chain(events: Path, tmp_path: Path) -> Path:
     """The directory of a chain of two calibrations, the second not passed."""
     values = {
-        "name": "both", "cluster": {"kind": "inline"},
-        "samples": [{"name": "data", "resonance": "z", "format": "stage1",
-                     "files": [str(events / "events.parquet")]}],
+        "name": "both",
+        "cluster": {"kind": "inline"},
+        "samples": [
+            {
+                "name": "data",
+                "resonance": "z",
+                "format": "stage1",
+                "files": [str(events / "events.parquet")],
+            }
+        ],
         "chain": [
             {"name": "first", "calibration": "mean_mass:MeanMass"},
-            {"name": "second", "calibration": "other_mass:OtherMass", "after": ["first"],
-             "settings": {"limit": 1e-6}},
+            {
+                "name": "second",
+                "calibration": "other_mass:OtherMass",
+                "after": ["first"],
+                "settings": {"limit": 1e-6},
+            },
         ],
-    }  # fmt: skip
+    }
     path = tmp_path / "chain.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
     calib("run", path, "--out", tmp_path / "chain", code=3)
@@ -47,8 +58,9 @@ def test_a_chain_is_published_as_a_whole(chain: Path, tmp_path: Path) -> None:
     arguments = ("publish", chain, "--store", place, "--since", "10", "--force", "--why", "a trial")
     found = calib(*arguments)["revisions"]
     assert [(r["calibration"], r["since"], r["forced"]) for r in found] == [
-        ("mean_mass", 10, False), ("other_mass", 10, True),
-    ]  # fmt: skip
+        ("mean_mass", 10, False),
+        ("other_mass", 10, True),
+    ]
     assert calib(*arguments)["revisions"] == found  # again: nothing is doubled
     kept = Store.open(place)
     assert kept.calibrations() == ("mean_mass", "other_mass")

@@ -108,8 +108,17 @@ def test_what_was_forced_stays_visible(place: Path, tmp_path: Path, failed: Path
     found = calib("publish", failed, "--store", place, "--since", "300", "--force", code=2)
     assert "--why is missing" in found.stderr
     assert (place / "store.sqlite").read_bytes() == before
-    words = calib("publish", failed, "--store", place, "--since", "300", "--force", "--why",
-                  "the magnet was off").stdout  # fmt: skip
+    words = calib(
+        "publish",
+        failed,
+        "--store",
+        place,
+        "--since",
+        "300",
+        "--force",
+        "--why",
+        "the magnet was off",
+    ).stdout
     assert "forced: the magnet was off" in words
     for command in (("list", place), ("history", place), ("show", place, "3")):
         assert "the magnet was off" in calib("store", *command).stdout
@@ -152,7 +161,7 @@ def test_usage_that_is_refused(place: Path, tmp_path: Path, done: list[Path]) ->
         (("store", "rollback", place, "--to", "1"), "--why is missing"),
         (("store", "tag", place, "../x"), "expected up to 80"),
         (("store", "extend", place, "2", "--until", "300"), "already"),
-    ):  # fmt: skip
+    ):
         found = calib(*arguments, code=2)
         assert says in found.stderr and found.stderr.count("\n") == 1, arguments
     assert sorted(place.rglob("*")) == before

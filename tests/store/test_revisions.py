@@ -14,10 +14,24 @@ from tests.pace import pace_s
 
 TOP = 25
 NOTHING: dict[str, Any] = {
-    "since": None, "until": None, "payload": None, "size": None, "files": None, "origin": None,
-    "source": None, "as_of": None, "frozen": False, "passed": True, "forced": False, "why": "",
-    "name": "", "config_hash": "", "code_version": "", "made": "", "by": "",
-}  # fmt: skip
+    "since": None,
+    "until": None,
+    "payload": None,
+    "size": None,
+    "files": None,
+    "origin": None,
+    "source": None,
+    "as_of": None,
+    "frozen": False,
+    "passed": True,
+    "forced": False,
+    "why": "",
+    "name": "",
+    "config_hash": "",
+    "code_version": "",
+    "made": "",
+    "by": "",
+}
 
 
 def revision(number: int, action: str, tag: str = "main", **values: Any) -> Revision:

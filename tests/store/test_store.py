@@ -31,8 +31,15 @@ def test_what_is_published_comes_back_to_the_byte(store: Store, done: list[Path]
     assert store.at(100) == store.at(10**6) == made == store.revision(1)
     assert store.payload(made) == (done[0] / "payload.json").read_bytes()
     kept = store.files(made)
-    assert {"report.html", "verdict.json", "provenance.json", "covariance.npz", "means.csv",
-            "config.yaml", "accounting.json"} <= set(kept)  # fmt: skip
+    assert {
+        "report.html",
+        "verdict.json",
+        "provenance.json",
+        "covariance.npz",
+        "means.csv",
+        "config.yaml",
+        "accounting.json",
+    } <= set(kept)
     for name in kept:
         assert store.file(made, name) == (done[0] / name).read_bytes()
     assert store.problems() == []
@@ -55,8 +62,16 @@ def test_a_later_run_closes_what_is_open(store: Store, done: list[Path]) -> None
 def test_overlaps_are_refused_unless_asked_for(store: Store, done: list[Path]) -> None:
     store.publish(done[0], None, 100, 199)
     store.publish(done[1], None, 300)
-    for since, until in ((150, None), (50, 100), (150, 160), (50, None), (199, 310), (350, 360),
-                         (300, None), (250, None)):  # fmt: skip
+    for since, until in (
+        (150, None),
+        (50, 100),
+        (150, 160),
+        (50, None),
+        (199, 310),
+        (350, 360),
+        (300, None),
+        (250, None),
+    ):
         with pytest.raises(InputError, match="taken in tag 'main' by revision [12]"):
             store.publish(done[2], None, since, until)
     assert len(store.revisions()) == 2 and store.problems() == []

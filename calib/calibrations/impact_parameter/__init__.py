@@ -51,9 +51,12 @@ class Calibration(Base):
     Settings: ClassVar[type[BaseModel]] = settings_module.Settings
     payload_names: ClassVar[tuple[str, ...]] = (NAME, "impact_parameter_sigma_z0")
     reduction_only: ClassVar[tuple[str, ...]] = (
-        "gates", "closure.min_events", "closure.coverage", "closure.tolerance",
+        "gates",
+        "closure.min_events",
+        "closure.coverage",
+        "closure.tolerance",
         "closure.probability",
-    )  # fmt: skip
+    )
     settings: settings_module.Settings
 
     def needs(self, sample: Sample) -> Needs:
@@ -76,8 +79,9 @@ class Calibration(Base):
 
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
         """Return pairs with a d0 or z0 that is no number."""
-        columns = [m.extra[c] for m in (pairs.leading, pairs.subleading)
-                   for c in OBSERVABLES.values()]  # fmt: skip
+        columns = [
+            m.extra[c] for m in (pairs.leading, pairs.subleading) for c in OBSERVABLES.values()
+        ]
         return {"bad_impact_parameter": ~np.all(np.isfinite(columns), axis=0)}
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
@@ -93,10 +97,14 @@ class Calibration(Base):
     def layout(self, sample: Sample) -> Mapping[str, Layout]:
         """Return the halves of the events by category."""
         return {
-            name: Layout({"half": ("0", "1"), "category": tuple(self.settings.names(name))},
-                         self.settings.edges, name, "um")
+            name: Layout(
+                {"half": ("0", "1"), "category": tuple(self.settings.names(name))},
+                self.settings.edges,
+                name,
+                "um",
+            )
             for name in OBSERVABLES
-        }  # fmt: skip
+        }
 
     def _by_kind(self, sums: Mapping[str, Sums]) -> dict[str, Sums]:
         kinds = dict.fromkeys(self._kind(s) for s in (*self.targets, *self.samples))
@@ -109,8 +117,10 @@ class Calibration(Base):
         for category, changes in edits.items():
             reach = changes.get("reach", 1.0)
             if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not reach > 0:
-                raise InputError(f"category {category}: key 'reach': found {reach!r}, expected um,"
-                                 " half of the range of the fit")  # fmt: skip
+                raise InputError(
+                    f"category {category}: key 'reach': found {reach!r}, expected um,"
+                    " half of the range of the fit"
+                )
         blocks = [
             reduce_block(kind, name, own, self.settings, edits)
             for kind, own in self._by_kind(sums).items()
@@ -120,8 +130,9 @@ class Calibration(Base):
 
     def closure_pass(self, reduction: Reduction) -> Pass:
         """Return the pass in which each half is measured in units of the other's resolution."""
-        return Pass("closure", {f"{k}_halves": reduction.state[f"{k}_halves"]
-                                for k in keys(reduction)})  # fmt: skip
+        return Pass(
+            "closure", {f"{k}_halves": reduction.state[f"{k}_halves"] for k in keys(reduction)}
+        )
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
         """Return widths that should be 1, by bin of eta, pt and phi."""
@@ -145,9 +156,11 @@ class Calibration(Base):
         return [read_back(document, reduction, self.settings, self.seed)]
 
     def sections(
-        self, reduction: Reduction, closure: Closure | None,
+        self,
+        reduction: Reduction,
+        closure: Closure | None,
         earlier: Mapping[str, Any] | None = None,
-    ) -> Sequence[Section]:  # fmt: skip
+    ) -> Sequence[Section]:
         """Return a and b, the widths, and what moved."""
         return sections(reduction, earlier)
 
@@ -162,15 +175,20 @@ class Calibration(Base):
                 own = next((x for x in made if x is not None), None)
                 if own is not None:
                     column = f"mu{i}_{name}_sigma"
-                    found |= {column: own[0], f"{column}_err": own[1],
-                              f"mu{i}_{name}_status": own[2].astype(np.int32)}  # fmt: skip
+                    found |= {
+                        column: own[0],
+                        f"{column}_err": own[1],
+                        f"mu{i}_{name}_status": own[2].astype(np.int32),
+                    }
         return found
 
     @classmethod
     def effects(
-        cls, tables: Mapping[str, pd.DataFrame], arrays: Mapping[str, Mapping[str, AnyArray]],
+        cls,
+        tables: Mapping[str, pd.DataFrame],
+        arrays: Mapping[str, Mapping[str, AnyArray]],
         like: Mapping[str, pd.DataFrame] | None = None,
-    ) -> Effects:  # fmt: skip
+    ) -> Effects:
         """Return ln a and ln b of each bin."""
         found = arrays["covariance"]
         values = np.asarray(found["values"], dtype=np.float64)

@@ -37,8 +37,9 @@ def closure_rows(
                 expected = 1.0 + (mean * (edited[h] - used[h])[places]).sum()
                 variance = np.einsum("ik,ikl,il->", mean, covariance[h][places], mean)
                 bin_name = settings.places.names[x] if look == "place" else f"{look}{x}"
-                row, fit = _row(f"{key} {bin_name}", counts, w, w2,
-                                (float(expected), float(variance)), settings)  # fmt: skip
+                row, fit = _row(
+                    f"{key} {bin_name}", counts, w, w2, (float(expected), float(variance)), settings
+                )
                 rows.append(row | {"kind": look, "half": h})
                 if fit.result is not None:
                     curves.append(
@@ -97,7 +98,13 @@ def _row(
     error = float(np.sqrt(fit.error("width") ** 2 + 0.25 * expected[1] + closure.tolerance**2))
     chi2, ndf = fit.chi2
     return {
-        "bin": name, "expected": value, "fitted": width,
-        "error": error if np.isfinite(width) else np.nan, "pull": (width - value) / error,
-        "status": fit.status.value, "n_events": int(counts.sum()), "chi2": chi2, "ndf": ndf,
-    }, fit  # fmt: skip
+        "bin": name,
+        "expected": value,
+        "fitted": width,
+        "error": error if np.isfinite(width) else np.nan,
+        "pull": (width - value) / error,
+        "status": fit.status.value,
+        "n_events": int(counts.sum()),
+        "chi2": chi2,
+        "ndf": ndf,
+    }, fit

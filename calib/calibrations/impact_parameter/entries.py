@@ -57,9 +57,16 @@ def entries(pairs: Pairs, name: str, settings: Settings) -> Entries:
     sign = np.where((name == "d0") & (np.cos(phi - phi2) < 0), -1.0, 1.0)
     same = (place == place2) & (point == point2)
     return Entries(
-        (x - sign * y) / np.sqrt(2.0), np.hypot(dx, dy) / np.sqrt(2.0), 0.5 * (u + v),
-        np.where(same, place, -1), point, pt, phi, pairs.weight, part,
-    )  # fmt: skip
+        (x - sign * y) / np.sqrt(2.0),
+        np.hypot(dx, dy) / np.sqrt(2.0),
+        0.5 * (u + v),
+        np.where(same, place, -1),
+        point,
+        pt,
+        phi,
+        pairs.weight,
+        part,
+    )
 
 
 def _of_muons(muons: Muons, name: str, settings: Settings) -> tuple[AnyArray, ...]:
@@ -68,10 +75,13 @@ def _of_muons(muons: Muons, name: str, settings: Settings) -> tuple[AnyArray, ..
     scale = p_tilde(muons.pt, muons.eta, name)
     return (
         CM * np.asarray(muons.extra[column], dtype=np.float64),
-        CM * np.asarray(error, dtype=np.float64), scale**-2.0,
-        settings.places.index(muons.eta, muons.phi), settings.points.index(scale), muons.pt,
+        CM * np.asarray(error, dtype=np.float64),
+        scale**-2.0,
+        settings.places.index(muons.eta, muons.phi),
+        settings.points.index(scale),
+        muons.pt,
         muons.phi,
-    )  # fmt: skip
+    )
 
 
 def observed(pairs: Pairs, name: str, settings: Settings) -> Fill:

@@ -38,8 +38,11 @@ def document(reduction: Reduction, settings: Settings) -> dict[str, Any]:
         own = np.where(usable[:, None, None], reduction.state[f"{key}_covariance"], 0.0)
         made.append(_sigma(key, lines, own, settings.places.axes))
         made.append(_parameters(key, lines, own, status, settings.places.axes))
-    return {"schema_version": 2, "corrections": made,
-            "description": "Impact-parameter resolution (dimucal, impact_parameter)"}  # fmt: skip
+    return {
+        "schema_version": 2,
+        "corrections": made,
+        "description": "Impact-parameter resolution (dimucal, impact_parameter)",
+    }
 
 
 WHERE = (("eta", "Pseudorapidity of the muon"), ("phi", "Its azimuth"))
@@ -54,28 +57,40 @@ def _sigma(key: str, lines: Array, covariance: Array, axes: Sequence[Axis]) -> d
         for word in ("nom", "up", "down")
     }
     return correction(
-        f"impact_parameter_sigma_{key}", f"Resolution of {key[:2]} of prompt muons (um)",
-        [("variation", "nom, up or down"), *WHERE, PT], "sigma", by_word("variation", nodes),
-    )  # fmt: skip
+        f"impact_parameter_sigma_{key}",
+        f"Resolution of {key[:2]} of prompt muons (um)",
+        [("variation", "nom, up or down"), *WHERE, PT],
+        "sigma",
+        by_word("variation", nodes),
+    )
 
 
 def _parameters(
     key: str, lines: Array, covariance: Array, status: Array, axes: Sequence[Axis]
 ) -> dict[str, Any]:
     own = [roots(Line(v, c, 0.0, 0)) for v, c in zip(lines, covariance, strict=True)]
-    (a, b), (aa, ab, bb) = np.array([v for v, _ in own]).T, np.array(
-        [c[[0, 0, 1], [0, 1, 1]] for _, c in own]
-    ).T  # fmt: skip
-    columns = {"a": a, "a_err": aa**0.5, "b": b, "b_err": bb**0.5, "covariance": ab,
-               "status": status}  # fmt: skip
+    (a, b), (aa, ab, bb) = (
+        np.array([v for v, _ in own]).T,
+        np.array([c[[0, 0, 1], [0, 1, 1]] for _, c in own]).T,
+    )
+    columns = {
+        "a": a,
+        "a_err": aa**0.5,
+        "b": b,
+        "b_err": bb**0.5,
+        "covariance": ab,
+        "status": status,
+    }
     nodes = {word: over_bins(axes, list(np.nan_to_num(x))) for word, x in columns.items()}
     words = ", ".join(f"{s.code} {s.value}" for s in Status)
     return correction(
         f"impact_parameter_{key}",
         "a (um), b (um GeV), their errors and covariance; sigma^2 = a^2 + b^2 / p_tilde^2;"
         f" status: {words}",
-        [("parameter", ", ".join(columns)), *WHERE], "value", by_word("parameter", nodes),
-    )  # fmt: skip
+        [("parameter", ", ".join(columns)), *WHERE],
+        "value",
+        by_word("parameter", nodes),
+    )
 
 
 def _formula(name: str, line: Array, covariance: Array, variation: str) -> dict[str, Any]:
@@ -87,8 +102,12 @@ def _formula(name: str, line: Array, covariance: Array, variation: str) -> dict[
     if not np.any(line):
         sigma = error = "0"
     sign = {"nom": "", "up": f"+{error}", "down": f"-{error}"}[variation]
-    return {"nodetype": "formula", "parser": "TFormula", "variables": ["eta", "pt"],
-            "expression": sigma + sign}  # fmt: skip
+    return {
+        "nodetype": "formula",
+        "parser": "TFormula",
+        "variables": ["eta", "pt"],
+        "expression": sigma + sign,
+    }
 
 
 def keys(reduction: Reduction) -> list[str]:
@@ -109,8 +128,11 @@ def resolution(
     assert up is not None
     unknown = np.full(len(sigma), -1.0)
     good = np.isfinite(sigma) & (sigma > 0)
-    return (np.where(good, sigma, np.nan), np.where(good, up - sigma, np.nan),
-            unknown if status is None else np.nan_to_num(status, nan=-1.0))  # fmt: skip
+    return (
+        np.where(good, sigma, np.nan),
+        np.where(good, up - sigma, np.nan),
+        unknown if status is None else np.nan_to_num(status, nan=-1.0),
+    )
 
 
 def values(payload: Mapping[str, Any]) -> pd.DataFrame:
@@ -121,8 +143,10 @@ def values(payload: Mapping[str, Any]) -> pd.DataFrame:
         if key == own["name"] or key.startswith("sigma_"):
             continue
         eta, phi = (list(pairwise(e)) for e in own["data"]["content"][0]["value"]["edges"])
-        bins = [f"{key} eta [{a:.3g}, {b:.3g}) phi [{c:.3g}, {d:.3g})"
-                for (a, b), (c, d) in product(eta, phi)]  # fmt: skip
+        bins = [
+            f"{key} eta [{a:.3g}, {b:.3g}) phi [{c:.3g}, {d:.3g})"
+            for (a, b), (c, d) in product(eta, phi)
+        ]
         centre = np.array([(0.5 * sum(x), 0.5 * sum(y)) for x, y in product(eta, phi)]).T
         for what in "ab":
             value, error, status = (
@@ -153,5 +177,10 @@ def read_back(
         expected = np.sqrt(A + B * p_tilde(pt, eta, key[:2]) ** -2)
         same = np.abs(sigma - expected) <= 1e-9 * expected
         wrong += int(((status != codes) | ((codes <= Status.HELD.code) & ~same)).sum())
-    return Check("payload_read_back", float(wrong), 0.0, not wrong,
-                 "points at which the payload differs from the result")  # fmt: skip
+    return Check(
+        "payload_read_back",
+        float(wrong),
+        0.0,
+        not wrong,
+        "points at which the payload differs from the result",
+    )

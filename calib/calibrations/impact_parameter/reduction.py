@@ -57,10 +57,15 @@ def reduce_block(kind: str, name: str, sums: Sums, settings: Settings, edits: Ed
     edited = [widths(p, names, how.half(), first, own).lines for p in parts] if own else halves
     table, lines = published(kind, name, whole, final, settings)
     return Block(
-        kind, name, final, table, lines, np.array([[x.values for x in h] for h in halves]),
+        kind,
+        name,
+        final,
+        table,
+        lines,
+        np.array([[x.values for x in h] for h in halves]),
         np.array([[x.covariance for x in h] for h in halves]),
         np.array([[x.values for x in h] for h in edited]),
-    )  # fmt: skip
+    )
 
 
 def published(
@@ -70,8 +75,9 @@ def published(
     places, n = settings.places, settings.how.n_points
     events = final.table["n_events"].to_numpy().reshape(-1, n).sum(axis=1)
     rows, lines = [], []
-    for i, (own, reason) in enumerate(judged(final.lines, places.names, events, settings,
-                                             neighbours(places))):  # fmt: skip
+    for i, (own, reason) in enumerate(
+        judged(final.lines, places.names, events, settings, neighbours(places))
+    ):
         line, status, held_at = final.lines[i], own, ""
         for parent, members in stand_ins(places, i).items() if own is not Status.OK else ():
             groups = [[m * n + p for m in members] for p in range(n)]
@@ -85,31 +91,57 @@ def published(
         (a, b), covariance = roots(line)
         a_err, b_err = np.sqrt(np.diagonal(covariance))
         eta, phi = places.bins(i)
-        rows.append({
-            "sample": kind, "observable": name, "bin": places.names[i],
-            "eta_low": settings.eta[eta], "eta_high": settings.eta[eta + 1],
-            "phi_low": settings.phi[phi], "phi_high": settings.phi[phi + 1],
-            "n_events": int(events[i]), "a": a, "a_err": a_err, "b": b, "b_err": b_err,
-            "correlation": covariance[0, 1] / (a_err * b_err), "chi2": line.chi2, "ndf": line.ndf,
-            "status": status.value, "own_status": own.value, "held_at": held_at, "reason": reason,
-        })  # fmt: skip
+        rows.append(
+            {
+                "sample": kind,
+                "observable": name,
+                "bin": places.names[i],
+                "eta_low": settings.eta[eta],
+                "eta_high": settings.eta[eta + 1],
+                "phi_low": settings.phi[phi],
+                "phi_high": settings.phi[phi + 1],
+                "n_events": int(events[i]),
+                "a": a,
+                "a_err": a_err,
+                "b": b,
+                "b_err": b_err,
+                "correlation": covariance[0, 1] / (a_err * b_err),
+                "chi2": line.chi2,
+                "ndf": line.ndf,
+                "status": status.value,
+                "own_status": own.value,
+                "held_at": held_at,
+                "reason": reason,
+            }
+        )
         lines.append(line)
     return pd.DataFrame(rows), tuple(lines)
 
 
 def judged(
-    lines: Sequence[Line], names: Sequence[str], events: Array, settings: Settings,
+    lines: Sequence[Line],
+    names: Sequence[str],
+    events: Array,
+    settings: Settings,
     near: Sequence[Sequence[int]],
-) -> list[tuple[Status, str]]:  # fmt: skip
+) -> list[tuple[Status, str]]:
     """Return the status of each place: that of a, or of b where a is good."""
     gates = settings.gates
     of_a, of_b = (
-        judge(candidates(lines, names, events, k), near, Limits(
-            gates.min_events, gates.relative_error, gates.chi2_probability, gates.neighbours,
-            gates.neighbour_spread, limits,
-        ))
+        judge(
+            candidates(lines, names, events, k),
+            near,
+            Limits(
+                gates.min_events,
+                gates.relative_error,
+                gates.chi2_probability,
+                gates.neighbours,
+                gates.neighbour_spread,
+                limits,
+            ),
+        )
         for k, limits in enumerate((gates.a_range, gates.b_range))
-    )  # fmt: skip
+    )
     return [a if a[0] is not Status.OK else b for a, b in zip(of_a, of_b, strict=True)]
 
 
@@ -131,12 +163,21 @@ def reduction_of(blocks: Sequence[Block], settings: Settings) -> Reduction:
         state[f"{b.key}_lines"] = np.array([x.values for x in b.lines])
         state[f"{b.key}_covariance"] = np.array([x.covariance for x in b.lines])
         state[f"{b.key}_status"] = np.array([Status(s).code for s in b.table["status"]])
-        state |= {f"{b.key}_halves": b.halves, f"{b.key}_edited": b.edited,
-                  f"{b.key}_halves_covariance": b.halves_covariance}  # fmt: skip
+        state |= {
+            f"{b.key}_halves": b.halves,
+            f"{b.key}_edited": b.edited,
+            f"{b.key}_halves_covariance": b.halves_covariance,
+        }
     first = ["sample", "category", "n_events"]
     fits = fits[first + [c for c in fits.columns if c not in first]]
-    return Reduction(fits, {"parameters": table}, {"covariance": covariance_of(blocks)},
-                     tuple(curves), tuple(checks(fits, table, settings)), state)  # fmt: skip
+    return Reduction(
+        fits,
+        {"parameters": table},
+        {"covariance": covariance_of(blocks)},
+        tuple(curves),
+        tuple(checks(fits, table, settings)),
+        state,
+    )
 
 
 def covariance_of(blocks: Sequence[Block]) -> dict[str, AnyArray]:
@@ -169,17 +210,39 @@ def checks(fits: pd.DataFrame, table: pd.DataFrame, settings: Settings) -> list[
     share = float(table["n_events"][held].sum() / max(table["n_events"].sum(), 1))
     bad = ", ".join(table["bin"][~usable].unique()[:5])
     found = [
-        Check("bins_usable", float(usable.mean()), 1.0, bool(usable.all()),
-              "share of the bins that have an a and a b" + f"; not: {bad}" * bool(bad)),
-        Check("events_in_held_bins", share, gates.max_held, share <= gates.max_held,
-              f"{int(held.sum())} bins failed a gate and are held at merged ones"),
-        Check("categories_dropped", lost, gates.max_dropped, lost <= gates.max_dropped,
-              f"share of the events in the {int(failed.sum())} categories that failed a gate"),
-    ]  # fmt: skip
+        Check(
+            "bins_usable",
+            float(usable.mean()),
+            1.0,
+            bool(usable.all()),
+            "share of the bins that have an a and a b" + f"; not: {bad}" * bool(bad),
+        ),
+        Check(
+            "events_in_held_bins",
+            share,
+            gates.max_held,
+            share <= gates.max_held,
+            f"{int(held.sum())} bins failed a gate and are held at merged ones",
+        ),
+        Check(
+            "categories_dropped",
+            lost,
+            gates.max_dropped,
+            lost <= gates.max_dropped,
+            f"share of the events in the {int(failed.sum())} categories that failed a gate",
+        ),
+    ]
     own = table[table["own_status"] == Status.OK.value]
     if len(own):
         p = min(probability(c, int(n)) for c, n in zip(own["chi2"], own["ndf"], strict=True))
         least = 1 - (1 - p) ** len(own)
-        found.append(Check("worst_chi2_probability", least, 1e-4, least > 1e-4,
-                           f"of the worst of {len(own)} lines, given their number"))  # fmt: skip
+        found.append(
+            Check(
+                "worst_chi2_probability",
+                least,
+                1e-4,
+                least > 1e-4,
+                f"of the worst of {len(own)} lines, given their number",
+            )
+        )
     return found

@@ -45,9 +45,11 @@ def sections(reduction: Reduction, earlier: Mapping[str, Any] | None) -> list[Se
         rows = table[(table["observable"] == name) & (table["sample"] == kind)]
         curves = {str(r["bin"]): partial(_sigma, r["a"], r["b"]) for r in rows.to_dict("records")}
         figures[f"widths_{name}"] = trends.curves(
-            _points(reduction.fits, name, kind), curves,
-            x=f"$\\tilde{{p}}$ of {name} [GeV]", y=f"$\\sigma$ of {name} [um]",
-        )  # fmt: skip
+            _points(reduction.fits, name, kind),
+            curves,
+            x=f"$\\tilde{{p}}$ of {name} [GeV]",
+            y=f"$\\sigma$ of {name} [um]",
+        )
     found = [Section("Resolution of the impact parameters", TEXT, {"parameters": table}, figures)]
     return found if earlier is None else [*found, moved(table, earlier)]
 
@@ -93,10 +95,16 @@ def moved(table: pd.DataFrame, earlier: Mapping[str, Any]) -> Section:
         figures[f"moved_{what}"] = plots.comparison(
             names, old, old_err, new, new_err, label=what, unit=unit
         )
-        tables[f"moved_{what}"] = pd.DataFrame({
-            "bin": names, "earlier": old, "earlier_err": old_err, "this": new, "this_err": new_err,
-            "move_sigma": plots.moves(old, old_err, new, new_err),
-        })  # fmt: skip
+        tables[f"moved_{what}"] = pd.DataFrame(
+            {
+                "bin": names,
+                "earlier": old,
+                "earlier_err": old_err,
+                "this": new,
+                "this_err": new_err,
+                "move_sigma": plots.moves(old, old_err, new, new_err),
+            }
+        )
     return Section("What moved", "Against the earlier payload, bin by bin.", tables, figures)
 
 

@@ -60,16 +60,43 @@ class Settings(Strict):
     )
     eta: tuple[float, ...] = Field(
         default=(-2.4, -2.0, -1.6, -1.2, -0.8, -0.4, 0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.4),
-        min_length=2, max_length=201, description="edges of the bins that have an a and a b",
-    )  # fmt: skip
+        min_length=2,
+        max_length=201,
+        description="edges of the bins that have an a and a b",
+    )
     phi: tuple[float, ...] = Field(
         default=(-3.1416, 3.1416), min_length=2, max_length=101, description="edges, likewise"
     )
     p_tilde: tuple[float, ...] = Field(
-        default=(0.25, 0.32, 0.42, 0.55, 0.7, 0.9, 1.2, 1.5, 2.0, 2.6, 3.4, 4.4, 5.7, 7.4, 9.6,
-                 12.5, 16.0, 21.0, 27.0, 35.0, 46.0, 60.0, 100.0),
-        min_length=3, max_length=201, description="GeV, edges of the categories",
-    )  # fmt: skip
+        default=(
+            0.25,
+            0.32,
+            0.42,
+            0.55,
+            0.7,
+            0.9,
+            1.2,
+            1.5,
+            2.0,
+            2.6,
+            3.4,
+            4.4,
+            5.7,
+            7.4,
+            9.6,
+            12.5,
+            16.0,
+            21.0,
+            27.0,
+            35.0,
+            46.0,
+            60.0,
+            100.0,
+        ),
+        min_length=3,
+        max_length=201,
+        description="GeV, edges of the categories",
+    )
     window: float = Field(default=5000.0, gt=0, description="um, largest |d0| and |z0|")
     bins: int = Field(default=160, ge=40, le=2000, description="finer toward zero")
     gates: Gates = Gates()

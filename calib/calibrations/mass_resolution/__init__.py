@@ -47,9 +47,17 @@ class Calibration(Base):
     payload_names: ClassVar[tuple[str, ...]] = payloads.NAMES
     resonances: ClassVar[tuple[str, ...]] = ("z", "h")
     reduction_only: ClassVar[tuple[str, ...]] = (
-        "line_shape", "gates", "fit.background", "closure.min_events", "closure.max_error",
-        "closure.coverage", "closure.tolerance", "closure.probability", "muons.pt", "apply",
-    )  # fmt: skip
+        "line_shape",
+        "gates",
+        "fit.background",
+        "closure.min_events",
+        "closure.max_error",
+        "closure.coverage",
+        "closure.tolerance",
+        "closure.probability",
+        "muons.pt",
+        "apply",
+    )
     settings: settings_module.Settings
 
     def check(self) -> None:
@@ -211,10 +219,9 @@ class Calibration(Base):
         """Compare fitted with predicted resolution, half by half."""
         target = self._total(sums, self.targets)
         assert target is not None
-        made = {
-            "embedded": target,
-            "simulation": self._total(sums, self._simulated()),
-        }.get(str(reduction.state["closure_model"]))
+        made = {"embedded": target, "simulation": self._total(sums, self._simulated())}.get(
+            str(reduction.state["closure_model"])
+        )
         return closing.evaluate(target, made, reduction, self.settings, self.targets[0].resonance)
 
     # out -------------------------------------------------------------------------------------

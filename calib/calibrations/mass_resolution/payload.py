@@ -112,12 +112,19 @@ def _of_categories(reduction: Reduction, settings: Settings, whose: str) -> list
     axes = [Axis(key, edges) for (key, _), edges in zip(_INPUTS, ends, strict=True)]
     factor, error, status = _published(reduction)
     texts = (
-        ("correction_factor", f"Dimuon mass resolution of {whose}: fitted sigma over predicted"
-         " sigma", factor),
-        ("uncertainty", "Uncertainty of the correction factor: one standard deviation, statistical"
-         " and systematic", error),
+        (
+            "correction_factor",
+            f"Dimuon mass resolution of {whose}: fitted sigma over predicted sigma",
+            factor,
+        ),
+        (
+            "uncertainty",
+            "Uncertainty of the correction factor: one standard deviation, statistical"
+            " and systematic",
+            error,
+        ),
         ("status", f"Status of the category: {_STATUS}", status),
-    )  # fmt: skip
+    )
     found = [
         correction(name, description, _INPUTS, output, over_bins(axes, list(values)))
         for name, (output, description, values) in zip(NAMES, texts, strict=True)
@@ -128,9 +135,10 @@ def _of_categories(reduction: Reduction, settings: Settings, whose: str) -> list
     }
     inputs = (("variation", f"one of {', '.join(words)}"), *_INPUTS)
     found.append(
-        correction(VARIATION, shifted.text(NAME), inputs, "correction_factor",
-                   by_word("variation", words))
-    )  # fmt: skip
+        correction(
+            VARIATION, shifted.text(NAME), inputs, "correction_factor", by_word("variation", words)
+        )
+    )
     return found
 
 
@@ -179,9 +187,10 @@ def _muon_cells(reduction: Reduction, settings: Settings) -> tuple[Array, Array,
         return factor, error, status
     pt, middle = (
         x.ravel()
-        for x in np.meshgrid(np.sqrt(edges[1:] * edges[:-1]), 0.5 * (eta[1:] + eta[:-1]),
-                             indexing="ij")
-    )  # fmt: skip
+        for x in np.meshgrid(
+            np.sqrt(edges[1:] * edges[:-1]), 0.5 * (eta[1:] + eta[:-1]), indexing="ij"
+        )
+    )
     value, own = (x.reshape(shape) for x in (found.at(pt, middle), found.error(pt, middle)))
     known = np.isfinite(value) & np.isfinite(own) & (value > 0)
     of_bin = np.array([s is Status.OK for s in found.status()])
@@ -203,18 +212,24 @@ def _of_muons(reduction: Reduction, settings: Settings, whose: str) -> list[dict
     texts = (
         ("factor", f"Factor on ptErr of a single muon of {whose}"),
         ("uncertainty", "Uncertainty of the factor on ptErr: one standard deviation"),
-        ("status", f"Status of the factor on ptErr: {_STATUS}; merged: largely what all muons"
-         " have in common; not_determined: factor 1, nothing was measured"),
-    )  # fmt: skip
+        (
+            "status",
+            f"Status of the factor on ptErr: {_STATUS}; merged: largely what all muons"
+            " have in common; not_determined: factor 1, nothing was measured",
+        ),
+    )
     return [
         correction(
-            name, description, _MUON_INPUTS, output,
+            name,
+            description,
+            _MUON_INPUTS,
+            output,
             over_bins(axes, list(np.hstack([cells[:, ::-1], cells]).ravel())),
         )
         for name, (output, description), cells in zip(
             MUON_NAMES, texts, _muon_cells(reduction, settings), strict=True
         )
-    ]  # fmt: skip
+    ]
 
 
 def evaluate_muon(
@@ -307,15 +322,25 @@ def check(
     if way(payload) != settings.apply:
         wrong[:] = True
     checks = [
-        Check("payload_read_back", float(wrong.sum()), 0.0, not wrong.any(),
-              f"points of {POINTS} at which the payload differs from the factors")
-    ]  # fmt: skip
+        Check(
+            "payload_read_back",
+            float(wrong.sum()),
+            0.0,
+            not wrong.any(),
+            f"points of {POINTS} at which the payload differs from the factors",
+        )
+    ]
     if settings.apply == "muon":
         usable = float(np.mean(_muon_cells(reduction, settings)[2] <= Status.HELD.code))
         checks.append(
-            Check("muon_factors_usable", usable, 1.0, usable == 1.0,
-                  "share of the bins of pt and |eta| with a factor on ptErr that may be used")
-        )  # fmt: skip
+            Check(
+                "muon_factors_usable",
+                usable,
+                1.0,
+                usable == 1.0,
+                "share of the bins of pt and |eta| with a factor on ptErr that may be used",
+            )
+        )
     return checks
 
 

@@ -57,9 +57,12 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
     if not found:
         return None
     return {
-        "table": "factors", "key": "category", "value": "factor", "truth": found,
+        "table": "factors",
+        "key": "category",
+        "value": "factor",
+        "truth": found,
         "truth_err": errors,
-    }  # fmt: skip
+    }
 
 
 WIDTH_ERROR = 0.9617

@@ -117,16 +117,23 @@ class Calibration(Base):
             if closing_now:
                 found |= axes.observed(pairs, g, steps, self.settings)
         if self._makes_reference(sample):
-            found |= collecting.reference(self._copies(pairs, sample, "data", walk), g,
-                                          "reference", unit)  # fmt: skip
+            found |= collecting.reference(
+                self._copies(pairs, sample, "data", walk), g, "reference", unit
+            )
             if closing_now:
-                found |= axes.reference(self._copies(pairs, sample, "data", walk), g,
-                                        self.settings, "axes/reference", unit)  # fmt: skip
+                found |= axes.reference(
+                    self._copies(pairs, sample, "data", walk),
+                    g,
+                    self.settings,
+                    "axes/reference",
+                    unit,
+                )
         if self._has_second() and sample.simulation and not closing_now:
             steps = collecting.steps_of(walk.values, "simulation", self.settings.n_eta)
             found |= collecting.observed(pairs, g, steps)
-            found |= collecting.reference(self._copies(pairs, sample, "simulation", walk), g,
-                                          "own_reference", unit)  # fmt: skip
+            found |= collecting.reference(
+                self._copies(pairs, sample, "simulation", walk), g, "own_reference", unit
+            )
         return found
 
     def _makes_reference(self, sample: Sample) -> bool:
@@ -172,12 +179,18 @@ class Calibration(Base):
                 own, made, prefix, copies = list(simulated), simulated, "own_reference", 0
             else:
                 continue
-            found.append(Source(
-                "+".join(s.name for s in own), g, add(sums[s.name] for s in own),
-                add(sums[s.name] for s in made), prefix, copies,
-                "simulation" if simulated else "embedded",
-                "none" if own[0].simulation else self.settings.of(r).background,
-            ))  # fmt: skip
+            found.append(
+                Source(
+                    "+".join(s.name for s in own),
+                    g,
+                    add(sums[s.name] for s in own),
+                    add(sums[s.name] for s in made),
+                    prefix,
+                    copies,
+                    "simulation" if simulated else "embedded",
+                    "none" if own[0].simulation else self.settings.of(r).background,
+                )
+            )
         return found
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:

@@ -82,9 +82,15 @@ def assess(
         if not shared.signed:
             absorbed = np.einsum("nij,nji->n", np.nan_to_num(inverse), extra)
             noise = covariance.template_noise(
-                shared, state, g, theta, block.templates, block.template_variance, block.mass,
+                shared,
+                state,
+                g,
+                theta,
+                block.templates,
+                block.template_variance,
+                block.mass,
                 absorbed,
-            )  # fmt: skip
+            )
     if block.variance is not None:
         extra += covariance.weights_term(state, block.counts, block.variance, block.scale)
     matrix = inverse + inverse @ extra @ inverse

@@ -36,9 +36,14 @@ from calib.fitting.kernel.problem import CUMULANTS, Problem
 from calib.types import AnyArray, Array, BoolArray
 
 SOURCES = (
-    "compiled", "compiled_algebra", "compiled_errors", "compiled_model", "covariance",
-    "numpy_engine", "problem",
-)  # fmt: skip
+    "compiled",
+    "compiled_algebra",
+    "compiled_errors",
+    "compiled_model",
+    "covariance",
+    "numpy_engine",
+    "problem",
+)
 
 
 class Input(NamedTuple):
@@ -209,9 +214,17 @@ def _compiled(digest: str) -> Any:
         errors.turns(data.mass[0], s, base)
         for c in range(len(data.counts)):
             good, edm, number = _minimum(
-                data.counts[c], data.g[c], data.start[c], data.fixed, s, work, room,
-                out.held[c], out.theta[c], out.gradient[c],
-            )  # fmt: skip
+                data.counts[c],
+                data.g[c],
+                data.start[c],
+                data.fixed,
+                s,
+                work,
+                room,
+                out.held[c],
+                out.theta[c],
+                out.gradient[c],
+            )
             if c and len(data.mass) > 1:
                 errors.turns(data.mass[c], s, base)
             _assessed(c, good, edm, number, data, s, work, room, base, real, out)
@@ -234,19 +247,36 @@ def fit(
     """Return what `assess.fit` does."""
     n, p = start.shape
     s = Shared(
-        shared.w, shared.basis, np.log(shared.edges), shared.origin, shared.nodes,
-        shared.weights, shared.low,
-        shared.high, shared.n_background, shared.signed, shared.least, CUMULANTS, template_errors,
-    )  # fmt: skip
+        shared.w,
+        shared.basis,
+        np.log(shared.edges),
+        shared.origin,
+        shared.nodes,
+        shared.weights,
+        shared.low,
+        shared.high,
+        shared.n_background,
+        shared.signed,
+        shared.least,
+        CUMULANTS,
+        template_errors,
+    )
     none = np.zeros((0, 1))
     spread, seen = block.template_variance, np.zeros((0, 1), dtype=complex)
     if spread is not None and template_errors and not shared.signed:
         seen = spectrum(shared, g, block.templates, spread, block.mass)
     arrays = (
-        block.counts, none if block.variance is None else block.variance, block.scale, g,
-        block.templates, none if spread is None else spread, seen, np.atleast_2d(block.mass),
-        start, fixed,
-    )  # fmt: skip
+        block.counts,
+        none if block.variance is None else block.variance,
+        block.scale,
+        g,
+        block.templates,
+        none if spread is None else spread,
+        seen,
+        np.atleast_2d(block.mass),
+        start,
+        fixed,
+    )
     data = Input(*(np.ascontiguousarray(x) for x in arrays))
     out = Output(
         np.empty((n, p)),
@@ -259,9 +289,18 @@ def fit(
     _loop(data, s, out)
     nll, edm, chi2, ndf, number, curvature = out.numbers.T
     return Minimum(
-        out.theta, out.covariance, nll, edm, chi2, ndf.astype(np.int64), number.astype(np.int64),
-        out.gradient, out.held, curvature, out.done,
-    )  # fmt: skip
+        out.theta,
+        out.covariance,
+        nll,
+        edm,
+        chi2,
+        ndf.astype(np.int64),
+        number.astype(np.int64),
+        out.gradient,
+        out.held,
+        curvature,
+        out.done,
+    )
 
 
 COMPILED = Engine("compiled", fit)

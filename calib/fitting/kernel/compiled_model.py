@@ -60,10 +60,18 @@ class Work(NamedTuple):
 def workspace(frequencies, bins):  # type: ignore[no-untyped-def]
     """Return arrays for one category after the other."""
     return Work(
-        np.zeros((2, frequencies + 1)), np.zeros((6, frequencies + 1)), np.zeros((3, bins)),
-        np.zeros((6, bins)), np.zeros((7, bins)), np.zeros(bins), np.zeros(3), np.zeros(bins),
-        np.zeros(bins), np.zeros((3, 5)), np.zeros(MOMENTS),
-    )  # fmt: skip
+        np.zeros((2, frequencies + 1)),
+        np.zeros((6, frequencies + 1)),
+        np.zeros((3, bins)),
+        np.zeros((6, bins)),
+        np.zeros((7, bins)),
+        np.zeros(bins),
+        np.zeros(3),
+        np.zeros(bins),
+        np.zeros(bins),
+        np.zeros((3, 5)),
+        np.zeros(MOMENTS),
+    )
 
 
 @numba.njit(fastmath=FAST)

@@ -138,11 +138,7 @@ def spectrum(
 
 
 def chi_square(
-    shared: Problem,
-    counts: Array,
-    expected: Array,
-    floating: IntArray,
-    noise: Noise | None = None,
+    shared: Problem, counts: Array, expected: Array, floating: IntArray, noise: Noise | None = None
 ) -> tuple[Array, IntArray]:
     """Return Pearson's chi2 and ndf of each category, with neighbouring bins joined.
 

@@ -130,8 +130,9 @@ def _check_signed(
         fits.append(from_start(start))
         climb([Rung(f"start {number}", lambda: every, lambda at: fits[-1])], standing)
     solution, rows = standing.solution, block.rows
-    doubt = signed.undetermined(task.coarse, block, g, solution.theta[rows],
-                                solution.covariance[rows], fits)  # fmt: skip
+    doubt = signed.undetermined(
+        task.coarse, block, g, solution.theta[rows], solution.covariance[rows], fits
+    )
     ok = solution.status[rows] == Status.OK.value
     solution.status[rows[ok & doubt]] = Status.NOT_DETERMINED.value
 
@@ -237,7 +238,13 @@ def by_minuit(task: Task, block: Block) -> Minimum:
             inverse[i] = jacobian @ np.array(m.covariance) @ jacobian.T
     found = Found(
         np.clip(theta, shared.low[:p], shared.high[:p]),
-        nll, edm, inverse, gradient, held, calls, valid,
-    )  # fmt: skip
+        nll,
+        edm,
+        inverse,
+        gradient,
+        held,
+        calls,
+        valid,
+    )
     g = coefficients(shared, block.templates, block.mass)
     return assess(shared, block, g, found, task.template_errors, exact=False)

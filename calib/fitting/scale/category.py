@@ -235,9 +235,15 @@ def spread(data: Prepared, theta: Array) -> tuple[Array, float]:
             out[at] += covariance.weights_term(state, counts, weights, data.scale[at])
         if with_template:
             out[at] += covariance.template_term(
-                data.shared, state, data.g[at], here, counts.sum(1), part.templates[at],
-                variance[at], _rows(part.template_mass, at),
-            )  # fmt: skip
+                data.shared,
+                state,
+                data.g[at],
+                here,
+                counts.sum(1),
+                part.templates[at],
+                variance[at],
+                _rows(part.template_mass, at),
+            )
         nll -= float((counts * np.log(state.t)).sum())
     return out, nll
 

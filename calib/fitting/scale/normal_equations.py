@@ -123,8 +123,7 @@ def assemble(columns: IntArray, rows: Array, weight: Array, right: Array, p: int
 
 
 @numba.njit(
-    "void(i8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1])",
-    cache=True,
+    "void(i8[:,::1], f8[:,:,::1], f8[:,:,::1], f8[:,::1], f8[:,::1], f8[::1], f8[::1])", cache=True
 )
 def _scatter(columns, rows, weight, right, matrix, vector, own):  # type: ignore[no-untyped-def]
     """Add every category, one after the other: always the same sum."""

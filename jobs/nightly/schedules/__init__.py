@@ -62,11 +62,18 @@ def schedule_of(
     if any(ord(c) < 32 for c in f"{config}"):
         raise InputError(f"{str(config)!r}: a name with control characters; rename it")
     values = {
-        "name": settings.name, "config": str(config), "folder": str(config.parent),
-        "hour": int(found[1]), "minute": int(found[2]), "image": image,
-        "label": label(settings.name), "store": settings.store,
-        "directory": settings.directory, "program": program(), "secrets": secrets(settings),
-    }  # fmt: skip
+        "name": settings.name,
+        "config": str(config),
+        "folder": str(config.parent),
+        "hour": int(found[1]),
+        "minute": int(found[2]),
+        "image": image,
+        "label": label(settings.name),
+        "store": settings.store,
+        "directory": settings.directory,
+        "program": program(),
+        "secrets": secrets(settings),
+    }
     environment = Environment(undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters |= {"systemd": systemd, "cron": cron, "yaml": quoted}
     folder = files("jobs") / "nightly" / "schedules"

@@ -35,8 +35,11 @@ def status(work: ChainWork) -> dict[str, Any]:
         "in_use": work.directory.holder(),
         "steps": {
             one.name: {
-                "calibration": one.calibration, "outcome": one.outcome, "why": one.why,
-                "reads": list(one.reads), "bad": list(one.bad),
+                "calibration": one.calibration,
+                "outcome": one.outcome,
+                "why": one.why,
+                "reads": list(one.reads),
+                "bad": list(one.bad),
                 "directory": str(work.directory.path / one.name),
             }
             for one in found
@@ -46,7 +49,7 @@ def status(work: ChainWork) -> dict[str, Any]:
         "passed": bool(decided["passed"]),
         "report": str(page) if page.is_file() else "",
         "exit_code": code,
-    }  # fmt: skip
+    }
 
 
 def lines(found: dict[str, Any]) -> list[str]:

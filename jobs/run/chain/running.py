@@ -144,12 +144,14 @@ def _provenance(work: ChainWork, found: list[states.StepState]) -> dict[str, Any
         "machine": provenance.machine(),
         "chain": {
             one.name: {
-                "calibration": one.calibration, "outcome": one.outcome, "reads": list(one.reads),
+                "calibration": one.calibration,
+                "outcome": one.outcome,
+                "reads": list(one.reads),
                 **own[one.name],
             }
             for one in found
         },
-    }  # fmt: skip
+    }
 
 
 def _of_step(directory: RunDirectory) -> Mapping[str, Any]:

@@ -35,12 +35,17 @@ from processors.fill import fill
 
 ETA = (-2.4, -1.2, 0.0, 1.2, 2.4)
 TRUTH = ImpactTruth(
-    ETA, d0_a=(20.0, 13.0, 12.0, 18.0), d0_b=(80.0, 62.0, 60.0, 76.0),
-    z0_a=(42.0, 30.0, 28.0, 40.0), z0_b=(85.0, 68.0, 65.0, 88.0),
-)  # fmt: skip
+    ETA,
+    d0_a=(20.0, 13.0, 12.0, 18.0),
+    d0_b=(80.0, 62.0, 60.0, 76.0),
+    z0_a=(42.0, 30.0, 28.0, 40.0),
+    z0_b=(85.0, 68.0, 65.0, 88.0),
+)
 SETTINGS: dict[str, Any] = {
-    "eta": list(ETA), "p_tilde": [0.5, 1.0, 1.7, 2.5, 3.5, 5.0, 7.0, 10.0, 16.0, 40.0], "bins": 100
-}  # fmt: skip
+    "eta": list(ETA),
+    "p_tilde": [0.5, 1.0, 1.7, 2.5, 3.5, 5.0, 7.0, 10.0, 16.0, 40.0],
+    "bins": 100,
+}
 
 
 def pairs_of(n: int, seed: int, simulation: bool = False, **changes: Any) -> Pairs:
@@ -52,8 +57,9 @@ def pairs_of(n: int, seed: int, simulation: bool = False, **changes: Any) -> Pai
 
 def calibration(simulated: bool = False, **settings: Any) -> Calibration:
     def sample(name: str, simulation: bool) -> Sample:
-        return Sample(name=name, resonance="jpsi", format="stage1", files=("-",),
-                      simulation=simulation)  # fmt: skip
+        return Sample(
+            name=name, resonance="jpsi", format="stage1", files=("-",), simulation=simulation
+        )
 
     samples = (sample("data", False), sample("mc", True))[: 1 + simulated]
     values = {**SETTINGS, **settings}
@@ -114,8 +120,10 @@ def test_chunks_add_up() -> None:
     own, events = calibration(), pairs_of(6_000, 5)
     sample = own.samples[0]
     whole = fill(own.collect(events, sample, Pass()))
-    parts = add(fill(own.collect(events.take(np.arange(i, i + 2000)), sample, Pass()))
-                for i in (0, 2000, 4000))  # fmt: skip
+    parts = add(
+        fill(own.collect(events.take(np.arange(i, i + 2000)), sample, Pass()))
+        for i in (0, 2000, 4000)
+    )
     assert set(whole) == set(parts) and whole["d0/counts"].sum() > 11_000
     for name, values in whole.items():
         assert np.allclose(parts[name], values, rtol=1e-12, atol=0, equal_nan=True), name
@@ -146,8 +154,11 @@ def test_difference_is_free_of_the_vertex() -> None:
 
 def test_simulation_beside_the_data_has_its_own() -> None:
     own = calibration(simulated=True)
-    better = {f"{n}_{w}": tuple(0.8 * x for x in getattr(TRUTH, f"{n}_{w}"))
-              for n in ("d0", "z0") for w in "ab"}  # fmt: skip
+    better = {
+        f"{n}_{w}": tuple(0.8 * x for x in getattr(TRUTH, f"{n}_{w}"))
+        for n in ("d0", "z0")
+        for w in "ab"
+    }
     simulated = pairs_of(40_000, 8, simulation=True, **better)
     found, closure = reduced(own, pairs_of(40_000, 7), simulated)
     assert all(c.passed for c in closure(found).checks)
@@ -217,11 +228,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for format in ("stage1", "nanoaod"):
         write_toys(out / format, made, format, 2)
         values = {
-            "name": "ip", "calibration": "impact_parameter", "settings": SETTINGS,
-            "samples": [{"name": "data", "resonance": "jpsi", "format": format,
-                         "files": [str(out / format)]}],
-            "cluster": {"kind": "inline"}, "chunk_size": 20_000,
-        }  # fmt: skip
+            "name": "ip",
+            "calibration": "impact_parameter",
+            "settings": SETTINGS,
+            "samples": [
+                {
+                    "name": "data",
+                    "resonance": "jpsi",
+                    "format": format,
+                    "files": [str(out / format)],
+                }
+            ],
+            "cluster": {"kind": "inline"},
+            "chunk_size": 20_000,
+        }
         (out / f"{format}.yaml").write_text(yaml.safe_dump(values))
     found = run("run", out / "stage1.yaml", "--out", out / "run")
     assert found.exit_code == 0, found.output
@@ -352,11 +372,19 @@ def test_init_and_refusals(folder: Path, tmp_path: Path, shared_data: Path) -> N
 def test_real_nanoaod_is_read(shared_data: Path, tmp_path: Path) -> None:
     """40 events are too few for a result, and it says so."""
     values = {
-        "name": "ip", "calibration": "impact_parameter", "cluster": {"kind": "inline"},
+        "name": "ip",
+        "calibration": "impact_parameter",
+        "cluster": {"kind": "inline"},
         "settings": SETTINGS,
-        "samples": [{"name": "data", "resonance": "z", "format": "nanoaod",
-                     "files": [str(shared_data / "cms2018_dimuon.nanoaod.root")]}],
-    }  # fmt: skip
+        "samples": [
+            {
+                "name": "data",
+                "resonance": "z",
+                "format": "nanoaod",
+                "files": [str(shared_data / "cms2018_dimuon.nanoaod.root")],
+            }
+        ],
+    }
     (tmp_path / "ip.yaml").write_text(yaml.safe_dump(values))
     found = run("run", tmp_path / "ip.yaml", "--out", tmp_path / "out")
     assert found.exit_code == 3, found.output

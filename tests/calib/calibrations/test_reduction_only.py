@@ -61,10 +61,16 @@ def test_the_guard_guards() -> None:
 def test_models_that_are_embedded_are_part_of_the_sums() -> None:
     sample = Sample(name="data", resonance="z", format="stage1", files=("-",))
     found = [
-        build(Config(name="x", calibration="mass_resolution", samples=(sample,),
-                     settings=changed)).collect_settings()
-        for changed in ({}, {"compare": []}, {"gates": {"min_events": 7}},
-                        {"line_shape": "breit_wigner"}, {"copies": 3})
-    ]  # fmt: skip
+        build(
+            Config(name="x", calibration="mass_resolution", samples=(sample,), settings=changed)
+        ).collect_settings()
+        for changed in (
+            {},
+            {"compare": []},
+            {"gates": {"min_events": 7}},
+            {"line_shape": "breit_wigner"},
+            {"copies": 3},
+        )
+    ]
     assert found[0] == found[1] == found[2]
     assert found[3] != found[0] and found[4] != found[0]

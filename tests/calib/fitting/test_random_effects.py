@@ -165,8 +165,17 @@ def toys():
         likelihood = np.concatenate([gaussian(best, error), np.ones((WITHOUT, len(GRID)))])
         common = population(likelihood, model, prior, used)
         posterior = estimate(likelihood, model, common)
-        found.append((posterior.mean, posterior.covariance, truth, best[ODD], common.theta,
-                      common.covariance, common.spread))  # fmt: skip
+        found.append(
+            (
+                posterior.mean,
+                posterior.covariance,
+                truth,
+                best[ODD],
+                common.theta,
+                common.covariance,
+                common.spread,
+            )
+        )
     return [np.array(column) for column in zip(*found, strict=True)]
 
 

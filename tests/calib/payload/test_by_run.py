@@ -23,12 +23,18 @@ ETA, PT = RANDOM.uniform(-3, 3, N), RANDOM.uniform(3, 200, N)
 def binned(name: str, seed: int, edges: tuple[float, ...] = (-2.4, 0.0, 2.4)) -> dict[str, Any]:
     values = np.random.default_rng(seed).normal(1, 0.1, len(edges) - 1)
     return {
-        "name": name, "version": 1,
+        "name": name,
+        "version": 1,
         "inputs": [{"name": "eta", "type": "real"}],
         "output": {"name": "factor", "type": "real"},
-        "data": {"nodetype": "binning", "input": "eta", "edges": list(edges),
-                 "content": values.tolist(), "flow": "clamp"},
-    }  # fmt: skip
+        "data": {
+            "nodetype": "binning",
+            "input": "eta",
+            "edges": list(edges),
+            "content": values.tolist(),
+            "flow": "clamp",
+        },
+    }
 
 
 def formulas(name: str, seed: int, expressions: tuple[str, ...]) -> dict[str, Any]:
@@ -41,21 +47,33 @@ def formulas(name: str, seed: int, expressions: tuple[str, ...]) -> dict[str, An
     ]
     up = [{**c, "parameters": [2 * p for p in c["parameters"]]} for c in content]
     variations = [
-        {"key": key, "value": {"nodetype": "binning", "input": "eta", "edges": edges.tolist(),
-                               "content": nodes, "flow": 1.0}}
+        {
+            "key": key,
+            "value": {
+                "nodetype": "binning",
+                "input": "eta",
+                "edges": edges.tolist(),
+                "content": nodes,
+                "flow": 1.0,
+            },
+        }
         for key, nodes in (("nom", content), ("up", up))
-    ]  # fmt: skip
+    ]
     return {
-        "name": name, "version": 2,
-        "inputs": [{"name": "pt", "type": "real"}, {"name": "eta", "type": "real"},
-                   {"name": "variation", "type": "string"}],
+        "name": name,
+        "version": 2,
+        "inputs": [
+            {"name": "pt", "type": "real"},
+            {"name": "eta", "type": "real"},
+            {"name": "variation", "type": "string"},
+        ],
         "output": {"name": "pt_corr", "type": "real"},
         "generic_formulas": [
             {"nodetype": "formula", "expression": e, "parser": "TFormula", "variables": ["pt"]}
             for e in expressions
         ],
         "data": {"nodetype": "category", "input": "variation", "content": variations},
-    }  # fmt: skip
+    }
 
 
 def document(*corrections: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -71,8 +89,9 @@ def loaded(values: dict[str, Any]) -> correctionlib.CorrectionSet:
 FIRST = document(binned("factor", 1), formulas("pt_corr", 1, ("x*(1+[0])", "x+[1]*x*x")))
 SECOND = document(
     formulas("pt_corr", 2, ("x+[1]*x*x", "x/(1+[0])", "x*(1+[0])+[1]")),
-    binned("factor", 2, (-2.4, -1.0, 0.0, 1.0, 2.4)), binned("uncertainty", 3),
-)  # fmt: skip
+    binned("factor", 2, (-2.4, -1.0, 0.0, 1.0, 2.4)),
+    binned("uncertainty", 3),
+)
 PIECES = [(Validity(10, 19), FIRST), (Validity(40), FIRST), (Validity(20, 29), SECOND)]
 
 
@@ -80,8 +99,11 @@ def test_every_run_has_its_own_payload_to_the_bit() -> None:
     whole = loaded(joined(PIECES))
     runs = RANDOM.choice([10, 15, 19, 20, 25, 29, 40, 99999, LAST], N)
     second = (runs >= 20) & (runs < 30)
-    for name, arguments in (("factor", (ETA,)), ("pt_corr", (PT, ETA, "nom")),
-                            ("pt_corr", (PT, ETA, "up"))):  # fmt: skip
+    for name, arguments in (
+        ("factor", (ETA,)),
+        ("pt_corr", (PT, ETA, "nom")),
+        ("pt_corr", (PT, ETA, "up")),
+    ):
         one, other = (loaded(d)[name].evaluate(*arguments) for d in (FIRST, SECOND))
         expected = np.where(second, other, one)
         assert np.array_equal(whole[name].evaluate(runs, *arguments), expected)
@@ -116,10 +138,14 @@ def test_what_is_joined_is_left_as_it_was() -> None:
 def compound(seed: int, op: str = "*") -> dict[str, Any]:
     parts = [binned("one", seed), binned("two", seed + 10)]
     stack = {
-        "name": "both", "inputs": [{"name": "eta", "type": "real"}],
-        "output": {"name": "factor", "type": "real"}, "inputs_update": [],
-        "input_op": "*", "output_op": op, "stack": ["one", "two"],
-    }  # fmt: skip
+        "name": "both",
+        "inputs": [{"name": "eta", "type": "real"}],
+        "output": {"name": "factor", "type": "real"},
+        "inputs_update": [],
+        "input_op": "*",
+        "output_op": op,
+        "stack": ["one", "two"],
+    }
     return document(*parts, compound_corrections=[stack])
 
 

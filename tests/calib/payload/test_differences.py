@@ -33,8 +33,9 @@ def test_pulls_and_chi2_of_draws() -> None:
 
 
 def test_one_parameter_by_hand() -> None:
-    found = difference(("A",), np.array([1.0]), np.array([[9.0]]), np.array([6.0]),
-                       np.array([[16.0]]))  # fmt: skip
+    found = difference(
+        ("A",), np.array([1.0]), np.array([[9.0]]), np.array([6.0]), np.array([[16.0]])
+    )
     assert (found.move[0], found.pull[0], found.chi2, found.ndf) == (5.0, 1.0, 1.0, 1)
 
 

@@ -38,6 +38,8 @@ def test_any_payload_has_its_numbers():
     }
     found = numbers({"corrections": [{"name": "other"}, {"name": "mine", "data": tree}]}, "mine")
     assert dict(zip(found["name"], found["value"], strict=True)) == {
-        "mine/x/0": 1.5, "mine/x/1": 2.5, "mine/y": 4.0,
-    }  # fmt: skip
+        "mine/x/0": 1.5,
+        "mine/x/1": 2.5,
+        "mine/y": 4.0,
+    }
     assert found["error"].isna().all() and isinstance(found, pd.DataFrame)

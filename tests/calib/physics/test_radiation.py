@@ -161,14 +161,18 @@ def test_angles_of_single_photons_follow_the_matrix_element(name):
     single = column(found, "photons") == 1
     none = np.exp(-first_order(name, "exponentiated", lambda x: 1.0))
     for low, high in ((0.01, 0.1), (0.1, 0.5), (0.5, 0.95)):
-        expected = none * dblquad(
-            lambda one, x: (
-                ALPHA / (2 * np.pi)
-                * ((1 - one) ** 2 + (1 - x + one) ** 2)
-                / (one * (x - one))
-            ),
-            low, high, lambda x: 0.1 * x, lambda x: 0.9 * x,
-        )[0]  # fmt: skip
+        expected = (
+            none
+            * dblquad(
+                lambda one, x: (
+                    ALPHA / (2 * np.pi) * ((1 - one) ** 2 + (1 - x + one) ** 2) / (one * (x - one))
+                ),
+                low,
+                high,
+                lambda x: 0.1 * x,
+                lambda x: 0.9 * x,
+            )[0]
+        )
         seen = np.mean(single & open_angle & (photon > low) & (photon < high))
         error = np.sqrt(expected / len(photon))
         assert seen == pytest.approx(expected, abs=4 * error + mass_terms(name))
@@ -206,9 +210,14 @@ def test_random_numbers_do_not_overlap():
     key = keys(1, pairs.run, pairs.luminosityBlock, pairs.event)
     nothing = np.zeros(1000)
     part = embed(
-        pairs.take(np.arange(1000, 2000)), nothing, nothing, key[1000:2000], 3,
-        narrow_line(born("z")), radiation="exponentiated",
-    )  # fmt: skip
+        pairs.take(np.arange(1000, 2000)),
+        nothing,
+        nothing,
+        key[1000:2000],
+        3,
+        narrow_line(born("z")),
+        radiation="exponentiated",
+    )
     np.testing.assert_array_equal(made("z", "exponentiated")[3].mass[1000:2000], part.mass)
 
 

@@ -50,14 +50,19 @@ def curve(weight: float = 1.0, n: int = 4000) -> Curve:
 def closure_table(tested: bool = True) -> pd.DataFrame:
     rows = [
         {
-            "bin": name, "expected": 1.1, "fitted": 1.12 if tested else np.nan,
-            "error": 0.03 if tested else np.nan, "pull": 0.67 if tested else np.nan,
-            "status": "ok" if tested else "too_few_events", "kind": kind, "half": half,
+            "bin": name,
+            "expected": 1.1,
+            "fitted": 1.12 if tested else np.nan,
+            "error": 0.03 if tested else np.nan,
+            "pull": 0.67 if tested else np.nan,
+            "status": "ok" if tested else "too_few_events",
+            "kind": kind,
+            "half": half,
         }
         for kind, names in (("resolution", ("0.6-0.7", "0.7-0.8")), ("category", ("a", "b")))
         for half in (0, 1)
         for name in names
-    ]  # fmt: skip
+    ]
     return pd.DataFrame(rows)
 
 
@@ -103,8 +108,11 @@ def test_closure_of_two_kinds_of_factors_is_side_by_side():
     both = both[(both["kind"] == "resolution") | (both["factors"] == "category")]
     figure = figures.closure_figure(both)
     found = texts(figure)
-    for title in ("bin of resolution, factors of category", "bin of resolution, factors of muon",
-                  "bin of category"):  # fmt: skip
+    for title in (
+        "bin of resolution, factors of category",
+        "bin of resolution, factors of muon",
+        "bin of category",
+    ):
         assert title in found
     left, right = (
         next(a for a in figure.axes if a.get_xlabel() == f"bin of resolution, factors of {k}")
@@ -147,9 +155,11 @@ def test_histograms_say_how_many_and_survive_none():
 
 def test_a_move_is_counted_in_the_errors_of_both():
     move = figures.moves(
-        np.array([1.0, 1.0, np.nan]), np.array([0.3, np.nan, 0.1]),
-        np.array([1.5, 1.5, 1.0]), np.array([0.4, 0.5, 0.1]),
-    )  # fmt: skip
+        np.array([1.0, 1.0, np.nan]),
+        np.array([0.3, np.nan, 0.1]),
+        np.array([1.5, 1.5, 1.0]),
+        np.array([0.4, 0.5, 0.1]),
+    )
     assert move[:2] == pytest.approx([1.0, 1.0])
     assert np.isnan(move[2])
 
@@ -157,9 +167,15 @@ def test_a_move_is_counted_in_the_errors_of_both():
 def test_a_comparison_has_both_names_and_the_unit():
     n = np.ones(3)
     figure = figures.comparison(
-        ["a", "b", "c"], n, 0.1 * n, n * np.nan, n * np.nan, label="sigma", unit="GeV",
+        ["a", "b", "c"],
+        n,
+        0.1 * n,
+        n * np.nan,
+        n * np.nan,
+        label="sigma",
+        unit="GeV",
         legend=("2017", "2018"),
-    )  # fmt: skip
+    )
     found = texts(figure)
     assert "sigma [GeV]" in found and "2017" in found and "2018" in found
     drawn(figure)
@@ -183,10 +199,17 @@ def test_closure_of_many_bins_and_of_zeros_is_a_histogram_of_pulls():
     """Differences have nothing to be divided by, and no one reads 240 names on an axis."""
     random = np.random.default_rng(3)
     pull = random.normal(size=150)
-    zero = pd.DataFrame({
-        "bin": [f"A_{i}" for i in range(150)], "expected": 0.0, "fitted": 1e-4 * pull,
-        "error": 1e-4, "pull": pull, "status": "ok", "kind": "half",
-    })  # fmt: skip
+    zero = pd.DataFrame(
+        {
+            "bin": [f"A_{i}" for i in range(150)],
+            "expected": 0.0,
+            "fitted": 1e-4 * pull,
+            "error": 1e-4,
+            "pull": pull,
+            "status": "ok",
+            "kind": "half",
+        }
+    )
     many = zero.assign(expected=1.0, fitted=1 + 1e-4 * pull, kind="axis")
     one = many[:1].assign(kind="held_out")
     figure = figures.closure_figure(pd.concat([zero, many, one]))

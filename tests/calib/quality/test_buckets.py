@@ -58,11 +58,12 @@ def test_truth_table(
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 300), st.floats(0, 25)), max_size=60,
-             unique_by=lambda r: r[0]),
+    st.lists(
+        st.tuples(st.integers(0, 300), st.floats(0, 25)), max_size=60, unique_by=lambda r: r[0]
+    ),
     st.lists(st.integers(0, 300), max_size=4),
     st.booleans(),
-)  # fmt: skip
+)
 def test_every_run_is_in_one_bucket_of_enough_luminosity(
     values: list[tuple[int, float]], boundaries: list[int], closed: bool
 ) -> None:

@@ -30,8 +30,9 @@ def candidate(**changes):
 def same_rings(all_of_them):
     """Return the categories with the same two rings, in either order, at any pt."""
     rings = [sorted(all_of_them.bins(c)[1:]) for c in range(len(all_of_them))]
-    return [[d for d in range(len(rings)) if d != c and rings[d] == rings[c]]
-            for c in range(len(rings))]  # fmt: skip
+    return [
+        [d for d in range(len(rings)) if d != c and rings[d] == rings[c]] for c in range(len(rings))
+    ]
 
 
 def test_the_four_failed_fits_of_a_published_payload_are_stopped(shared_data):

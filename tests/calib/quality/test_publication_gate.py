@@ -39,15 +39,27 @@ GOOD = Candidate()
 TABLE = [
     ("not moved", [SMALL, -SMALL], ERR, True, GOOD, Decision.KEEP),
     ("not moved at all", [0.0, 0.0], ERR, True, GOOD, Decision.KEEP),
-    ("not moved, error large: nothing is claimed", [SMALL, 0.0], [5e-4, ERR], True, GOOD,
-     Decision.KEEP),
+    (
+        "not moved, error large: nothing is claimed",
+        [SMALL, 0.0],
+        [5e-4, ERR],
+        True,
+        GOOD,
+        Decision.KEEP,
+    ),
     ("moved and significant", [5e-4, 0.0], ERR, True, GOOD, Decision.PUBLISH),
     ("moved down and significant", [0.0, -5e-4], ERR, True, GOOD, Decision.PUBLISH),
     ("moved, not significant", [1.1e-4, 0.0], ERR, True, GOOD, Decision.KEEP),
     ("significant, but below the cut", [9e-5, 0.0], 1e-6, True, GOOD, Decision.KEEP),
     ("moved, error too large", [9e-4, 0.0], [1.1e-4, ERR], True, GOOD, Decision.VETO),
-    ("one moved well, another with too large an error", [5e-4, 5e-4], [ERR, 2e-4], True, GOOD,
-     Decision.VETO),
+    (
+        "one moved well, another with too large an error",
+        [5e-4, 5e-4],
+        [ERR, 2e-4],
+        True,
+        GOOD,
+        Decision.VETO,
+    ),
     ("moved too far", [2.1e-3, 0.0], ERR, True, GOOD, Decision.VETO),
     ("moved too far, hardly known", [2.1e-3, 0.0], 1.0, True, GOOD, Decision.VETO),
     ("one significant, another too far", [5e-4, -3e-3], ERR, True, GOOD, Decision.VETO),
@@ -57,23 +69,59 @@ TABLE = [
     ("NaN", [float("nan"), 5e-4], ERR, True, GOOD, Decision.VETO),
     ("infinite", [float("inf"), 0.0], ERR, True, GOOD, Decision.VETO),
     ("error NaN", [5e-4, 0.0], [float("nan"), ERR], True, GOOD, Decision.VETO),
-    ("a category held, the others significant", [5e-4] * 5 + [0.0], ERR, [True] * 5 + [False],
-     GOOD, Decision.PUBLISH),
-    ("only a held one moved: it asks for nothing", [0.0] * 5 + [5e-4], ERR, [True] * 5 + [False],
-     GOOD, Decision.KEEP),
-    ("a held one moved too far: it would be published", [5e-4] * 5 + [3e-3], ERR,
-     [True] * 5 + [False], GOOD, Decision.VETO),
+    (
+        "a category held, the others significant",
+        [5e-4] * 5 + [0.0],
+        ERR,
+        [True] * 5 + [False],
+        GOOD,
+        Decision.PUBLISH,
+    ),
+    (
+        "only a held one moved: it asks for nothing",
+        [0.0] * 5 + [5e-4],
+        ERR,
+        [True] * 5 + [False],
+        GOOD,
+        Decision.KEEP,
+    ),
+    (
+        "a held one moved too far: it would be published",
+        [5e-4] * 5 + [3e-3],
+        ERR,
+        [True] * 5 + [False],
+        GOOD,
+        Decision.VETO,
+    ),
     ("too many held", [5e-4] * 6, ERR, [True] * 4 + [False] * 2, GOOD, Decision.VETO),
     ("not converged", [5e-4, 0.0], ERR, True, Candidate(converged=False), Decision.NOT_CONVERGED),
-    ("not converged, nor passed", [5e-4, 0.0], ERR, True,
-     Candidate(converged=False, passed=False), Decision.NOT_CONVERGED),
-    ("verdict not passed", [5e-4, 0.0], ERR, True, Candidate(passed=False, failed="closure"),
-     Decision.VETO),
+    (
+        "not converged, nor passed",
+        [5e-4, 0.0],
+        ERR,
+        True,
+        Candidate(converged=False, passed=False),
+        Decision.NOT_CONVERGED,
+    ),
+    (
+        "verdict not passed",
+        [5e-4, 0.0],
+        ERR,
+        True,
+        Candidate(passed=False, failed="closure"),
+        Decision.VETO,
+    ),
     ("too little data", [5e-4, 0.0], ERR, True, Candidate(enough=False), Decision.WAIT),
-    ("too little data, and not converged", [5e-4, 0.0], ERR, True,
-     Candidate(enough=False, converged=False), Decision.WAIT),
+    (
+        "too little data, and not converged",
+        [5e-4, 0.0],
+        ERR,
+        True,
+        Candidate(enough=False, converged=False),
+        Decision.WAIT,
+    ),
     ("nothing measured", [], [], True, GOOD, Decision.VETO),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", TABLE, ids=[c[0] for c in TABLE])
@@ -134,9 +182,10 @@ def test_the_error_of_a_move_is_that_of_many_pairs_of_fits(
 
     names, own = ("a", "b"), np.ones(2, bool)
     found = moved(
-        Effects(names, new[0], cov_new, own), Effects(names, old[0], cov_old, own),
+        Effects(names, new[0], cov_new, own),
+        Effects(names, old[0], cov_old, own),
         (common_events / n_new, common_events / n_old),
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(found.values, new[0] - old[0])
     if old_only == new_only == 0:
         np.testing.assert_allclose(found.covariance, 0, atol=1e-15)
@@ -172,7 +221,7 @@ TESTS = [
     ("nothing known", [np.nan, np.nan], 3e-5, Residual.UNDECIDED),
     ("one not known", [1e-5, np.nan], 3e-5, Residual.WITHIN),
     ("no quantity", [], [], Residual.UNDECIDED),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("case", TESTS, ids=[c[0] for c in TESTS])

@@ -26,8 +26,10 @@ COLUMNS = ("dxy", "dz", "dxyErr", "dzErr")
 def test_nothing_else_changes() -> None:
     default, own = (named_truth(name, "jpsi", False) for name in ("default", "impact-parameter"))
     one, other = (generate("jpsi", 2000, seed=3, truth=t) for t in (default, own))
-    for a, b in ((one.pairs.leading, other.pairs.leading), (one.pairs.subleading,
-                                                           other.pairs.subleading)):  # fmt: skip
+    for a, b in (
+        (one.pairs.leading, other.pairs.leading),
+        (one.pairs.subleading, other.pairs.subleading),
+    ):
         for name in ("pt", "eta", "phi", "charge", "pt_err"):
             assert np.array_equal(getattr(a, name), getattr(b, name))
         assert not a.extra and set(b.extra) == set(COLUMNS)
@@ -35,8 +37,15 @@ def test_nothing_else_changes() -> None:
 
 
 def test_resolution_is_the_one_put_in() -> None:
-    truth = ImpactTruth((-2.4, 0.0, 2.4), (12.0, 20.0), (60.0, 80.0), (30.0, 40.0), (65.0, 90.0),
-                        tail=0.1, tail_width=5.0)  # fmt: skip
+    truth = ImpactTruth(
+        (-2.4, 0.0, 2.4),
+        (12.0, 20.0),
+        (60.0, 80.0),
+        (30.0, 40.0),
+        (65.0, 90.0),
+        tail=0.1,
+        tail_width=5.0,
+    )
     default = named_truth("default", "jpsi", False)
     assert default is not None
     made = generate("jpsi", 40_000, seed=2, truth=replace(default, impact_parameter=truth))

@@ -29,9 +29,7 @@ of the other, charge times eta, generated mass; and the last phi of the other.""
 def test_events_without_a_momentum_scale_are_those_they_always_were(resonance, simulation):
     pairs = generate(resonance, 2000, seed=3, simulation=simulation).pairs
     a, b = pairs.leading, pairs.subleading
-    found = (
-        a.pt.sum(), b.pt_err.sum(), a.charge @ a.eta, np.nansum(pairs.gen_mass), b.phi[-1]
-    )  # fmt: skip
+    found = (a.pt.sum(), b.pt_err.sum(), a.charge @ a.eta, np.nansum(pairs.gen_mass), b.phi[-1])
     # the last digits depend on the processor
     np.testing.assert_allclose(found, BEFORE[resonance, simulation], rtol=1e-9)
 
@@ -88,9 +86,11 @@ def test_residuals_have_the_resolution_of_their_eta_bin(resonance, simulation, j
     # what the cuts of the toys let through whatever the smearing
     least, low, high = {"jpsi": (3.6, 2.9, 3.3), "z": (25.0, 78.0, 105.0)}[resonance]
     pairs = pairs.take(
-        (pairs.leading.gen_pt > least) & (pairs.subleading.gen_pt > least)
-        & (pairs.gen_mass > low) & (pairs.gen_mass < high)
-    )  # fmt: skip
+        (pairs.leading.gen_pt > least)
+        & (pairs.subleading.gen_pt > least)
+        & (pairs.gen_mass > low)
+        & (pairs.gen_mass < high)
+    )
     corrected, k_gen, at, width = muons_of(pairs, truth)
     pull = (corrected / k_gen - 1) / width
     n = np.bincount(at, minlength=48)
@@ -101,8 +101,9 @@ def test_residuals_have_the_resolution_of_their_eta_bin(resonance, simulation, j
     assert np.all(np.abs(spread - 1) < 5 / np.sqrt(2 * n))
     np.testing.assert_allclose(
         np.mean(pairs.leading.pt_err / pairs.leading.pt) * 1.1,
-        np.mean(width[: len(pairs)]), rtol=1e-12,
-    )  # fmt: skip
+        np.mean(width[: len(pairs)]),
+        rtol=1e-12,
+    )
 
 
 def test_a_real_detector_in_size_and_the_simulation_another_one():

@@ -41,8 +41,9 @@ def muon_figure(found: MuonFactors, rings: pd.DataFrame, settings: Settings) -> 
             left.fill_between([low, high], v - e, v + e, color=GREY, alpha=0.25, lw=0)
             left.plot([low, high], [v, v], color=GREY, linewidth=1.4, label=label)
         left.stairs(value + error, edges, baseline=value - error, fill=True, color=BLUE, alpha=0.25)
-        left.stairs(value, edges, baseline=None, color=BLUE, linewidth=1.8,
-                    label="factors of muons, 45 GeV")  # fmt: skip
+        left.stairs(
+            value, edges, baseline=None, color=BLUE, linewidth=1.8, label="factors of muons, 45 GeV"
+        )
         left.set_xlim(edges[0], edges[-1])
         low, high = left.get_ylim()
         left.set_ylim(low, high + 0.25 * (high - low))  # room for the legend
@@ -71,9 +72,13 @@ def _against_pt(axes: Any, found: MuonFactors, settings: Settings) -> None:
         log = np.log(pt / 45.0)
         ratio = np.exp(power * log)
         axes.fill_between(
-            pt, ratio * np.exp(-error * np.abs(log)), ratio * np.exp(error * np.abs(log)),
-            color=colour, alpha=0.2, lw=0,
-        )  # fmt: skip
+            pt,
+            ratio * np.exp(-error * np.abs(log)),
+            ratio * np.exp(error * np.abs(log)),
+            color=colour,
+            alpha=0.2,
+            lw=0,
+        )
         axes.plot(pt, ratio, color=colour, label=f"{label}: {power:+.2f} ± {error:.2f}")
     axes.set_xscale("log")
     axes.set_xlim(pt[0], pt[-1])
@@ -171,7 +176,12 @@ def _written(axes: Any, edges: Array, off: Array, far: BoolArray) -> None:
     reach = float(np.nanmax(np.abs(off), initial=2.0))
     for i, j in np.argwhere(np.isfinite(off)):
         axes.text(
-            middle[j], middle[i], f"{off[i, j]:+.1f}", ha="center", va="center", fontsize=9,
+            middle[j],
+            middle[i],
+            f"{off[i, j]:+.1f}",
+            ha="center",
+            va="center",
+            fontsize=9,
             weight="bold" if far[i, j] else "normal",
             color="white" if abs(off[i, j]) > 0.7 * reach else "black",
-        )  # fmt: skip
+        )

@@ -83,10 +83,21 @@ def _factors(reduction: Reduction, settings: Settings, categories: Categories) -
     )
     shown = table[
         [
-            "category", "n_events", "sigma_fit", "sigma_fit_err", "median_predicted", "factor",
-            "factor_err", "chi2", "ndf", "status", "own_status", "held_at", "edited",
+            "category",
+            "n_events",
+            "sigma_fit",
+            "sigma_fit_err",
+            "median_predicted",
+            "factor",
+            "factor_err",
+            "chi2",
+            "ndf",
+            "status",
+            "own_status",
+            "held_at",
+            "edited",
         ]
-    ]  # fmt: skip
+    ]
     rings = reduction.tables["rings"].rename(columns={"error": "value_err"})
     tables = {"factors": shown, "rings": rings}
     return Section("Factors", text, tables, {"factors": figure})

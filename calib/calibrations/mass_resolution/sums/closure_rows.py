@@ -470,10 +470,18 @@ def _bins(settings: Settings, selected: Selected, kinds: Kinds, unit: float) -> 
     edges = limits.mass_edges
     n = len(edges) - 1
     return _Bins(
-        limits.leading_pt, limits.subleading_pt, limits.pt_edges, limits.ring_edges,
-        np.asarray(settings.closure.edges), np.asarray(settings.closure.leading_pt),
-        np.array([kinds.first(k) for k in MOVING], dtype=np.int64), len(kinds),
-        float(edges[0]), n / float(edges[-1] - edges[0]), n,
+        limits.leading_pt,
+        limits.subleading_pt,
+        limits.pt_edges,
+        limits.ring_edges,
+        np.asarray(settings.closure.edges),
+        np.asarray(settings.closure.leading_pt),
+        np.array([kinds.first(k) for k in MOVING], dtype=np.int64),
+        len(kinds),
+        float(edges[0]),
+        n / float(edges[-1] - edges[0]),
+        n,
         1.0 / (unit * float(RESIDUAL_EDGES[1] - RESIDUAL_EDGES[0])),
-        float(RESIDUAL_EDGES[0]) * unit, 2 * group_of(n),
-    )  # fmt: skip
+        float(RESIDUAL_EDGES[0]) * unit,
+        2 * group_of(n),
+    )

@@ -152,9 +152,18 @@ def observed_muons(
     n = (len(settings.leading_pt) - 1) * (len(edges) - 1) * len(edges) // 2
     row, own = np.empty(len(pairs), dtype=np.int64), np.empty((2, 2, len(pairs)))
     _muon_rows(
-        lead.pt, lead.eta, first, other.pt, other.eta, second, np.asarray(settings.leading_pt),
-        np.asarray(edges), row, own[0], own[1],
-    )  # fmt: skip
+        lead.pt,
+        lead.eta,
+        first,
+        other.pt,
+        other.eta,
+        second,
+        np.asarray(settings.leading_pt),
+        np.asarray(edges),
+        row,
+        own[0],
+        own[1],
+    )
     means = {
         f"{what}_{name}": own[k, j]
         for k, name in enumerate(("first", "second"))
@@ -184,8 +193,7 @@ def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
         "predicted": Fill(flat, 2 * n, predicted, PREDICTED_EDGES, pairs.weight),
         "muons": observed_muons(pairs, first, second, part, settings),
         "runs": np.bincount(
-            np.minimum(pairs.run.astype(np.int64) // RUN_STEP, N_RUN_BINS - 1),
-            minlength=N_RUN_BINS,
+            np.minimum(pairs.run.astype(np.int64) // RUN_STEP, N_RUN_BINS - 1), minlength=N_RUN_BINS
         ),
     }
 
@@ -407,7 +415,17 @@ def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated,
         pt2 = b.pt * np.exp(log_ratio * second / (first + second))
     lost = np.full(len(pairs), np.nan)
     generated = Generated(
-        pt1, pt2, a.eta, b.eta, a.phi, b.phi, pairs.gen_mass, pt1 / a.pt - 1, pt2 / b.pt - 1,
-        lost, lost, pairs.gen_mass,
-    )  # fmt: skip
+        pt1,
+        pt2,
+        a.eta,
+        b.eta,
+        a.phi,
+        b.phi,
+        pairs.gen_mass,
+        pt1 / a.pt - 1,
+        pt2 / b.pt - 1,
+        lost,
+        lost,
+        pairs.gen_mass,
+    )
     return pairs, generated, pair_mass(pt1, a.eta, a.phi, pt2, b.eta, b.phi)

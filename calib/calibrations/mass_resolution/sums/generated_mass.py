@@ -24,9 +24,25 @@ AXIS = np.linspace(60.0, 140.0, 801)
 
 @numba.njit(cache=True, nogil=True)
 def _fill(  # type: ignore[no-untyped-def]
-    pt1, pt2, eta1, eta2, gen, relative1, relative2, weight, offset, leading_pt, subleading_pt,
-    pt_edges, ring_edges, low, step, counts, squares, masses,
-):  # fmt: skip
+    pt1,
+    pt2,
+    eta1,
+    eta2,
+    gen,
+    relative1,
+    relative2,
+    weight,
+    offset,
+    leading_pt,
+    subleading_pt,
+    pt_edges,
+    ring_edges,
+    low,
+    step,
+    counts,
+    squares,
+    masses,
+):
     rings = len(ring_edges) - 1
     for i in range(len(pt1)):
         ring1, ring2 = bin_of(abs(eta1[i]), ring_edges), bin_of(abs(eta2[i]), ring_edges)
@@ -59,11 +75,25 @@ def fill(
 ) -> None:
     """Add generated muons to the shapes; the arguments are those of `scan.scan`."""
     _fill(
-        muons.pt_first, muons.pt_second, muons.eta_first, muons.eta_second, muons.mass,
-        muons.relative_first, muons.relative_second, weight, offset,
-        cuts.leading_pt, cuts.subleading_pt, cuts.pt_edges, cuts.ring_edges,
-        AXIS[0] * unit, (AXIS[1] - AXIS[0]) * unit, sums["counts"], sums["squares"], sums["masses"],
-    )  # fmt: skip
+        muons.pt_first,
+        muons.pt_second,
+        muons.eta_first,
+        muons.eta_second,
+        muons.mass,
+        muons.relative_first,
+        muons.relative_second,
+        weight,
+        offset,
+        cuts.leading_pt,
+        cuts.subleading_pt,
+        cuts.pt_edges,
+        cuts.ring_edges,
+        AXIS[0] * unit,
+        (AXIS[1] - AXIS[0]) * unit,
+        sums["counts"],
+        sums["squares"],
+        sums["masses"],
+    )
 
 
 @dataclass(frozen=True)

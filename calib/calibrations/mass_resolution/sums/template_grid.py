@@ -252,10 +252,18 @@ class Scan:
         self._variations = variations
         per_residual = 1.0 / (unit * (RESIDUAL_EDGES[1] - RESIDUAL_EDGES[0]))
         self._limits = _Limits(
-            cuts.leading_pt, cuts.subleading_pt, cuts.pt_edges, cuts.ring_edges,
-            float(edges[0]), bins / float(edges[-1] - edges[0]), bins, per_residual, unit,
-            cuts.muon_edges, group_of(bins),
-        )  # fmt: skip
+            cuts.leading_pt,
+            cuts.subleading_pt,
+            cuts.pt_edges,
+            cuts.ring_edges,
+            float(edges[0]),
+            bins / float(edges[-1] - edges[0]),
+            bins,
+            per_residual,
+            unit,
+            cuts.muon_edges,
+            group_of(bins),
+        )
 
     def add(
         self,

@@ -154,9 +154,9 @@ class Curves:
     def shifted(self, by: Array) -> Curves:
         """Return the same likelihoods of x - by, shape (rows,) or (), on the same grid."""
         by = np.broadcast_to(by, self.best.shape)
-        moved = np.array([
-            np.interp(x + b, x, own) for x, own, b in zip(self.x, self.nll, by, strict=True)
-        ])  # fmt: skip
+        moved = np.array(
+            [np.interp(x + b, x, own) for x, own, b in zip(self.x, self.nll, by, strict=True)]
+        )
         best = np.clip(self.best - by, self.x[:, 0], self.x[:, -1])
         return replace(self, nll=moved, best=best)
 
@@ -170,9 +170,19 @@ class Curves:
 
         own: dict[str, Any] = {
             name: put(getattr(self, name), getattr(other, name))
-            for name in ("x", "nll", "best", "error", "widths", "level", "chi2", "ndf",
-                         "converged", "at_limit")
-        }  # fmt: skip
+            for name in (
+                "x",
+                "nll",
+                "best",
+                "error",
+                "widths",
+                "level",
+                "chi2",
+                "ndf",
+                "converged",
+                "at_limit",
+            )
+        }
         both: dict[str, Any] = {
             name: put(getattr(self, name).T, getattr(other, name).T).T
             for name in ("nuisances", "nuisance_errors")
@@ -183,9 +193,11 @@ class Curves:
 
     def _at(self, x: Array, values: Array) -> Array:
         return np.array(
-            [np.interp(at, own, v, left=np.nan, right=np.nan)
-             for at, own, v in zip(x, self.x, values, strict=True)]
-        )  # fmt: skip
+            [
+                np.interp(at, own, v, left=np.nan, right=np.nan)
+                for at, own, v in zip(x, self.x, values, strict=True)
+            ]
+        )
 
 
 def _least(values: Array) -> Array:
@@ -289,8 +301,9 @@ def between(shapes: Shapes, x: Array) -> Array:
 def _nuisances(found: Profile, x: Array, at: Array) -> Array:
     """Return mu, background and slope of each row at its x, shape (3, rows)."""
     values = (found.mu, found.background, found.slope)
-    return np.array([[np.interp(a, own, v) for a, own, v in zip(at, x, each, strict=True)]
-                     for each in values])  # fmt: skip
+    return np.array(
+        [[np.interp(a, own, v) for a, own, v in zip(at, x, each, strict=True)] for each in values]
+    )
 
 
 def _falling(window: Window, slope: Array) -> Array:
@@ -327,9 +340,11 @@ def _information(
     influence = np.einsum("rb,rbi->ri", covariance[:, 0], gradient / total[:, None])
     share = (1 - nuisances[1]) * n
     return Information(
-        covariance, influence, _noise(rows, shapes, influence, signal, share),
+        covariance,
+        influence,
+        _noise(rows, shapes, influence, signal, share),
         _shifts(rows, shapes, influence, share),
-    )  # fmt: skip
+    )
 
 
 def _free(background: Array, has_background: bool) -> BoolArray:

@@ -199,14 +199,26 @@ class Fitter:
         values = np.array([getattr(found, name)[0] for name in names])
         expected = KernelPeak(binned.edges, template, mass)(*values) * binned.counts.sum()
         result = FitResult(
-            names, values, found.covariance[0], float(found.nll[0]), float(found.chi2[0]),
-            int(found.ndf[0]), float(found.edm[0]), status, str(found.step[0]), expected,
+            names,
+            values,
+            found.covariance[0],
+            float(found.nll[0]),
+            float(found.chi2[0]),
+            int(found.ndf[0]),
+            float(found.edm[0]),
+            status,
+            str(found.step[0]),
+            expected,
             tuple(name for name, at in zip(names, found.at_limit[0], strict=False) if at),
-        )  # fmt: skip
+        )
         return PeakFit(
-            values[1] * self.pole, float(found.sigma_err[0]) * self.pole, values[0] * self.pole,
-            float(found.mu_err[0]) * self.pole, result, status,
-        )  # fmt: skip
+            values[1] * self.pole,
+            float(found.sigma_err[0]) * self.pole,
+            values[0] * self.pole,
+            float(found.mu_err[0]) * self.pole,
+            result,
+            status,
+        )
 
     def second_opinion(self, names: Sequence[str], seed: int) -> pd.DataFrame:
         """Return the kernel fits of all categories against independent ones by iminuit.

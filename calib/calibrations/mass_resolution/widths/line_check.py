@@ -186,9 +186,13 @@ class _WideRows:
         scale = scale_of(narrow)[at, None] / (1 + found.noise)
         span = float(np.ptp(wide.window.edges) / np.ptp(narrow.window.edges))
         return cls(
-            np.maximum(wide.counts[at], 0.0) * scale, own, floors_of(own), wide.window,
-            np.stack(changes, axis=1), span,
-        )  # fmt: skip
+            np.maximum(wide.counts[at], 0.0) * scale,
+            own,
+            floors_of(own),
+            wide.window,
+            np.stack(changes, axis=1),
+            span,
+        )
 
 
 @dataclass(frozen=True)

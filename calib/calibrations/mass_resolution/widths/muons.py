@@ -185,9 +185,11 @@ def _rows(
     cumulative = np.zeros((*shape.shape[:2], shape.shape[2] + 1))
     np.cumsum(shape, axis=2, out=cumulative[:, :, 1:])
     window = Window(
-        edges[first : last + 1], float(edges[0]), float(edges[1] - edges[0]),
+        edges[first : last + 1],
+        float(edges[0]),
+        float(edges[1] - edges[0]),
         settings.fit.background != "none",
-    )  # fmt: skip
+    )
     floors = (
         0.5 * template[good].sum((1, 2)) / np.maximum(counts[good].sum(1), 1.0) / template.shape[1]
     )
@@ -200,9 +202,12 @@ def _rows(
     i, j = np.triu_indices(len(settings.muons.abs_eta) - 1)
     pairs = np.arange(len(good)) % len(i)
     return _Muons(
-        [CubicSpline(x, row - row.min()) for row in nll], i[pairs][good], j[pairs][good],
-        np.array(weights), np.array(log_pt),
-    )  # fmt: skip
+        [CubicSpline(x, row - row.min()) for row in nll],
+        i[pairs][good],
+        j[pairs][good],
+        np.array(weights),
+        np.array(log_pt),
+    )
 
 
 def _fit(

@@ -108,8 +108,9 @@ class Templates:
         mass, gen = self.template.shape[-1], self.residual.shape[-1]
         template, residual = np.zeros((n, POINTS, mass)), np.zeros((n, POINTS, gen))
         for g, members in enumerate(groups):
-            first, second = (np.array([log_rings[self.rings[c][k]] for c in members])
-                             for k in (0, 1))  # fmt: skip
+            first, second = (
+                np.array([log_rings[self.rings[c][k]] for c in members]) for k in (0, 1)
+            )
             both = np.concatenate([first, second])
             x[g] = np.linspace(LOG_NODES[0] - both.min(), LOG_NODES[-1] - both.max(), POINTS)
             for c, a, b in zip(members, first, second, strict=True):
@@ -130,9 +131,15 @@ class Templates:
         varied = {k: np.array([v[list(m)].sum(0) for m in groups]) for k, v in self.varied.items()}
         varied["nominal"] = np.array([self.raw[list(m)].sum(0) for m in groups])
         return Shapes(
-            x, cumulative, widths * self.unit, entries,
-            squares / np.where(entries > 0, entries, np.inf), pairs, varied, self.smoothing,
-        )  # fmt: skip
+            x,
+            cumulative,
+            widths * self.unit,
+            entries,
+            squares / np.where(entries > 0, entries, np.inf),
+            pairs,
+            varied,
+            self.smoothing,
+        )
 
 
 def powers_of(log_factor: Array) -> Array:

@@ -299,9 +299,11 @@ def _moved(likelihood: Array, shift: Array) -> Array:
 def informative(curves: Curves, members: Members, gates: Gates) -> BoolArray:
     """Return which categories have a likelihood that may speak for itself and for others."""
     chi2_fine = np.array(
-        [probability(c, n) >= gates.chi2_probability
-         for c, n in zip(curves.chi2, curves.ndf, strict=True)]
-    )  # fmt: skip
+        [
+            probability(c, n) >= gates.chi2_probability
+            for c, n in zip(curves.chi2, curves.ndf, strict=True)
+        ]
+    )
     return np.asarray(curves.converged & chi2_fine & (members.effective >= LEAST))
 
 
@@ -333,12 +335,7 @@ def fit_set(
 
 
 def judged(
-    model: str,
-    members: Members,
-    common: Common,
-    curves: Curves,
-    gates: Gates,
-    share: float = 1.0,
+    model: str, members: Members, common: Common, curves: Curves, gates: Gates, share: float = 1.0
 ) -> FitSet:
     """Return the factors of categories, with what they have in common given."""
     rows, found = model_rows(members, common.log_rings), common.found
@@ -376,9 +373,18 @@ def judged(
         other = np.where(speaks, _moved(likelihood, shift), nothing)
         systematics[name] = slope * (estimate(other, rows, common.moved[name]).mean - x.mean)
     return FitSet(
-        model, members, common, curves, x, tuple(s for s, _ in own), tuple(status),
-        tuple(reasons), factor, covariance, systematics,
-    )  # fmt: skip
+        model,
+        members,
+        common,
+        curves,
+        x,
+        tuple(s for s, _ in own),
+        tuple(status),
+        tuple(reasons),
+        factor,
+        covariance,
+        systematics,
+    )
 
 
 def _final(own: Status, known: bool, in_range: bool) -> Status:

@@ -49,8 +49,9 @@ def fits(sample: str, found: FitSet, entries: IntArray, pole: float) -> pd.DataF
     table["status"] = [s.value for s in found.own]
     table["model"], table["reason"] = found.model, found.reasons
     missing = ~np.isfinite(curves.best)
-    numbers = table.columns.drop(["sample", "category", "n_events", "ndf", "status", "model",
-                                  "reason"])  # fmt: skip
+    numbers = table.columns.drop(
+        ["sample", "category", "n_events", "ndf", "status", "model", "reason"]
+    )
     table.loc[missing, numbers] = np.nan
     table.loc[missing, "ndf"] = 0
     return table
@@ -286,9 +287,12 @@ def agreement(opinion: pd.DataFrame) -> Check:
     least = min(0.98, 1 - 1 / max(n, 1))
     share = agree / n if n else 1.0
     return Check(
-        "second_opinion", share, least, share >= least,
+        "second_opinion",
+        share,
+        least,
+        share >= least,
         f"share of {n} fits that iminuit repeated independently, and found the same",
-    )  # fmt: skip
+    )
 
 
 def covariance(found: FitSet) -> dict[str, AnyArray]:

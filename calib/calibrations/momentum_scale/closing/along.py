@@ -54,10 +54,16 @@ def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
         counts: Array, variance: Array | None, template: Array, shared: Array | None = None
     ) -> CategoryFits:
         return fit_categories(
-            counts, g.mass_edges, template, mass, variance=variance, background=background,
-            template_errors=shared is not None, template_variance=shared,
+            counts,
+            g.mass_edges,
+            template,
+            mass,
+            variance=variance,
+            background=background,
+            template_errors=shared is not None,
+            template_variance=shared,
             min_events=settings.gates.min_events,
-        )  # fmt: skip
+        )
 
     found = fit(*sums_of(data, "axes/after"), template)
     standard = fit(*with_background(made, made_variance, found, g.mass_edges), template, shared)
@@ -78,9 +84,16 @@ def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
     total = np.where(counts.sum(1) > 0, counts.sum(1), np.nan)
     moves = np.asarray(data["axes/moves"]).reshape(n, -1) / total[:, None]
     return Fits(
-        before, before_err, after, after_err, err, halves.reshape(2, -1),
-        halves_err.reshape(2, -1), moves.reshape(2, n // 2, -1), events,
-    )  # fmt: skip
+        before,
+        before_err,
+        after,
+        after_err,
+        err,
+        halves.reshape(2, -1),
+        halves_err.reshape(2, -1),
+        moves.reshape(2, n // 2, -1),
+        events,
+    )
 
 
 def _log_mu(fits: CategoryFits, good: BoolArray) -> tuple[Array, Array]:
@@ -113,16 +126,25 @@ def table_of(g: Grid, sample: str, found: Fits, settings: Settings) -> pd.DataFr
         pull = np.where(kind == "axis_fit", np.nan, pull)
     else:
         kind = np.full(len(rows), "axis")
-    return pd.DataFrame({
-        "bin": [f"{g.resonance}_{r.variable}_{r.charge}_{r.low:.3g}" for r in rows],
-        "expected": expected, "fitted": fitted, "error": fitted * error, "pull": pull,
-        "status": np.where(known, Status.OK.value, Status.TOO_FEW_EVENTS.value),
-        "kind": kind, "sample": sample, "variable": [r.variable for r in rows],
-        "charge": [r.charge for r in rows], "low": [r.low for r in rows],
-        "high": [r.high for r in rows], "before": np.exp(found.before),
-        "before_err": np.exp(found.before) * np.hypot(found.before_err, found.reference_err),
-        "half": "all",
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "bin": [f"{g.resonance}_{r.variable}_{r.charge}_{r.low:.3g}" for r in rows],
+            "expected": expected,
+            "fitted": fitted,
+            "error": fitted * error,
+            "pull": pull,
+            "status": np.where(known, Status.OK.value, Status.TOO_FEW_EVENTS.value),
+            "kind": kind,
+            "sample": sample,
+            "variable": [r.variable for r in rows],
+            "charge": [r.charge for r in rows],
+            "low": [r.low for r in rows],
+            "high": [r.high for r in rows],
+            "before": np.exp(found.before),
+            "before_err": np.exp(found.before) * np.hypot(found.before_err, found.reference_err),
+            "half": "all",
+        }
+    )
 
 
 # what is judged ----------------------------------------------------------------------------------
@@ -142,10 +164,13 @@ def check_eta(
     p = combined([chi2_probability(t.values, t.covariance, tolerance) for t in tests])
     own = table[(table["variable"] == "eta") & (table["kind"] == "axis")]
     return Check(
-        f"closure_axes_{resonance}", _number(p), PROBABILITY, bool(p >= PROBABILITY),
+        f"closure_axes_{resonance}",
+        _number(p),
+        PROBABILITY,
+        bool(p >= PROBABILITY),
         "probability of the mass in bins of eta, each half of the events with the constants of"
         f" the other half{_worst(own)} (tolerance {tolerance:g})",
-    )  # fmt: skip
+    )
 
 
 def check_phi(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE) -> Check:
@@ -163,21 +188,27 @@ def check_phi(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE)
         found.append(p)
     p = combined(found)
     return Check(
-        f"closure_phi_{resonance}", _number(p), PROBABILITY, bool(p >= PROBABILITY),
+        f"closure_phi_{resonance}",
+        _number(p),
+        PROBABILITY,
+        bool(p >= PROBABILITY),
         f"probability of the mass in bins of phi around its mean{_worst(own)} (tolerance"
         f" {tolerance:g}); what moves it is a scale that changes with phi, which A, e, M do not"
         " describe",
-    )  # fmt: skip
+    )
 
 
 def check_mean(resonance: str, mean: float, error: float) -> Check:
     """Return whether the mean of the mass is 1."""
     pull = abs(mean) / float(np.hypot(error, OF_MEAN))
     return Check(
-        f"closure_mean_{resonance}", _number(pull, np.inf), MOST_MEAN, bool(pull <= MOST_MEAN),
+        f"closure_mean_{resonance}",
+        _number(pull, np.inf),
+        MOST_MEAN,
+        bool(pull <= MOST_MEAN),
         f"mean of the mass over phi, in units of its error: 1 {mean:+.1e} +- {error:.1e}, with a"
         f" tolerance of {OF_MEAN:g}",
-    )  # fmt: skip
+    )
 
 
 def _number(value: float, otherwise: float = 0.0) -> float:

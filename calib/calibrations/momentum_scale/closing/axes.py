@@ -106,9 +106,14 @@ def observed(pairs: Pairs, grid: Grid, steps: Array, settings: Settings) -> dict
 
 
 def _add_moves(
-    moves: Array, row: IntArray, muons: PairKinematics, placed: Placed, at: IntArray,
-    weight: Array, settings: Settings,
-) -> None:  # fmt: skip
+    moves: Array,
+    row: IntArray,
+    muons: PairKinematics,
+    placed: Placed,
+    at: IntArray,
+    weight: Array,
+    settings: Settings,
+) -> None:
     """Add what A, e, M of both muons do: ln(mass) falls by half of ln(k_corr / k) of each."""
     edges, n_eta = np.asarray(settings.eta), settings.n_eta
     for eta, pt, q in (

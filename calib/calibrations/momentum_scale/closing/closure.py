@@ -30,9 +30,22 @@ AGAIN = 0.5
 
 
 COLUMNS = (
-    "bin", "expected", "fitted", "error", "pull", "status", "kind", "sample", "variable",
-    "charge", "low", "high", "before", "before_err", "half",
-)  # fmt: skip
+    "bin",
+    "expected",
+    "fitted",
+    "error",
+    "pull",
+    "status",
+    "kind",
+    "sample",
+    "variable",
+    "charge",
+    "low",
+    "high",
+    "before",
+    "before_err",
+    "half",
+)
 
 
 def walk_of(reduction: Reduction) -> Pass:
@@ -63,9 +76,14 @@ def evaluate(
         halves: tuple[int, ...], *, with_likelihood: bool = False, reference_errors: bool = True
     ) -> Kind:
         return reduce_kind(
-            "data", sources, settings, walk, halves=halves, with_likelihood=with_likelihood,
+            "data",
+            sources,
+            settings,
+            walk,
+            halves=halves,
+            with_likelihood=with_likelihood,
             reference_errors=reference_errors,
-        )  # fmt: skip
+        )
 
     whole = again((0, 1), with_likelihood=settings.method == "likelihood")
     first, second = (again((h,), reference_errors=False) for h in (0, 1))
@@ -111,20 +129,29 @@ def _parameter_rows(
     kind: str, names: Sequence[str], values: Array, errors: Array, good: BoolArray
 ) -> pd.DataFrame:
     known = np.isfinite(values) & np.isfinite(errors) & good
-    return pd.DataFrame({
-        "bin": [f"{kind}_{n}" for n in names], "expected": 0.0, "fitted": values,
-        "error": errors, "pull": np.where(known, values / errors, np.nan),
-        "status": np.where(known, Status.OK.value, Status.NOT_DETERMINED.value), "kind": kind,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "bin": [f"{kind}_{n}" for n in names],
+            "expected": 0.0,
+            "fitted": values,
+            "error": errors,
+            "pull": np.where(known, values / errors, np.nan),
+            "status": np.where(known, Status.OK.value, Status.NOT_DETERMINED.value),
+            "kind": kind,
+        }
+    )
 
 
 def _check_again(table: pd.DataFrame) -> Check:
     pulls = table["pull"].dropna().abs()
     worst = float(pulls.max()) if len(pulls) else np.nan  # nothing determined is nothing shown
     return Check(
-        "closure_second_run", worst, AGAIN, bool(worst <= AGAIN),
+        "closure_second_run",
+        worst,
+        AGAIN,
+        bool(worst <= AGAIN),
         "largest parameter found on the corrected events, in units of its error",
-    )  # fmt: skip
+    )
 
 
 def _check_halves(first: Kind, second: Kind, good: BoolArray) -> Check:
@@ -136,9 +163,12 @@ def _check_halves(first: Kind, second: Kind, good: BoolArray) -> Check:
     chi2, ndf = distance2(d, both)
     p = float(chi2_distribution.sf(chi2, ndf))
     return Check(
-        "closure_halves", p, PROBABILITY, p >= PROBABILITY,
+        "closure_halves",
+        p,
+        PROBABILITY,
+        p >= PROBABILITY,
         f"probability of the difference between the halves, chi2/ndf {chi2:.0f}/{ndf}",
-    )  # fmt: skip
+    )
 
 
 def distance2(difference: Array, covariance: Array) -> tuple[float, int]:
@@ -158,12 +188,20 @@ def distance2(difference: Array, covariance: Array) -> tuple[float, int]:
 def _mean_row(resonance: str, mean: float, error: float) -> pd.DataFrame:
     """Return the mean over phi as a row of the table."""
     known = bool(np.isfinite(mean) and np.isfinite(error))
-    return pd.DataFrame([{
-        "bin": f"{resonance}_mean", "expected": 1.0, "fitted": float(np.exp(mean)),
-        "error": float(np.exp(mean) * error), "pull": mean / error if known else np.nan,
-        "status": (Status.OK if known else Status.TOO_FEW_EVENTS).value, "kind": "mean",
-        "half": "all",
-    }])  # fmt: skip
+    return pd.DataFrame(
+        [
+            {
+                "bin": f"{resonance}_mean",
+                "expected": 1.0,
+                "fitted": float(np.exp(mean)),
+                "error": float(np.exp(mean) * error),
+                "pull": mean / error if known else np.nan,
+                "status": (Status.OK if known else Status.TOO_FEW_EVENTS).value,
+                "kind": "mean",
+                "half": "all",
+            }
+        ]
+    )
 
 
 def _all_together(table: pd.DataFrame, resonance: str, least: float) -> pd.DataFrame:
@@ -188,7 +226,10 @@ def _check_held_out(row: pd.DataFrame, resonance: str) -> Check:
     value, error = float(row["fitted"].iloc[0]), float(row["error"].iloc[0])
     pull = abs(value - 1) / float(np.hypot(error, TOLERANCE))
     return Check(
-        f"closure_held_out_{resonance}", pull, 3.0, bool(pull <= 3.0),
+        f"closure_held_out_{resonance}",
+        pull,
+        3.0,
+        bool(pull <= 3.0),
         f"mass scale of the held-out resonance after the correction: 1 {value - 1:+.1e}"
         f" +- {error:.1e}",
-    )  # fmt: skip
+    )

@@ -39,25 +39,38 @@ def of_kind(kind: Kind, settings: Settings) -> list[Check]:
     missing = int((status != Status.OK.value).sum())
     out = [
         Check(
-            f"{prefix}categories_dropped", share, gates.max_dropped, share <= gates.max_dropped,
+            f"{prefix}categories_dropped",
+            share,
+            gates.max_dropped,
+            share <= gates.max_dropped,
             "share of the events in categories that took no part",
         ),
         Check(
-            f"{prefix}eta_bins_not_determined", float(missing), 0.0, missing == 0,
+            f"{prefix}eta_bins_not_determined",
+            float(missing),
+            0.0,
+            missing == 0,
             _not_determined(kind, status),
         ),
         Check(
-            f"{prefix}extraction_converged", found.edm, 1e-3, found.converged,
+            f"{prefix}extraction_converged",
+            found.edm,
+            1e-3,
+            found.converged,
             f"EDM of the extraction by {found.method}",
         ),
-    ]  # fmt: skip
+    ]
     if kind.chi2.ndf > 0:
         p = float(chi2_distribution.sf(kind.chi2.chi2, kind.chi2.ndf))
-        out.append(Check(
-            f"{prefix}extraction_chi2_probability", p, gates.extraction_probability,
-            p >= gates.extraction_probability,
-            f"chi2/ndf {kind.chi2.chi2:.0f}/{kind.chi2.ndf} of all categories together",
-        ))  # fmt: skip
+        out.append(
+            Check(
+                f"{prefix}extraction_chi2_probability",
+                p,
+                gates.extraction_probability,
+                p >= gates.extraction_probability,
+                f"chi2/ndf {kind.chi2.chi2:.0f}/{kind.chi2.ndf} of all categories together",
+            )
+        )
     if kind.likelihood is not None:
         out.append(_between(kind, prefix))
     return out
@@ -89,9 +102,12 @@ def _between(kind: Kind, prefix: str) -> Check:
             pull = (kind.likelihood.kind(k) - kind.chi2.kind(k)) / kind.chi2.kind_err(k)
         worst = max(worst, float(np.max(np.abs(pull[good]), initial=0.0)))
     return Check(
-        f"{prefix}extractions_agree", worst, MOST_BETWEEN, worst <= MOST_BETWEEN,
+        f"{prefix}extractions_agree",
+        worst,
+        MOST_BETWEEN,
+        worst <= MOST_BETWEEN,
         "largest difference of likelihood and chi2 in A, e, M, in units of the error",
-    )  # fmt: skip
+    )
 
 
 def opinions(kind: Kind, seed: int) -> pd.DataFrame:
@@ -99,17 +115,30 @@ def opinions(kind: Kind, seed: int) -> pd.DataFrame:
     frames = []
     for p in kind.peaks:
         found = second_opinion(
-            p.data, p.counts, p.source.grid.mass_edges, p.templates, p.template_mass,
-            n=OPINIONS // len(kind.peaks), seed=seed, most=OPINIONS // len(kind.peaks),
-            background=p.background, variance=p.variance,
-            template_variance=np.zeros_like(p.templates), usual_slope=p.usual_slope,
-        )  # fmt: skip
+            p.data,
+            p.counts,
+            p.source.grid.mass_edges,
+            p.templates,
+            p.template_mass,
+            n=OPINIONS // len(kind.peaks),
+            seed=seed,
+            most=OPINIONS // len(kind.peaks),
+            background=p.background,
+            variance=p.variance,
+            template_variance=np.zeros_like(p.templates),
+            usual_slope=p.usual_slope,
+        )
         names = np.array(p.names(), dtype=object)
-        found = found.rename(columns={
-            "why": "opinion", "status_minuit": "opinion_status", "agrees": "opinion_agrees",
-            "delta_mu": "opinion_delta_mu", "delta_sigma": "opinion_delta_sigma",
-            "delta_nll": "opinion_delta_nll",
-        })  # fmt: skip
+        found = found.rename(
+            columns={
+                "why": "opinion",
+                "status_minuit": "opinion_status",
+                "agrees": "opinion_agrees",
+                "delta_mu": "opinion_delta_mu",
+                "delta_sigma": "opinion_delta_sigma",
+                "delta_nll": "opinion_delta_nll",
+            }
+        )
         found["category"] = names[found["category"].to_numpy(dtype=int)]
         found.insert(0, "sample", p.source.sample)
         frames.append(found.drop(columns=["status", "ratio_mu_err", "ratio_sigma_err"]))
@@ -121,9 +150,12 @@ def agreement(table: pd.DataFrame) -> Check:
     own = table[table["opinion"] == "sample"] if len(table) else table
     share = float(own["opinion_agrees"].mean()) if len(own) else 1.0
     return Check(
-        "second_opinion", share, AGREEMENT, share >= AGREEMENT,
+        "second_opinion",
+        share,
+        AGREEMENT,
+        share >= AGREEMENT,
         f"share of {len(own)} categories drawn at random in which iminuit finds the same",
-    )  # fmt: skip
+    )
 
 
 def spectrum(sums: Sequence[tuple[str, Array]]) -> Check:

@@ -183,9 +183,15 @@ def resonance_peaks(
 
     def fit_data(usual_slope: float) -> CategoryFits:
         return fit_categories(
-            counts, grid.mass_edges, template, mass, variance=variance,
-            background=source.background, template_errors=False, usual_slope=usual_slope,
-        )  # fmt: skip
+            counts,
+            grid.mass_edges,
+            template,
+            mass,
+            variance=variance,
+            background=source.background,
+            template_errors=False,
+            usual_slope=usual_slope,
+        )
 
     data, slope = fit_data(0.0), 0.0
     if source.background != "none":
@@ -195,30 +201,55 @@ def resonance_peaks(
     found, found_variance = with_background(found, found_variance, data, grid.mass_edges)
     if settings.reference:
         reference = fit_categories(
-            found, grid.mass_edges, template, mass, variance=found_variance,
-            background=source.background, usual_slope=slope,
+            found,
+            grid.mass_edges,
+            template,
+            mass,
+            variance=found_variance,
+            background=source.background,
+            usual_slope=slope,
             template_errors=source.copies > 1,
             template_variance=shared_variance(template, source.copies),
-        )  # fmt: skip
+        )
     ref_log_mu, ref_v, ref_cov = _log_mu_and_v(reference, means, a2, c2)
     if RESONANCES[grid.resonance].width > WIDE and reference is not None:
         many = joint_groups(means, settings.n_eta, cells(grid)[first])
         together_fit = fit_categories(
-            joined(found, many, many.max() + 1), grid.mass_edges,
-            joined(template, many, many.max() + 1), mass, background=source.background,
-            usual_slope=slope, template_errors=False,
-        )  # fmt: skip
+            joined(found, many, many.max() + 1),
+            grid.mass_edges,
+            joined(template, many, many.max() + 1),
+            mass,
+            background=source.background,
+            usual_slope=slope,
+            template_errors=False,
+        )
         ref_v = predicted_v(together_fit, many, sigma2(means, a2, c2), template.sum(1))
         ref_cov[:, 1, :] = ref_cov[:, :, 1] = 0.0
     log_mu, v, cov = _log_mu_and_v(data, means, a2, c2)
     names = grid.names()
     by_hand = np.array([names[i] in drop for i in first], dtype=bool)
     return Peaks(
-        source, group, first, counts.sum(1), counts, variance, template, mass,
-        means, source.background, slope, data, reference, ref_log_mu, ref_v, ref_cov,
-        log_mu - ref_log_mu, v - ref_v, cov + ref_cov,
+        source,
+        group,
+        first,
+        counts.sum(1),
+        counts,
+        variance,
+        template,
+        mass,
+        means,
+        source.background,
+        slope,
+        data,
+        reference,
+        ref_log_mu,
+        ref_v,
+        ref_cov,
+        log_mu - ref_log_mu,
+        v - ref_v,
+        cov + ref_cov,
         _status(data, reference, counts, settings, by_hand),
-    )  # fmt: skip
+    )
 
 
 def pooled(template: Array, grid: Grid) -> Array:
@@ -340,9 +371,15 @@ def _means(
     }
     plus, minus, _, _ = source.grid.bins()
     return Means(
-        plus[first], minus[first], column["k_plus"], column["k_minus"], column["pt_plus"],
-        column["pt_minus"], column["pt2_plus"], column["pt2_minus"],
-    )  # fmt: skip
+        plus[first],
+        minus[first],
+        column["k_plus"],
+        column["k_minus"],
+        column["pt_plus"],
+        column["pt_minus"],
+        column["pt2_plus"],
+        column["pt2_minus"],
+    )
 
 
 def _log_mu_and_v(

@@ -130,10 +130,14 @@ def _problem(p: Peaks, theta: Array) -> Problem:
     used = p.template_mass[(p.templates != 0).any(0)]
     widths = np.sqrt(theta[:, 1].min()), np.sqrt(theta[:, 1].max())
     return problem(
-        p.source.grid.mass_edges, (float(used.min()), float(used.max())),
-        (0.9 * float(widths[0]), 1.1 * float(widths[1])), p.background, False, (0.95, 1.05),
+        p.source.grid.mass_edges,
+        (float(used.min()), float(used.max())),
+        (0.9 * float(widths[0]), 1.1 * float(widths[1])),
+        p.background,
+        False,
+        (0.95, 1.05),
         p.usual_slope,
-    )  # fmt: skip
+    )
 
 
 def _of_block(p: Peaks, shared: Problem, theta: Array, at: IntArray) -> Array:
@@ -206,9 +210,10 @@ def strength_of(p: Peaks, r: Response) -> Strength:
         excess = float(p.variance[p.ok].sum() / max(p.counts[p.ok].sum(), 1e-300))
     variance = max(excess, 1.0) / information + _of_template(p)
     return Strength(
-        1 + float(r.score.sum()) / information, float(np.sqrt(variance)),
+        1 + float(r.score.sum()) / information,
+        float(np.sqrt(variance)),
         float((weight * r.log_mu).sum() / max(weight.sum(), 1.0)),
-    )  # fmt: skip
+    )
 
 
 def _of_template(p: Peaks) -> float:
@@ -235,8 +240,11 @@ def check(p: Peaks, r: Response) -> Check:
         return Check(name, 0.0, STRENGTH, True, "no category can tell")
     shift_of = found.scale * (found.value - 1)
     return Check(
-        name, off, most, passed,
+        name,
+        off,
+        most,
+        passed,
         f"the tail below the peak is that of radiation {found.value:.3f} +- {found.error:.3f}"
         f" times that of the reference; were it radiation, the mass scale would be off by"
         f" {shift_of:+.1e} ({STRENGTH:.0%} are in the stated error)",
-    )  # fmt: skip
+    )

@@ -187,8 +187,7 @@ def chi2_of(peaks: Sequence[Peaks], settings: Settings) -> Extraction:
         c[:, 1, 0] *= 2 * m
         covariance.append(floored(c, p))
     columns: Any = together(
-        peaks,
-        {f: [getattr(p.means, f) for p in peaks] for f in Means.__dataclass_fields__},
+        peaks, {f: [getattr(p.means, f) for p in peaks] for f in Means.__dataclass_fields__}
     )
     # errors go with the width of the peak: the resolution and the natural width
     width2 = [p.v + p.reference_v + natural_width2(p.resonance) for p in peaks]

@@ -22,9 +22,9 @@ def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> 
     data, passes = kinds[0], pass_number(walk)
     significance = {k: max(kind.significance()[k] for kind in kinds) for k in KINDS}
     rows = [[passes, i, *(kind.significance()[k] for k in KINDS)] for i, kind in enumerate(kinds)]
-    history = np.concatenate([
-        np.asarray(walk.values.get("history", np.zeros((0, 2 + len(KINDS))))), np.array(rows)
-    ])  # fmt: skip
+    history = np.concatenate(
+        [np.asarray(walk.values.get("history", np.zeros((0, 2 + len(KINDS))))), np.array(rows)]
+    )
     converged = checks.convergence(significance, settings, passes)
     last = converged.passed or passes >= settings.max_passes
     opinion = checks.opinions(data, seed) if last else None
@@ -115,9 +115,13 @@ def _covariance(kind: Kind, syst: Mapping[str, Array]) -> dict[str, AnyArray]:
 
 def _pt_range(kind: Kind) -> Array:
     """Return the central 99 % of the categories' mean pt, in GeV."""
-    pt = np.concatenate([
-        x for p in kind.peaks for x in (p.means.inverse_k_plus[p.ok], p.means.inverse_k_minus[p.ok])
-    ])  # fmt: skip
+    pt = np.concatenate(
+        [
+            x
+            for p in kind.peaks
+            for x in (p.means.inverse_k_plus[p.ok], p.means.inverse_k_minus[p.ok])
+        ]
+    )
     if not len(pt):
         return np.array([4.0, 100.0])
     return np.asarray(np.quantile(pt, [0.005, 0.995]))

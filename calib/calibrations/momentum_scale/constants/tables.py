@@ -28,9 +28,14 @@ def parameters(
     total, edges = kind.total(found), np.asarray(kind.settings.eta)
     table = pd.DataFrame({"eta_low": edges[:-1], "eta_high": edges[1:]})
     known = {k: np.isfinite(found.kind(k)) for k in KINDS}
-    shifts = {} if syst is None else {name: dict(zip(KINDS, np.split(values, len(KINDS)),
-                                                     strict=True))
-                                      for name, values in syst.items()}  # fmt: skip
+    shifts = (
+        {}
+        if syst is None
+        else {
+            name: dict(zip(KINDS, np.split(values, len(KINDS)), strict=True))
+            for name, values in syst.items()
+        }
+    )
     stat = {k: found.kind_err(k) for k in KINDS}
     full = {k: np.sqrt(sum((s[k] ** 2 for s in shifts.values()), stat[k] ** 2)) for k in KINDS}
     for k in KINDS[:3]:
@@ -87,20 +92,33 @@ def _fits(peaks: Peaks, residual: Array) -> pd.DataFrame:
     ratio = np.exp(peaks.log_mu)
     columns: dict[str, AnyArray] = {
         "n_events": peaks.n_events,
-        "mu": data.mu, "mu_err": data.mu_err, "sigma": data.sigma, "sigma_err": data.sigma_err,
-        "background": data.background, "background_err": data.background_err,
-        "slope": data.slope, "slope_err": data.slope_err,
+        "mu": data.mu,
+        "mu_err": data.mu_err,
+        "sigma": data.sigma,
+        "sigma_err": data.sigma_err,
+        "background": data.background,
+        "background_err": data.background_err,
+        "slope": data.slope,
+        "slope_err": data.slope_err,
         "mu_reference": reference.mu if reference else nothing,
         "mu_reference_err": reference.mu_err if reference else nothing,
         "sigma_reference": reference.sigma if reference else nothing,
-        "mu_ratio": ratio, "mu_ratio_err": ratio * err[:, 0],
-        "v_difference": peaks.v, "v_difference_err": err[:, 1],
-        "k_plus": peaks.means.k_plus, "k_minus": peaks.means.k_minus,
-        "pt_plus": peaks.means.inverse_k_plus, "pt_minus": peaks.means.inverse_k_minus,
+        "mu_ratio": ratio,
+        "mu_ratio_err": ratio * err[:, 0],
+        "v_difference": peaks.v,
+        "v_difference_err": err[:, 1],
+        "k_plus": peaks.means.k_plus,
+        "k_minus": peaks.means.k_minus,
+        "pt_plus": peaks.means.inverse_k_plus,
+        "pt_minus": peaks.means.inverse_k_minus,
         "residual": residual,
-        "nll": data.nll, "chi2": data.chi2, "ndf": data.ndf, "edm": data.edm,
-        "iterations": data.iterations, "step": data.step,
-    }  # fmt: skip
+        "nll": data.nll,
+        "chi2": data.chi2,
+        "ndf": data.ndf,
+        "edm": data.edm,
+        "iterations": data.iterations,
+        "step": data.step,
+    }
     table = pd.DataFrame({name: values[g] for name, values in columns.items()})
     status = np.where(own, peaks.status[g], Status.MERGED.value)
     table.insert(0, "sample", peaks.source.sample)
@@ -132,13 +150,21 @@ def extraction(kinds: Sequence[Kind]) -> pd.DataFrame:
             if found is None:
                 continue
             p = float(chi2_distribution.sf(found.chi2, found.ndf)) if found.ndf > 0 else np.nan
-            rows.append({
-                "kind": kind.name, "method": found.method, "chi2": found.chi2, "ndf": found.ndf,
-                "probability": p, "edm": found.edm, "iterations": found.iterations,
-                "converged": found.converged, "condition": found.condition,
-                "n_categories": int(sum(x.ok.sum() for x in kind.peaks)),
-                "n_undetermined": len(found.undetermined),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "kind": kind.name,
+                    "method": found.method,
+                    "chi2": found.chi2,
+                    "ndf": found.ndf,
+                    "probability": p,
+                    "edm": found.edm,
+                    "iterations": found.iterations,
+                    "converged": found.converged,
+                    "condition": found.condition,
+                    "n_categories": int(sum(x.ok.sum() for x in kind.peaks)),
+                    "n_undetermined": len(found.undetermined),
+                }
+            )
     return pd.DataFrame(rows)
 
 
@@ -203,11 +229,16 @@ def decorrelated(kind: Kind) -> pd.DataFrame:
         correlation = c[i, n + i] / (found.kind_err("A") * found.kind_err("e"))
         error = np.sqrt(variance)
     edges = np.asarray(kind.settings.eta)
-    return pd.DataFrame({
-        "eta_low": edges[:-1], "eta_high": edges[1:], "k_mean": mean,
-        "A_at_k_mean": np.where(np.isfinite(error), total["A"] - mean * total["e"], np.nan),
-        "A_at_k_mean_err": error, "correlation_A_e": correlation,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "eta_low": edges[:-1],
+            "eta_high": edges[1:],
+            "k_mean": mean,
+            "A_at_k_mean": np.where(np.isfinite(error), total["A"] - mean * total["e"], np.nan),
+            "A_at_k_mean_err": error,
+            "correlation_A_e": correlation,
+        }
+    )
 
 
 def iterations(history: Array) -> pd.DataFrame:

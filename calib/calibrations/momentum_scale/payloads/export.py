@@ -68,9 +68,7 @@ def export(document: Mapping[str, Any], layout: str, at: float | None = None) ->
     lost.append("Of the errors it holds those of each eta bin; correlations between bins are lost.")
     text = "Muon momentum scale: pt_corr = 1 / (m / pt + charge a), a in 1/GeV. " + " ".join(lost)
     return Exported(
-        {"schema_version": 2, "description": text, "corrections": corrections},
-        tuple(lost),
-        numbers,
+        {"schema_version": 2, "description": text, "corrections": corrections}, tuple(lost), numbers
     )
 
 
@@ -138,17 +136,21 @@ def _pair(
     def correction(name: str, text: str, neutral: float, values: dict[str, Array]) -> Any:
         outside = {"nom": neutral, "stat": 1.0, "rho_stat": 0.0}
         return {
-            "name": f"{name}_{label}", "description": f"{text} of {words}", "version": 1,
-            "inputs": inputs, "output": {"name": name, "type": "real"},
-            "data": category("var", {
-                key: binned(scale.edges, [float(x) for x in v], outside[key])
-                for key, v in values.items()
-            }),
-        }  # fmt: skip
+            "name": f"{name}_{label}",
+            "description": f"{text} of {words}",
+            "version": 1,
+            "inputs": inputs,
+            "output": {"name": name, "type": "real"},
+            "data": category(
+                "var",
+                {
+                    key: binned(scale.edges, [float(x) for x in v], outside[key])
+                    for key, v in values.items()
+                },
+            ),
+        }
 
     return [
         correction("a", "Additive part, in 1/GeV,", 0.0, {"nom": scale.M, "stat": a_err}),
-        correction(
-            "m", "Multiplicative part", 1.0, {"nom": m, "stat": m_err, "rho_stat": rho}
-        ),
-    ]  # fmt: skip
+        correction("m", "Multiplicative part", 1.0, {"nom": m, "stat": m_err, "rho_stat": rho}),
+    ]

@@ -106,9 +106,13 @@ def published(reduction: Reduction, prefix: str = "") -> Published:
     keep = np.tile(usable, 3)
     scale = np.where(keep[:, None] & keep, covariance[: 3 * n, : 3 * n], 0.0)
     return Published(
-        np.where(usable, values, 0.0), np.where(usable, errors, UNKNOWN), scale, usable, status,
+        np.where(usable, values, 0.0),
+        np.where(usable, errors, UNKNOWN),
+        scale,
+        usable,
+        status,
         {name: np.where(usable, shift[:3], 0.0) for name, shift in shifts.items()},
-    )  # fmt: skip
+    )
 
 
 def eta_edges(reduction: Reduction) -> Array:
@@ -140,11 +144,16 @@ def document(reduction: Reduction, share: float = SHARE, most: int = MOST) -> di
             _scale(name, whose, edges, of, shifts),
             _uncertainty(f"{name}_uncertainty", whose, edges, of),
             _parameters(f"{name}_parameters", whose, edges, of),
-            _width(f"{name}_resolution", "sigma_k", f"Relative resolution sigma_k/k of {whose}:"
-                   " sqrt(a2 + c2 pt^2); 0 outside the eta range and where there is no value",
-                   edges, *of.values[3:]),
+            _width(
+                f"{name}_resolution",
+                "sigma_k",
+                f"Relative resolution sigma_k/k of {whose}:"
+                " sqrt(a2 + c2 pt^2); 0 outside the eta range and where there is no value",
+                edges,
+                *of.values[3:],
+            ),
             _status(f"{name}_status", whose, edges, of),
-        ]  # fmt: skip
+        ]
 
     corrections = family(NAME, "muons of the data", data)
     if "simulation_A" in reduction.state:
@@ -153,10 +162,16 @@ def document(reduction: Reduction, share: float = SHARE, most: int = MOST) -> di
         more = np.where(both, data.values[3:] - simulation.values[3:], 0.0)
         corrections += family(SIMULATION, "simulated muons", simulation)
         corrections.append(
-            _width(SMEARING, "width", "Relative width in k of a Gaussian that brings a simulated"
-                   " muon, its pt corrected, to the resolution of the data; never negative: where"
-                   " the data are the better ones nothing is added", edges, *more),
-        )  # fmt: skip
+            _width(
+                SMEARING,
+                "width",
+                "Relative width in k of a Gaussian that brings a simulated"
+                " muon, its pt corrected, to the resolution of the data; never negative: where"
+                " the data are the better ones nothing is added",
+                edges,
+                *more,
+            )
+        )
     return {
         "schema_version": 2,
         "description": _description(reduction, data, pt_range),
@@ -185,9 +200,13 @@ def _description(reduction: Reduction, data: Published, pt_range: Array) -> str:
 
 # corrections ---------------------------------------------------------------------------------
 def _correction(
-    name: str, description: str, inputs: Sequence[tuple[str, str, str]], output: str, data: Any,
+    name: str,
+    description: str,
+    inputs: Sequence[tuple[str, str, str]],
+    output: str,
+    data: Any,
     formulas: Sequence[tuple[str, tuple[str, ...]]] = (),
-) -> dict[str, Any]:  # fmt: skip
+) -> dict[str, Any]:
     found = {
         "name": name,
         "description": description,
@@ -204,17 +223,22 @@ def _correction(
 def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
     """Return a formula node."""
     return {
-        "nodetype": "formula", "expression": expression, "parser": "TFormula",
+        "nodetype": "formula",
+        "expression": expression,
+        "parser": "TFormula",
         "variables": list(variables),
-    }  # fmt: skip
+    }
 
 
 def binned(edges: Array, content: Sequence[Any], flow: Any) -> dict[str, Any]:
     """Return a binning in eta; ``flow`` is what holds outside."""
     return {
-        "nodetype": "binning", "input": "eta", "edges": [float(x) for x in edges],
-        "content": list(content), "flow": flow,
-    }  # fmt: skip
+        "nodetype": "binning",
+        "input": "eta",
+        "edges": [float(x) for x in edges],
+        "content": list(content),
+        "flow": flow,
+    }
 
 
 def category(variable: str, content: Mapping[Any, Any]) -> dict[str, Any]:
@@ -239,12 +263,15 @@ def _scale(
         sets[f"{name_of}_up"] = found.values[:3] + shift
         sets[f"{name_of}_down"] = found.values[:3] - shift
     content = {
-        variation: category("charge", {
-            q: binned(edges, [_referred(p) for p in (values * [[1], [1], [q]]).T], unchanged)
-            for q in (-1, 1)
-        })
+        variation: category(
+            "charge",
+            {
+                q: binned(edges, [_referred(p) for p in (values * [[1], [1], [q]]).T], unchanged)
+                for q in (-1, 1)
+            },
+        )
         for variation, values in sets.items()
-    }  # fmt: skip
+    }
     last = len(shifts) - 1
     text = (
         f"Corrected pt (GeV) of {whose}: 1 / ((1 + A - e k) k + q M), k = 1/pt; unchanged outside"
@@ -269,27 +296,31 @@ def _scale(
 
 def _uncertainty(name: str, whose: str, edges: Array, data: Published) -> dict[str, Any]:
     def parameters(v: Array, q: int) -> Array:
-        return np.array([
-            v[0, 0], v[1, 1], v[2, 2], -2 * v[0, 1], 2 * q * v[0, 2], -2 * q * v[1, 2]
-        ])  # fmt: skip
+        return np.array(
+            [v[0, 0], v[1, 1], v[2, 2], -2 * v[0, 1], 2 * q * v[0, 2], -2 * q * v[1, 2]]
+        )
 
     content = {
         q: binned(
             edges,
-            [_referred(parameters(v, q)) if good else UNKNOWN
-             for v, good in zip(data.of_bins(), data.usable, strict=True)],
+            [
+                _referred(parameters(v, q)) if good else UNKNOWN
+                for v, good in zip(data.of_bins(), data.usable, strict=True)
+            ],
             UNKNOWN,
         )
         for q in (-1, 1)
-    }  # fmt: skip
+    }
     return _correction(
         name,
         f"Uncertainty of pt_corr of {whose}, relative to pt: all of the covariance of A, e, M of"
         f" the eta bin, statistical{' and systematic' if data.syst else ''}; 1 where there is no"
         " value",
-        (_PT, _ETA, _CHARGE), "uncertainty", category("charge", content),
+        (_PT, _ETA, _CHARGE),
+        "uncertainty",
+        category("charge", content),
         [(UNCERTAINTY, ("pt",))],
-    )  # fmt: skip
+    )
 
 
 def _parameters(name: str, whose: str, edges: Array, data: Published) -> dict[str, Any]:
@@ -304,8 +335,10 @@ def _parameters(name: str, whose: str, edges: Array, data: Published) -> dict[st
         name,
         f"Parameters of {whose} by eta bin, and their errors; 0 with an error of 1 where there is"
         " no value",
-        (_ETA, ("parameter", "string", names)), "value", category("parameter", content),
-    )  # fmt: skip
+        (_ETA, ("parameter", "string", names)),
+        "value",
+        category("parameter", content),
+    )
 
 
 def _width(
@@ -320,6 +353,9 @@ def _width(
 def _status(name: str, whose: str, edges: Array, data: Published) -> dict[str, Any]:
     words = ", ".join(f"{s.code} {s.value}" for s in Status)
     return _correction(
-        name, f"Status of the eta bin, of {whose}: {words}", (_ETA,), "status",
+        name,
+        f"Status of the eta bin, of {whose}: {words}",
+        (_ETA,),
+        "status",
         binned(edges, [float(c) for c in data.status], float(Status.OUT_OF_RANGE.code)),
-    )  # fmt: skip
+    )

@@ -41,20 +41,29 @@ def check(payload: Mapping[str, Any], reduction: Reduction, seed: int) -> Sequen
     sign = _sign(payload)
     return [
         Check(
-            "payload_read_back", float(wrong), 0.0, wrong == 0,
+            "payload_read_back",
+            float(wrong),
+            0.0,
+            wrong == 0,
             f"of {n} points at which the payload differs from the parameters",
         ),
         Check(
-            "corrections_composed", composed, COMPOSED, composed <= COMPOSED,
+            "corrections_composed",
+            composed,
+            COMPOSED,
+            composed <= COMPOSED,
             "largest relative difference in pt of the published A, e, M and the corrections of"
             " all passes one after the other, pt 4 to 200 GeV",
         ),
         Check(
-            "sign_convention", sign, reading.TOLERANCE, sign <= reading.TOLERANCE,
+            "sign_convention",
+            sign,
+            reading.TOLERANCE,
+            sign <= reading.TOLERANCE,
             "largest relative difference of the corrected pt of either charge from A, e, M in the"
             " payload",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _wrong_points(payload: Mapping[str, Any], reduction: Reduction, seed: int) -> tuple[int, int]:
@@ -114,9 +123,15 @@ def _family(
 
 
 def _variations(
-    payload: Mapping[str, Any], found: Any, name: str, of: Published,
-    pt: Array, eta: Array, charge: AnyArray, at: AnyArray,
-) -> BoolArray:  # fmt: skip
+    payload: Mapping[str, Any],
+    found: Any,
+    name: str,
+    of: Published,
+    pt: Array,
+    eta: Array,
+    charge: AnyArray,
+    at: AnyArray,
+) -> BoolArray:
     """Return where a variation and its mirror image are not around the nominal correction.
 
     k is linear in A, e, M: the mean of 1/pt up and down is the nominal one.

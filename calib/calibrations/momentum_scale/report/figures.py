@@ -26,9 +26,7 @@ PARAMETERS = {
 }
 """How a parameter stands on an axis, and what it is multiplied with."""
 
-SYMBOLS = {
-    "A": "$A$", "e": "$e$", "M": "$M$", "a": "$a$", "c": "$c$", "a2": "$a^2$", "c2": "$c^2$",
-}  # fmt: skip
+SYMBOLS = {"A": "$A$", "e": "$e$", "M": "$M$", "a": "$a$", "c": "$c$", "a2": "$a^2$", "c2": "$c^2$"}
 RESONANCES = {"jpsi": r"J/$\psi$", "upsilon": r"$\Upsilon$", "z": "Z"}
 AXES = {
     "eta_plus": r"$\eta$ of the positive muon",
@@ -65,9 +63,15 @@ def strips(rows: Mapping[str, Array], edges: Array, label: str) -> Figure:
         axes = figure.subplots()
         axes.set_facecolor("#e8e8ee")
         mesh = axes.pcolormesh(
-            edges, np.arange(len(rows) + 1), np.ma.masked_invalid(values), cmap="RdBu_r",
-            vmin=-reach, vmax=reach, edgecolors="white", linewidth=0.4,
-        )  # fmt: skip
+            edges,
+            np.arange(len(rows) + 1),
+            np.ma.masked_invalid(values),
+            cmap="RdBu_r",
+            vmin=-reach,
+            vmax=reach,
+            edgecolors="white",
+            linewidth=0.4,
+        )
         axes.set_yticks(np.arange(len(rows)) + 0.5, [SYMBOLS.get(r, r) for r in rows])
         axes.tick_params(which="both", length=0)
         axes.invert_yaxis()
@@ -130,13 +134,20 @@ def residuals(fits: pd.DataFrame, edges: Array) -> Figure:
                 continue
             x, y = own[name].to_numpy(dtype=float), own["residual"].to_numpy(dtype=float)
             margin = 0.04 * max(float(np.ptp(x)), 1e-3)
-            bins = edges if name.startswith("eta") else np.linspace(
-                x.min() - margin, x.max() + margin, 50
-            )  # fmt: skip
+            bins = (
+                edges
+                if name.startswith("eta")
+                else np.linspace(x.min() - margin, x.max() + margin, 50)
+            )
             upper.hist2d(
-                x, np.clip(y, -4.99, 4.99), (bins, np.linspace(-5, 5, 51)), cmin=1, cmap="Greys",
-                norm="log", rasterized=True,
-            )  # fmt: skip
+                x,
+                np.clip(y, -4.99, 4.99),
+                (bins, np.linspace(-5, 5, 51)),
+                cmin=1,
+                cmap="Greys",
+                norm="log",
+                rasterized=True,
+            )
             for i, (resonance, part) in enumerate(own.groupby("resonance", sort=False)):
                 _profile(lower, part, name, COLOURS[i % len(COLOURS)], resonance_title(resonance))
             for axes in (upper, lower):
@@ -144,8 +155,9 @@ def residuals(fits: pd.DataFrame, edges: Array) -> Figure:
         panels[0, 0].set_ylabel("(data $-$ model) / error")
         panels[1, 0].set_ylabel("its mean")
         if len(own):
-            figure.legend(*panels[1, 0].get_legend_handles_labels(), ncols=3,
-                          loc="outside upper center")  # fmt: skip
+            figure.legend(
+                *panels[1, 0].get_legend_handles_labels(), ncols=3, loc="outside upper center"
+            )
         return finished(figure)
 
 
@@ -154,9 +166,15 @@ def _profile(axes: Any, part: pd.DataFrame, name: str, colour: str, title: str) 
     found = found[found["count"] >= 3]
     error = found["std"] / np.sqrt(found["count"])
     axes.errorbar(
-        found.index, found["mean"], error, fmt="o", color=colour, markersize=3, elinewidth=1.0,
+        found.index,
+        found["mean"],
+        error,
+        fmt="o",
+        color=colour,
+        markersize=3,
+        elinewidth=1.0,
         label=title,
-    )  # fmt: skip
+    )
 
 
 def maps(fits: pd.DataFrame, edges: Array) -> Figure:
@@ -221,10 +239,14 @@ def _mesh(axes: Any, values: Array, edges: Array, center: float | None) -> Any:
         low, high = center - reach, center + reach
     axes.set_facecolor("#e8e8ee")
     return axes.pcolormesh(
-        edges, edges, np.ma.masked_invalid(values), rasterized=True,
+        edges,
+        edges,
+        np.ma.masked_invalid(values),
+        rasterized=True,
         cmap="viridis" if center is None else "RdBu_r",
-        vmin=low, vmax=high if high > low else low + 1e-12,
-    )  # fmt: skip
+        vmin=low,
+        vmax=high if high > low else low + 1e-12,
+    )
 
 
 def quality(fits: pd.DataFrame) -> Figure:
@@ -244,8 +266,15 @@ def quality(fits: pd.DataFrame) -> Figure:
                 (right, p, np.linspace(0, 1, 21), f"{len(p)} fits"),
             ):
                 if len(values):
-                    axes.hist(values, bins, histtype="step", color=colour, linewidth=1.5,
-                              density=True, label=f"{title}: {words}")  # fmt: skip
+                    axes.hist(
+                        values,
+                        bins,
+                        histtype="step",
+                        color=colour,
+                        linewidth=1.5,
+                        density=True,
+                        label=f"{title}: {words}",
+                    )
         x = np.linspace(-5, 5, 201)
         left.plot(x, norm.pdf(x), color=RED, linestyle="--", linewidth=1.0, label="unit Gaussian")
         left.set_xlabel("(data $-$ model) / error")
@@ -284,8 +313,9 @@ def along_axes(table: pd.DataFrame) -> Figure:
             if log:
                 lower.set_xscale("log")
                 edges = np.unique(own[["low", "high"]].to_numpy(dtype=float))
-                ticks = [x for x in (4, 6, 10, 20, 30, 50, 100, 200, 300)
-                         if edges[0] <= x <= edges[-1]]  # fmt: skip
+                ticks = [
+                    x for x in (4, 6, 10, 20, 30, 50, 100, 200, 300) if edges[0] <= x <= edges[-1]
+                ]
                 lower.set_xticks(ticks, [f"{x:g}" for x in ticks])
                 lower.xaxis.set_minor_locator(NullLocator())
             lower.set_xlabel(title)
@@ -296,21 +326,38 @@ def along_axes(table: pd.DataFrame) -> Figure:
         panels[1, 0].set_ylabel(r"the same, after [10$^{-5}$]")
         _limit(panels[1, 0], 1e5 * (table["fitted"] - 1), 1e5 * table["error"], 12.0)
         handles = [
-            Line2D([], [], color=c, marker="o", linestyle="none", markersize=5,
-                   markerfacecolor=f, label=t)
-            for c, f, t in (
-                (GREY, GREY, "before"), (BLUE, BLUE, "after"),
-                ("black", "black", r"of the $\mu^+$"), ("black", "white", r"of the $\mu^-$"),
+            Line2D(
+                [],
+                [],
+                color=c,
+                marker="o",
+                linestyle="none",
+                markersize=5,
+                markerfacecolor=f,
+                label=t,
             )
-        ]  # fmt: skip
+            for c, f, t in (
+                (GREY, GREY, "before"),
+                (BLUE, BLUE, "after"),
+                ("black", "black", r"of the $\mu^+$"),
+                ("black", "white", r"of the $\mu^-$"),
+            )
+        ]
         figure.legend(handles=handles, loc="outside upper center", ncols=4)
         return finished(figure)
 
 
 def _points(
-    axes: Any, part: pd.DataFrame, value: str, error: str, unit: float, shift: float,
-    colour: str, fill: bool, log: bool,
-) -> None:  # fmt: skip
+    axes: Any,
+    part: pd.DataFrame,
+    value: str,
+    error: str,
+    unit: float,
+    shift: float,
+    colour: str,
+    fill: bool,
+    log: bool,
+) -> None:
     low, high = (part[c].to_numpy(dtype=float) for c in ("low", "high"))
     place = 0.5 + shift
     x = low * (high / low) ** place if log else low + place * (high - low)
@@ -318,9 +365,15 @@ def _points(
     err = unit * part[error].to_numpy(dtype=float)
     known = np.isfinite(y) & np.isfinite(err)
     axes.errorbar(
-        x[known], y[known], err[known], fmt="o", color=colour, markersize=3.5, elinewidth=1.0,
+        x[known],
+        y[known],
+        err[known],
+        fmt="o",
+        color=colour,
+        markersize=3.5,
+        elinewidth=1.0,
         markerfacecolor=colour if fill else "white",
-    )  # fmt: skip
+    )
 
 
 def _limit(axes: Any, values: pd.Series, errors: pd.Series, least: float) -> None:
@@ -347,14 +400,25 @@ def iteration(table: pd.DataFrame, threshold: float | None) -> Figure:
             for name, colour in zip(names, colours, strict=False):
                 move = own[f"move_{name}"].to_numpy(dtype=float)
                 label = SYMBOLS.get(name, name) if kind == "data" else None
-                axes.plot(own["pass"], np.where(move > 0, move, np.nan), line, marker="o",
-                          markersize=4, color=colour, label=label)  # fmt: skip
+                axes.plot(
+                    own["pass"],
+                    np.where(move > 0, move, np.nan),
+                    line,
+                    marker="o",
+                    markersize=4,
+                    color=colour,
+                    label=label,
+                )
         if threshold is not None:
             axes.axhline(threshold, color="black", linestyle="--", linewidth=1.0)
             axes.annotate(
-                "stop below", (0.01, threshold), xytext=(0, 3), fontsize=9,
-                textcoords="offset points", xycoords=("axes fraction", "data"),
-            )  # fmt: skip
+                "stop below",
+                (0.01, threshold),
+                xytext=(0, 3),
+                fontsize=9,
+                textcoords="offset points",
+                xycoords=("axes fraction", "data"),
+            )
         axes.set_yscale("log")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("pass over the events")
@@ -384,12 +448,14 @@ def moved(old: pd.DataFrame, new: pd.DataFrame, legend: tuple[str, str]) -> Figu
             label, unit = PARAMETERS[name]
             for i, (table, title) in enumerate(((new, legend[1]), (old, legend[0]))):
                 series(upper, table, name, unit, i, title)
-            pull = moves(*(t[c].to_numpy(dtype=float) for t in (old, new)
-                           for c in (name, f"{name}_err")))  # fmt: skip
+            pull = moves(
+                *(t[c].to_numpy(dtype=float) for t in (old, new) for c in (name, f"{name}_err"))
+            )
             shown = np.isfinite(pull)
             far = np.abs(pull[shown]) > 3
-            lower.bar(middle[shown], pull[shown], 0.8 * width[shown],
-                      color=np.where(far, RED, BLUE))  # fmt: skip
+            lower.bar(
+                middle[shown], pull[shown], 0.8 * width[shown], color=np.where(far, RED, BLUE)
+            )
             lower.axhspan(-2, 2, color="#00000010", lw=0)
             lower.axhline(0.0, color="black", linewidth=0.8)
             reach = max(3.0, float(np.max(np.abs(pull[shown]), initial=0.0)))

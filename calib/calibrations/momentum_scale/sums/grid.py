@@ -114,9 +114,9 @@ def _possible(settings: Settings, own: ResonanceSettings) -> Array:
     eta, ratio = np.asarray(settings.eta), np.asarray(own.log_pt_ratio)
     low, high = eta[:-1], eta[1:]
     apart = np.maximum(np.maximum(low[:, None] - high, low - high[:, None]), 0.0)
-    across = np.where((ratio[:-1] < 0) & (ratio[1:] > 0), 0.0, np.minimum(
-        np.abs(ratio[:-1]), np.abs(ratio[1:])
-    ))  # fmt: skip
+    across = np.where(
+        (ratio[:-1] < 0) & (ratio[1:] > 0), 0.0, np.minimum(np.abs(ratio[:-1]), np.abs(ratio[1:]))
+    )
     least = np.maximum(own.leading_pt * own.subleading_pt, own.subleading_pt**2 * np.exp(across))
     angle = np.minimum(np.asarray(own.cos_delta_phi)[1:], 1.0)
     opening = np.cosh(apart)[:, :, None, None] - angle

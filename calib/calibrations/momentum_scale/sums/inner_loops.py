@@ -67,10 +67,14 @@ class _Cells(NamedTuple):
 def _cells(grid: Grid, steps: Array) -> _Cells:
     axes = grid.full.axes
     return _Cells(
-        np.asarray(axes[0].edges), np.exp(np.asarray(axes[2].edges)), np.asarray(axes[3].edges),
-        grid.number, grid.leading_pt, grid.subleading_pt,
+        np.asarray(axes[0].edges),
+        np.exp(np.asarray(axes[2].edges)),
+        np.asarray(axes[3].edges),
+        grid.number,
+        grid.leading_pt,
+        grid.subleading_pt,
         np.ascontiguousarray(steps, dtype=np.float64),
-    )  # fmt: skip
+    )
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
@@ -123,9 +127,12 @@ def _categorise(pt_p, pt_m, cosine, cells, category):  # type: ignore[no-untyped
             k += c >= x
         inside = (
             (category[i] >= 0)
-            & (max(a, b) >= cells.leading_pt) & (min(a, b) >= cells.subleading_pt)
-            & (j >= 0) & (j < n_ratio) & (k >= 0)
-        )  # fmt: skip
+            & (max(a, b) >= cells.leading_pt)
+            & (min(a, b) >= cells.subleading_pt)
+            & (j >= 0)
+            & (j < n_ratio)
+            & (k >= 0)
+        )
         at = (category[i] * n_ratio + j) * n_angle + min(k, n_angle - 1)
         category[i] = number[at] if inside else -1
 
@@ -140,13 +147,25 @@ def _place(  # type: ignore[no-untyped-def]
         high = min(low + BLOCK, len(category))
         angle = cosine[: high - low]
         _correct(
-            pt_p[low:high], eta_p[low:high], pt_m[low:high], eta_m[low:high], cells,
-            category[low:high], out_p[low:high], out_m[low:high],
-        )  # fmt: skip
+            pt_p[low:high],
+            eta_p[low:high],
+            pt_m[low:high],
+            eta_m[low:high],
+            cells,
+            category[low:high],
+            out_p[low:high],
+            out_m[low:high],
+        )
         _measure(
-            out_p[low:high], eta_p[low:high], phi_p[low:high],
-            out_m[low:high], eta_m[low:high], phi_m[low:high], mass[low:high], angle,
-        )  # fmt: skip
+            out_p[low:high],
+            eta_p[low:high],
+            phi_p[low:high],
+            out_m[low:high],
+            eta_m[low:high],
+            phi_m[low:high],
+            mass[low:high],
+            angle,
+        )
         _categorise(out_p[low:high], out_m[low:high], angle, cells, category[low:high])
 
 
@@ -208,9 +227,26 @@ def _count(pt1, pt2, least, edges, counts):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def _observe(  # type: ignore[no-untyped-def]
-    pt1, eta1, phi1, charge1, pt2, eta2, phi2, weight, keys, unit, cells, edges, n,
-    counts, sumw, sumw2, means, margin_edges, margin,
-):  # fmt: skip
+    pt1,
+    eta1,
+    phi1,
+    charge1,
+    pt2,
+    eta2,
+    phi2,
+    weight,
+    keys,
+    unit,
+    cells,
+    edges,
+    n,
+    counts,
+    sumw,
+    sumw2,
+    means,
+    margin_edges,
+    margin,
+):
     plus, minus, moved = np.empty((3, BLOCK)), np.empty((3, BLOCK)), np.empty((2, BLOCK))
     mass, category = np.empty(BLOCK), np.empty(BLOCK, dtype=np.int64)
     row, bins = np.empty(BLOCK, dtype=np.int64), np.empty(BLOCK, dtype=np.int64)
@@ -224,14 +260,31 @@ def _observe(  # type: ignore[no-untyped-def]
         _by_charge(eta1[low:high], eta2[low:high], charge, plus[1, :k], minus[1, :k])
         _by_charge(phi1[low:high], phi2[low:high], charge, plus[2, :k], minus[2, :k])
         _place(
-            plus[0, :k], plus[1, :k], plus[2, :k], minus[0, :k], minus[1, :k], minus[2, :k],
-            cells, category[:k], mass[:k], moved[0, :k], moved[1, :k],
-        )  # fmt: skip
+            plus[0, :k],
+            plus[1, :k],
+            plus[2, :k],
+            minus[0, :k],
+            minus[1, :k],
+            minus[2, :k],
+            cells,
+            category[:k],
+            mass[:k],
+            moved[0, :k],
+            moved[1, :k],
+        )
         used += _rows(category[:k], mass[:k], keys[low:high], edges, n, row[:k], bins[:k])
         _add(
-            row[:k], bins[:k], moved[0, :k], moved[1, :k], weight[low:high], unit,
-            counts, sumw, sumw2, means,
-        )  # fmt: skip
+            row[:k],
+            bins[:k],
+            moved[0, :k],
+            moved[1, :k],
+            weight[low:high],
+            unit,
+            counts,
+            sumw,
+            sumw2,
+            means,
+        )
     return used
 
 
@@ -254,10 +307,26 @@ def observe(
     padded = np.concatenate([[-np.inf], margin, [np.inf]])
     first, second = pairs.leading, pairs.subleading
     used = _observe(
-        first.pt, first.eta, first.phi, first.charge, second.pt, second.eta, second.phi,
-        pairs.weight, keys, histogram.unit, _cells(grid, steps), histogram.edges, n,
-        histogram.counts, histogram.sumw, histogram.sumw2, means, padded, counts,
-    )  # fmt: skip
+        first.pt,
+        first.eta,
+        first.phi,
+        first.charge,
+        second.pt,
+        second.eta,
+        second.phi,
+        pairs.weight,
+        keys,
+        histogram.unit,
+        _cells(grid, steps),
+        histogram.edges,
+        n,
+        histogram.counts,
+        histogram.sumw,
+        histogram.sumw2,
+        means,
+        padded,
+        counts,
+    )
     return means[:, :6], counts[1:-1], int(used)
 
 
@@ -275,10 +344,18 @@ def place(pairs: PairKinematics, grid: Grid, steps: Array) -> Placed:
     category = np.empty(n, dtype=np.int64)
     mass, pt_plus, pt_minus = np.zeros(n), np.zeros(n), np.zeros(n)
     _place(
-        pairs.pt_plus, pairs.eta_plus, pairs.phi_plus,
-        pairs.pt_minus, pairs.eta_minus, pairs.phi_minus,
-        _cells(grid, steps), category, mass, pt_plus, pt_minus,
-    )  # fmt: skip
+        pairs.pt_plus,
+        pairs.eta_plus,
+        pairs.phi_plus,
+        pairs.pt_minus,
+        pairs.eta_minus,
+        pairs.phi_minus,
+        _cells(grid, steps),
+        category,
+        mass,
+        pt_plus,
+        pt_minus,
+    )
     return Placed(category, mass, pt_plus, pt_minus)
 
 
@@ -318,10 +395,19 @@ def smeared(
     n = len(pairs)
     pt_plus, pt_minus = np.empty(n), np.empty(n)
     _smear(
-        pairs.pt_plus, pairs.eta_plus, pairs.pt_minus, pairs.eta_minus,
-        np.asarray(grid.full.axes[0].edges), a2, c2, LEAST_VARIANCE, keys, counter,
-        pt_plus, pt_minus,
-    )  # fmt: skip
+        pairs.pt_plus,
+        pairs.eta_plus,
+        pairs.pt_minus,
+        pairs.eta_minus,
+        np.asarray(grid.full.axes[0].edges),
+        a2,
+        c2,
+        LEAST_VARIANCE,
+        keys,
+        counter,
+        pt_plus,
+        pt_minus,
+    )
     return PairKinematics(
         pt_plus, pairs.eta_plus, pairs.phi_plus, pt_minus, pairs.eta_minus, pairs.phi_minus
     )
@@ -393,9 +479,7 @@ class Histogram:
 
     def fill(self, row: IntArray, value: Array, weight: Array) -> None:
         """Add entries, those that lie in a row (-1: none) and a bin; bins are about even."""
-        _scatter(
-            row, value, self.edges, weight, self.unit, self.counts, self.sumw, self.sumw2
-        )  # fmt: skip
+        _scatter(row, value, self.edges, weight, self.unit, self.counts, self.sumw, self.sumw2)
 
     def fill_known(
         self, row: IntArray, bins: IntArray, value: Array, weight: Array

@@ -33,10 +33,21 @@ def parabola(best, error, low=-0.7, high=0.7):
     x = np.tile(np.linspace(low, high, FINE), (n, 1))
     nothing = np.zeros(n)
     return Curves(
-        x, 0.5 * ((x - best[:, None]) / error[:, None]) ** 2, best, error, 1.4 * np.exp(x),
-        np.zeros((3, n)), np.zeros((3, n)), nothing, (), nothing, nothing.astype(int),
-        np.ones(n, bool), np.zeros(n, bool), {},
-    )  # fmt: skip
+        x,
+        0.5 * ((x - best[:, None]) / error[:, None]) ** 2,
+        best,
+        error,
+        1.4 * np.exp(x),
+        np.zeros((3, n)),
+        np.zeros((3, n)),
+        nothing,
+        (),
+        nothing,
+        nothing.astype(int),
+        np.ones(n, bool),
+        np.zeros(n, bool),
+        {},
+    )
 
 
 # distances ---------------------------------------------------------------------------------------
@@ -98,10 +109,15 @@ def ideal_shapes(rows):
     cumulative = np.zeros((POINTS, len(EDGES)))
     cumulative[:, 1:] = np.cumsum([1e6 * peak(v) for v in x], axis=1)
     return Shapes(
-        np.tile(x, (rows, 1)), np.tile(cumulative, (rows, 1, 1)),
-        np.tile(SIGMA * np.exp(x), (rows, 1)), np.full(rows, 1e6), np.full(rows, 1.0),
-        np.zeros((rows, COARSE, COARSE)), {"nominal": np.tile(1e6 * peak(0.0), (rows, 1))}, 1.0,
-    )  # fmt: skip
+        np.tile(x, (rows, 1)),
+        np.tile(cumulative, (rows, 1, 1)),
+        np.tile(SIGMA * np.exp(x), (rows, 1)),
+        np.full(rows, 1e6),
+        np.full(rows, 1.0),
+        np.zeros((rows, COARSE, COARSE)),
+        {"nominal": np.tile(1e6 * peak(0.0), (rows, 1))},
+        1.0,
+    )
 
 
 def rows_of(counts, weight=1.0):
@@ -166,9 +182,11 @@ def test_nearly_empty_rows_are_left_out_quietly():
     shapes = ideal_shapes(3)
     shapes.cumulative[1] = 0.0
     shapes = replace(
-        shapes, entries=np.array([1e6, 0.0, 1e6]), sources=np.array([1.0, 0.0, 1.0]),
+        shapes,
+        entries=np.array([1e6, 0.0, 1e6]),
+        sources=np.array([1.0, 0.0, 1.0]),
         varied={"nominal": shapes.varied["nominal"] * np.array([1, 0, 1])[:, None]},
-    )  # fmt: skip
+    )
     counts = np.stack([np.zeros(120), np.round(model(1000)), np.round(model(1000))])
     found = curves(rows_of(counts), shapes)
     assert found.converged.tolist() == [False, False, True]

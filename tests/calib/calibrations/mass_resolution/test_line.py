@@ -30,9 +30,13 @@ STRENGTH = 1.15
 def fitted(run: Run, model: str = "embedded") -> FitSet:
     calibration = run.calibration
     start = Input(
-        run.sums["data"], run.sums.get("mc"), "data", "z", calibration.categories,
+        run.sums["data"],
+        run.sums.get("mc"),
+        "data",
+        "z",
+        calibration.categories,
         calibration.settings,
-    )  # fmt: skip
+    )
     return start.fit_set(model, (0, 1))
 
 

@@ -72,8 +72,10 @@ def ideal():
 def toy(ideal, values, random):
     """Return the sums of one toy with these true values; half of the events in each half."""
     first, second, variance, log_pt, events, edges, template = ideal
-    factors = [np.exp(values[b] + values[N + RINGS[b]] * p)
-               for b, p in zip((first, second), log_pt, strict=True)]  # fmt: skip
+    factors = [
+        np.exp(values[b] + values[N + RINGS[b]] * p)
+        for b, p in zip((first, second), log_pt, strict=True)
+    ]
     sigma = 0.5 * 91.2 * np.sqrt((variance * np.array(factors) ** 2).sum(0))
     shape = peak(sigma, edges)
     expected = 0.5 * events[:, None] * (0.99 * shape + 0.01 / shape.shape[1])
@@ -95,8 +97,10 @@ POWER = np.array([0.15, 0.0, -0.10])
 def fitted(ideal):
     random = np.random.default_rng(41)
     truth = true_logs(POWER)
-    found = [muon_factors(*toy(ideal, truth, random), "embedded", (0, 1), SETTINGS, 0.0)
-             for _ in range(TOYS)]  # fmt: skip
+    found = [
+        muon_factors(*toy(ideal, truth, random), "embedded", (0, 1), SETTINGS, 0.0)
+        for _ in range(TOYS)
+    ]
     return truth, found
 
 
@@ -107,8 +111,9 @@ def test_factors_follow_the_truth_with_honest_errors(fitted):
     assert 0.8 < np.sqrt(np.mean(pulls**2)) < 1.2
     assert np.abs(pulls).max() < 4.5
     assert np.abs(pulls.mean(0)).max() < 4 / np.sqrt(TOYS)
-    whole = [float((f.values - truth) @ np.linalg.solve(f.covariance, f.values - truth))
-             for f in found]  # fmt: skip
+    whole = [
+        float((f.values - truth) @ np.linalg.solve(f.covariance, f.values - truth)) for f in found
+    ]
     # chi2 of 11 with all correlations: 4.7 wide
     assert abs(np.mean(whole) - len(truth)) < 4 * np.sqrt(2 * len(truth) / TOYS)
 
@@ -201,9 +206,13 @@ def test_factors_of_events_of_another_generator(world):
     run = make(Settings(copies=4, compare=()), ToyEvents(pairs, extras["background"], {}, "z"))
     state = run.calibration.reduce(run.sums, {}).state
     found = MuonFactors(
-        EDGES, np.asarray(state["ring_of"]), np.asarray(state["muons"]),
-        np.asarray(state["muons_covariance"]), 0.0, 1,
-    )  # fmt: skip
+        EDGES,
+        np.asarray(state["ring_of"]),
+        np.asarray(state["muons"]),
+        np.asarray(state["muons_covariance"]),
+        0.0,
+        1,
+    )
     pulls, sizes = [], []
     good = ~extras["background"] & (pairs.leading.pt > 30) & (pairs.subleading.pt > 20)
     muons = [(getattr(pairs, k), extras[f"factor_{k}"]) for k in ("leading", "subleading")]

@@ -51,8 +51,11 @@ def test_it_is_a_valid_document_and_a_drop_in(published, shared_data):
     at = reduction.tables["factors"].set_index("category").loc["45-52_OE", "factor"]
     assert loaded(document)[payload.NAME].evaluate(47.0, 1.2, 2.0) == pytest.approx(at, rel=1e-14)
     assert [c["name"] for c in document["corrections"]] == [
-        *payload.NAMES, payload.VARIATION, *payload.MUON_NAMES, payload.APPLY
-    ]  # fmt: skip
+        *payload.NAMES,
+        payload.VARIATION,
+        *payload.MUON_NAMES,
+        payload.APPLY,
+    ]
 
 
 def test_it_says_whose_it_is(reduced):
@@ -140,9 +143,10 @@ def test_factors_of_muons_are_those_of_the_fit(published, small: Run):
     found = payload.muon_factors_of(reduction, settings)
     assert found is not None
     edges = np.asarray(settings.muons.pt)
-    pt, eta = (x.ravel() for x in np.meshgrid(
-        np.sqrt(edges[1:] * edges[:-1]), [-2.3, -1.0, -0.1, 0.1, 1.0, 2.3]
-    ))  # fmt: skip
+    pt, eta = (
+        x.ravel()
+        for x in np.meshgrid(np.sqrt(edges[1:] * edges[:-1]), [-2.3, -1.0, -0.1, 0.1, 1.0, 2.3])
+    )
     read = loaded(document)
     np.testing.assert_allclose(read[payload.MUON].evaluate(pt, eta), found.at(pt, eta), rtol=1e-12)
     error = read[f"{payload.MUON}_uncertainty"].evaluate(pt, eta)
@@ -213,8 +217,9 @@ def test_apply_with_factors_of_muons(of_muons, small: Run):
     # both muons moved by one standard deviation of each, together
     errors = [found[f"mu{i}_ptErr_factor_err"] for i in (1, 2)]
     step = 1e-5
-    moved = [(f + step * e) * m.pt_err / m.pt
-             for f, e, m in zip(factors, errors, muons, strict=True)]  # fmt: skip
+    moved = [
+        (f + step * e) * m.pt_err / m.pt for f, e, m in zip(factors, errors, muons, strict=True)
+    ]
     change = 0.5 * pairs.mass * np.hypot(*moved) / found["dimuon_mass_resolution_predicted"]
     numeric = (change - found["dimuon_mass_resolution_factor"]) / step
     np.testing.assert_allclose(found["dimuon_mass_resolution_factor_err"], numeric, rtol=1e-3)
@@ -249,8 +254,9 @@ def test_not_a_number_does_not_come_out_as_a_number(published, of_muons):
         published[1], np.array([40.0, np.nan]), np.array([0.1, 0.1]), np.array([-0.2, 0.2])
     )
     assert np.isfinite(factor[0]) and np.isnan(factor[1])
-    found = payload.evaluate_muon(of_muons, np.array([40.0, np.nan, 30.0]),
-                                  np.array([0.1, 0.1, np.inf]))  # fmt: skip
+    found = payload.evaluate_muon(
+        of_muons, np.array([40.0, np.nan, 30.0]), np.array([0.1, 0.1, np.inf])
+    )
     assert found is not None and np.isnan(found[0]).tolist() == [False, True, True]
 
 

@@ -26,11 +26,21 @@ def closure_table(off: float = 0.0) -> pd.DataFrame:
     parts = []
     for factors, shift in (("category", off), ("muon", 0.0)):
         for half in (0, 1):
-            parts.append(pd.DataFrame({
-                "bin": names, "expected": 1.0, "fitted": 1.0 + shift, "error": 0.02,
-                "pull": shift / 0.02, "status": "ok", "kind": "abs_eta", "factors": factors,
-                "half": half,
-            }))  # fmt: skip
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "bin": names,
+                        "expected": 1.0,
+                        "fitted": 1.0 + shift,
+                        "error": 0.02,
+                        "pull": shift / 0.02,
+                        "status": "ok",
+                        "kind": "abs_eta",
+                        "factors": factors,
+                        "half": half,
+                    }
+                )
+            )
     table = pd.concat(parts, ignore_index=True)
     table.loc[3, ["fitted", "error", "pull"]] = np.nan
     return table
@@ -46,9 +56,12 @@ def found(small: Run, reduced) -> dict[str, Section]:
 
 def test_every_part_of_the_result_has_a_place(found):
     assert list(found) == [
-        "Factors", "Factors of muons", "Line shape", "Resolution inside the rings",
+        "Factors",
+        "Factors of muons",
+        "Line shape",
+        "Resolution inside the rings",
         "Models side by side",
-    ]  # fmt: skip
+    ]
     assert set(found["Factors"].tables) == {"factors", "rings"}
     text = " ".join(s.text for s in found.values())
     assert "merged parent" not in text and "category" in found["Factors of muons"].text

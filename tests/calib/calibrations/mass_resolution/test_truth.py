@@ -19,9 +19,14 @@ from .conftest import Run
 pytestmark = pytest.mark.slow
 
 CLOSURE = {
-    "closure", "closure_coverage", "closure_category", "closure_leading_pt", "closure_abs_eta",
-    "closure_phi", "closure_period",
-}  # fmt: skip
+    "closure",
+    "closure_coverage",
+    "closure_category",
+    "closure_leading_pt",
+    "closure_abs_eta",
+    "closure_phi",
+    "closure_period",
+}
 
 
 @pytest.fixture(scope="module")

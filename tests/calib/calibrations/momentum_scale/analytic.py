@@ -116,8 +116,7 @@ def counted(row: np.ndarray, value: np.ndarray, rows: int, edges: np.ndarray) ->
 def axis_rows(t: Toy, d: Drawn) -> list[np.ndarray]:
     """Return the row of every entry for each variable and charge."""
     m, c = t.means, d.category
-    pt = [np.searchsorted(axes.PT["jpsi"], x[c]) - 1
-          for x in (m.inverse_k_plus, m.inverse_k_minus)]  # fmt: skip
+    pt = [np.searchsorted(axes.PT["jpsi"], x[c]) - 1 for x in (m.inverse_k_plus, m.inverse_k_minus)]
     columns, first, out = [m.eta_plus[c], m.eta_minus[c], *d.phi, *pt], 0, []
     edges = axes.edges_of(SETTINGS, "jpsi")
     for number, name in enumerate(edges):
@@ -136,9 +135,13 @@ def sums_of_data(t: Toy, d: Drawn, moved: np.ndarray) -> dict[str, np.ndarray]:
     inside = (mass >= g.mass_edges[0]) & (mass < g.mass_edges[-1])
     size = np.bincount(category[inside], minlength=2 * n)
     means = {
-        "k_plus": m.k_plus, "k_minus": m.k_minus, "pt_plus": m.inverse_k_plus,
-        "pt_minus": m.inverse_k_minus, "pt2_plus": m.pt2_plus, "pt2_minus": m.pt2_minus,
-    }  # fmt: skip
+        "k_plus": m.k_plus,
+        "k_minus": m.k_minus,
+        "pt_plus": m.inverse_k_plus,
+        "pt_minus": m.inverse_k_minus,
+        "pt2_plus": m.pt2_plus,
+        "pt2_minus": m.pt2_minus,
+    }
     sums = {f"mean/{k}": size * np.tile(v, 2) for k, v in means.items()}
     sums["mass/counts"] = counted(category, mass, 2 * n, g.mass_edges)
     rows, columns = len(axes.rows(SETTINGS, "jpsi")), axis_rows(t, d)
@@ -153,9 +156,11 @@ def sums_of_data(t: Toy, d: Drawn, moved: np.ndarray) -> dict[str, np.ndarray]:
         pairs = np.bincount(own[at] * n + d.category[at], minlength=2 * rows * n)
         moves += np.tensordot(pairs.reshape(2 * rows, n), effect, 1)
     return sums | {
-        "axes/before/counts": after, "axes/after/counts": after, "axes/half/counts": halves,
+        "axes/before/counts": after,
+        "axes/after/counts": after,
+        "axes/half/counts": halves,
         "axes/moves": moves,
-    }  # fmt: skip
+    }
 
 
 def sums_of_reference(t: Toy, d: Drawn, copies: int) -> dict[str, np.ndarray]:
@@ -204,8 +209,16 @@ def closed(t: Toy, seed: int) -> Closed:
     values, moved = np.zeros(3 * n), np.zeros(len(t.grid))
 
     def source() -> Source:
-        return Source("data", t.grid, sums_of_data(t, data, moved), reference, "reference", COPIES,
-                      "simulation", "exponential")  # fmt: skip
+        return Source(
+            "data",
+            t.grid,
+            sums_of_data(t, data, moved),
+            reference,
+            "reference",
+            COPIES,
+            "simulation",
+            "exponential",
+        )
 
     walk = Pass("2", {"data_a2": A2, "data_c2": C2})
     for _ in range(2):
@@ -218,12 +231,15 @@ def closed(t: Toy, seed: int) -> Closed:
     own, last = [source()], walk_of(reduction)
     whole = reduce_kind("data", own, SETTINGS, last, with_likelihood=False)
     first, second = (
-        reduce_kind("data", own, SETTINGS, last, halves=(h,), with_likelihood=False,
-                    reference_errors=False)
+        reduce_kind(
+            "data", own, SETTINGS, last, halves=(h,), with_likelihood=False, reference_errors=False
+        )
         for h in (0, 1)
-    )  # fmt: skip
+    )
     fits = along.fits_of(t.grid, own[0].data, reference, SETTINGS)
     table = along.table_of(t.grid, "data", fits, SETTINGS)
     halves = cross_validation.halves_of(first, second)
-    tests = cross_validation.crossed("jpsi", fits, halves, SETTINGS, [p.n_events for p in whole.peaks])
+    tests = cross_validation.crossed(
+        "jpsi", fits, halves, SETTINGS, [p.n_events for p in whole.peaks]
+    )
     return Closed(whole, first, second, fits, table, tests, reduction)

@@ -25,13 +25,15 @@ BAD = 23
 def truth(eta: np.ndarray, simulation: bool = False) -> np.ndarray:
     """Return A, e, M, a2, c2 against eta, shape (5, n)."""
     turn, size = (0.7, 0.5) if simulation else (0.0, 1.0)
-    return np.array([
-        size * 1e-3 * np.cos(2 * eta + turn) + 3e-4,
-        2e-3 + size * 1.5e-3 * eta**2 / 2.4,
-        size * 2e-5 * np.sin(3 * eta + turn),
-        ((0.93 if simulation else 1.0) * (0.008 + 0.004 * (eta / 2.4) ** 2)) ** 2,
-        ((0.92 if simulation else 1.0) * (1.2e-4 + 1e-4 * (eta / 2.4) ** 2)) ** 2,
-    ])  # fmt: skip
+    return np.array(
+        [
+            size * 1e-3 * np.cos(2 * eta + turn) + 3e-4,
+            2e-3 + size * 1.5e-3 * eta**2 / 2.4,
+            size * 2e-5 * np.sin(3 * eta + turn),
+            ((0.93 if simulation else 1.0) * (0.008 + 0.004 * (eta / 2.4) ** 2)) ** 2,
+            ((0.92 if simulation else 1.0) * (1.2e-4 + 1e-4 * (eta / 2.4) ** 2)) ** 2,
+        ]
+    )
 
 
 def covariance(eta: np.ndarray) -> np.ndarray:
@@ -55,9 +57,12 @@ def reduction(seed: int = 1, simulation: bool = True, n_eta: int = N_ETA) -> Red
     eta = 0.5 * (edges[1:] + edges[:-1])
     tables: dict[str, pd.DataFrame] = {}
     state: dict[str, Any] = {
-        "eta_edges": edges, "pt_range": np.array([4.2, 58.0]), "method": np.array("likelihood"),
-        "converged": np.array(True), "passes": np.array(3),
-    }  # fmt: skip
+        "eta_edges": edges,
+        "pt_range": np.array([4.2, 58.0]),
+        "method": np.array("likelihood"),
+        "converged": np.array(True),
+        "passes": np.array(3),
+    }
     for prefix in ("", "simulation_")[: 1 + simulation]:
         cov = covariance(eta)
         values = random.multivariate_normal(truth(eta, bool(prefix)).ravel(), cov)
@@ -126,11 +131,16 @@ def _fits(edges: np.ndarray, eta: np.ndarray, random: np.random.Generator) -> pd
         ("data-upsilon", "upsilon", 0.001, 1.6, (-2.1, 0.0, 2.1), (-0.7, 0.0, 0.6)),
         ("data-z", "z", 0.003, 4.0, (-1.6, 0.0, 1.6), (-0.97, 0.0)),
     ):
-        grid = np.array([
-            (p, m, r, a) for p in range(len(eta)) for m in range(len(eta))
-            for r in range(len(ratios)) for a in range(len(angles))
-            if abs(eta[p] - eta[m]) < reach
-        ])  # fmt: skip
+        grid = np.array(
+            [
+                (p, m, r, a)
+                for p in range(len(eta))
+                for m in range(len(eta))
+                for r in range(len(ratios))
+                for a in range(len(angles))
+                if abs(eta[p] - eta[m]) < reach
+            ]
+        )
         keep = random.random(len(grid)) < 0.35
         p, m, r, a = grid[keep].T
         n = len(p)
@@ -138,19 +148,29 @@ def _fits(edges: np.ndarray, eta: np.ndarray, random: np.random.Generator) -> pd
         err = mass * 40 / np.sqrt(events)
         pull = random.normal(size=n)
         ndf = np.full(n, 96)
-        table = pd.DataFrame({
-            "sample": name,
-            "category": [f"{resonance}_e{w}_e{x}_r{y}_a{z}" for w, x, y, z in grid[keep]],
-            "resonance": resonance, "n_events": events.astype(int),
-            "mu": 1 + 3e-4 + err * pull, "mu_err": err,
-            "sigma": 0.011 + 0.003 * (eta[p] ** 2 + eta[m] ** 2) / 6, "sigma_err": err,
-            "mu_ratio": 1 + err * pull, "mu_ratio_err": err, "residual": pull,
-            "k_plus": 0.12 * np.exp(-np.array(ratios)[r] / 2),
-            "k_minus": 0.12 * np.exp(np.array(ratios)[r] / 2),
-            "chi2": random.chisquare(96, n), "ndf": ndf,
-            "eta_plus": eta[p], "eta_minus": eta[m],
-            "ratio": np.array(ratios)[r], "angle": np.array(angles)[a],
-        })  # fmt: skip
+        table = pd.DataFrame(
+            {
+                "sample": name,
+                "category": [f"{resonance}_e{w}_e{x}_r{y}_a{z}" for w, x, y, z in grid[keep]],
+                "resonance": resonance,
+                "n_events": events.astype(int),
+                "mu": 1 + 3e-4 + err * pull,
+                "mu_err": err,
+                "sigma": 0.011 + 0.003 * (eta[p] ** 2 + eta[m] ** 2) / 6,
+                "sigma_err": err,
+                "mu_ratio": 1 + err * pull,
+                "mu_ratio_err": err,
+                "residual": pull,
+                "k_plus": 0.12 * np.exp(-np.array(ratios)[r] / 2),
+                "k_minus": 0.12 * np.exp(np.array(ratios)[r] / 2),
+                "chi2": random.chisquare(96, n),
+                "ndf": ndf,
+                "eta_plus": eta[p],
+                "eta_minus": eta[m],
+                "ratio": np.array(ratios)[r],
+                "angle": np.array(angles)[a],
+            }
+        )
         status = np.full(n, "ok", dtype=object)
         status[random.random(n) < 0.05] = "merged"
         status[random.random(n) < 0.03] = "too_few_events"
@@ -164,29 +184,59 @@ def _fits(edges: np.ndarray, eta: np.ndarray, random: np.random.Generator) -> pd
 def _other_tables(fits: pd.DataFrame) -> dict[str, pd.DataFrame]:
     bad = fits[~fits["status"].isin(["ok", "merged"])]
     moves = np.array([[800.0, 300, 90, 40, 30], [6.0, 3, 1, 2, 1], [0.04, 0.02, 0.01, 0.06, 0.02]])
-    rows = [[p, kind, *(move * (0.7 if kind else 1.0))]
-            for p, move in enumerate(moves, 1) for kind in (0, 1)]  # fmt: skip
+    rows = [
+        [p, kind, *(move * (0.7 if kind else 1.0))]
+        for p, move in enumerate(moves, 1)
+        for kind in (0, 1)
+    ]
     used = int((fits["status"] == "ok").sum())
     quality = [
-        (kind, method, chi2, 2 * used - 117, chi2_distribution.sf(chi2, 2 * used - 117), 1e-12, 4,
-         True, 3.2e4, used, 3)
+        (
+            kind,
+            method,
+            chi2,
+            2 * used - 117,
+            chi2_distribution.sf(chi2, 2 * used - 117),
+            1e-12,
+            4,
+            True,
+            3.2e4,
+            used,
+            3,
+        )
         for kind in ("data", "simulation")
         for method, chi2 in (("chi2", 2 * used - 90.0), ("likelihood", 96.2 * used))
-    ]  # fmt: skip
+    ]
     return {
         "iterations": iterations(np.array(rows)),
         "dropped": bad[["sample", "category", "n_events", "status"]]
-        .rename(columns={"status": "reason"}).reset_index(drop=True),
-        "extraction": pd.DataFrame(quality, columns=[
-            "kind", "method", "chi2", "ndf", "probability", "edm", "iterations", "converged",
-            "condition", "n_categories", "n_undetermined",
-        ]),
+        .rename(columns={"status": "reason"})
+        .reset_index(drop=True),
+        "extraction": pd.DataFrame(
+            quality,
+            columns=[
+                "kind",
+                "method",
+                "chi2",
+                "ndf",
+                "probability",
+                "edm",
+                "iterations",
+                "converged",
+                "condition",
+                "n_categories",
+                "n_undetermined",
+            ],
+        ),
         "undetermined": pd.DataFrame(
-            [("data", 0, f"A_{BAD}", 0.8), ("data", 0, f"e_{BAD}", 0.6),
-             ("data", 1, f"M_{BAD}", 1.0)],
+            [
+                ("data", 0, f"A_{BAD}", 0.8),
+                ("data", 0, f"e_{BAD}", 0.6),
+                ("data", 1, f"M_{BAD}", 1.0),
+            ],
             columns=["kind", "direction", "parameter", "weight"],
         ),
-    }  # fmt: skip
+    }
 
 
 def closure(seed: int = 2) -> Closure:
@@ -196,10 +246,19 @@ def closure(seed: int = 2) -> Closure:
     for kind, size in (("again", 0.1), ("half", 1.0)):
         error = np.repeat([6e-5, 4e-4, 3e-6, 2e-7, 3e-11], N_ETA)
         pull = size * random.normal(size=len(error))
-        frames.append(pd.DataFrame({
-            "bin": [f"{kind}_{k}_{i}" for k in KINDS for i in range(N_ETA)], "expected": 0.0,
-            "fitted": pull * error, "error": error, "pull": pull, "status": "ok", "kind": kind,
-        }))  # fmt: skip
+        frames.append(
+            pd.DataFrame(
+                {
+                    "bin": [f"{kind}_{k}_{i}" for k in KINDS for i in range(N_ETA)],
+                    "expected": 0.0,
+                    "fitted": pull * error,
+                    "error": error,
+                    "pull": pull,
+                    "status": "ok",
+                    "kind": kind,
+                }
+            )
+        )
     edges = {"eta": EDGES, "phi": np.linspace(-np.pi, np.pi, 13)}
     low = np.array([4.0, 5, 6, 7, 8, 10, 13, 20, 200])
     pts = {"jpsi": low, "upsilon": low, "z": np.array([20.0, 30, 35, 40, 43, 46, 50, 60, 300])}
@@ -213,11 +272,24 @@ def closure(seed: int = 2) -> Closure:
                 before = 1 - 0.5 * (values[0] - values[1] / pt + q * values[2] * pt)
                 error = size * random.uniform(1, 2, len(middle))
                 after = 1 + error * random.normal(size=len(middle))
-                frames.append(pd.DataFrame({
-                    "bin": [f"{resonance}_{variable}_{charge}_{x:.3g}" for x in own[:-1]],
-                    "expected": 1.0, "fitted": after, "error": error, "pull": (after - 1) / error,
-                    "status": "ok", "kind": "axis", "sample": f"data-{resonance}",
-                    "variable": variable, "charge": charge, "low": own[:-1], "high": own[1:],
-                    "before": before, "before_err": error,
-                }))  # fmt: skip
+                frames.append(
+                    pd.DataFrame(
+                        {
+                            "bin": [f"{resonance}_{variable}_{charge}_{x:.3g}" for x in own[:-1]],
+                            "expected": 1.0,
+                            "fitted": after,
+                            "error": error,
+                            "pull": (after - 1) / error,
+                            "status": "ok",
+                            "kind": "axis",
+                            "sample": f"data-{resonance}",
+                            "variable": variable,
+                            "charge": charge,
+                            "low": own[:-1],
+                            "high": own[1:],
+                            "before": before,
+                            "before_err": error,
+                        }
+                    )
+                )
     return Closure(pd.concat(frames, ignore_index=True), ())

@@ -155,9 +155,12 @@ def test_stage1_and_nanoaod_get_the_same(path, document, tmp_path, simulation):
     write_nanoaod(tmp_path / "in.root", made, simulation=simulation)
     for suffix in ("parquet", "root"):
         done = CliRunner().invoke(
-            app, ["apply", *(str(x) for x in (path, tmp_path / f"in.{suffix}",
-                                              tmp_path / f"out.{suffix}"))]
-        )  # fmt: skip
+            app,
+            [
+                "apply",
+                *(str(x) for x in (path, tmp_path / f"in.{suffix}", tmp_path / f"out.{suffix}")),
+            ],
+        )
         assert done.exit_code == 0, done.output
     table = pq.read_table(tmp_path / "out.parquet")
     before = pq.read_table(tmp_path / "in.parquet")
@@ -173,8 +176,9 @@ def test_stage1_and_nanoaod_get_the_same(path, document, tmp_path, simulation):
     assert (width > 2e-3) == simulation  # smeared, or not
     muons = [
         table.column(f"mu{i}_{n}").to_numpy().astype(float)
-        for i in (1, 2) for n in ("pt", "eta", "phi")
-    ]  # fmt: skip
+        for i in (1, 2)
+        for n in ("pt", "eta", "phi")
+    ]
     np.testing.assert_allclose(table.column("dimuon_mass").to_numpy(), mass(*muons), rtol=1e-6)
 
 
@@ -252,8 +256,9 @@ def test_from_python_it_says_resolution_and_status(document, pairs, tmp_path):
         assert np.isnan(mine[~usable]).all()
     known = (found["mu1_status"] <= 2) & (found["mu2_status"] <= 2)
     expected = 0.5 * np.hypot(found["mu1_resolution"], found["mu2_resolution"])
-    corrected = mass(found["mu1_pt"], both[0].eta, both[0].phi,
-                     found["mu2_pt"], both[1].eta, both[1].phi)  # fmt: skip
+    corrected = mass(
+        found["mu1_pt"], both[0].eta, both[0].phi, found["mu2_pt"], both[1].eta, both[1].phi
+    )
     np.testing.assert_allclose(
         found["dimuon_mass_resolution"][known], (corrected * expected)[known], rtol=1e-12
     )

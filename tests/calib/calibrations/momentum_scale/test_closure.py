@@ -50,9 +50,12 @@ def test_pulls_are_as_wide_as_they_should_be(sets):
 
 def test_the_mean_is_one_and_its_error_holds(sets):
     """Along eta and phi alike, though phi mixes the widths of all eta."""
-    found = np.array([
-        cross_validation.mean_of("jpsi", s.table, s.fits, s.whole, analytic.SETTINGS) for s in sets
-    ])  # fmt: skip
+    found = np.array(
+        [
+            cross_validation.mean_of("jpsi", s.table, s.fits, s.whole, analytic.SETTINGS)
+            for s in sets
+        ]
+    )
     assert abs(found[:, 0].mean()) < 1e-5
     assert np.sqrt(((found[:, 0] / found[:, 1]) ** 2).mean()) < 1.3
     for variable in ("eta", "phi"):

@@ -70,9 +70,13 @@ def test_corrections_are_applied_one_after_the_other(data):
     np.testing.assert_allclose(placed.pt_minus, 1 / k, rtol=1e-13)
     good = placed.category >= 0
     expected = mass(
-        placed.pt_plus, muons.eta_plus, muons.phi_plus,
-        placed.pt_minus, muons.eta_minus, muons.phi_minus,
-    )  # fmt: skip
+        placed.pt_plus,
+        muons.eta_plus,
+        muons.phi_plus,
+        placed.pt_minus,
+        muons.eta_minus,
+        muons.phi_minus,
+    )
     np.testing.assert_allclose(placed.mass[good], expected[good], rtol=1e-12)
 
 

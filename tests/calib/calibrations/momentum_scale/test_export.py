@@ -68,12 +68,14 @@ def test_the_shift_that_is_said_is_the_shift_that_is_made(document):
         made = exporting.export(document, LAYOUT, at)
         own, found = loaded(document), loaded(made.document)
         for pt in (6.0, 10.0, 45.0):
-            moved = np.concatenate([
-                pt_of_others(found, "data", pt, q) / own[payload.NAME].evaluate(
-                    pt, MIDDLE, q, "nom"
-                ) - 1
-                for q in (-1, 1)
-            ])  # fmt: skip
+            moved = np.concatenate(
+                [
+                    pt_of_others(found, "data", pt, q)
+                    / own[payload.NAME].evaluate(pt, MIDDLE, q, "nom")
+                    - 1
+                    for q in (-1, 1)
+                ]
+            )
             moved = moved[np.tile(np.arange(synthetic.N_ETA) != synthetic.BAD, 2)]
             said = made.numbers["data"][f"{pt:g}"]
             assert said["mean"] == pytest.approx(moved.mean(), abs=1e-13)

@@ -51,8 +51,10 @@ def test_it_is_valid_and_every_look_at_it_passes(reduction, document):
     assert names[:5] == list(payload.NAMES) and names[5] == payload.SIMULATION
     checks = {c.name: c for c in readback.check(document, reduction, seed=1)}
     assert {n: c.passed for n, c in checks.items()} == {
-        "payload_read_back": True, "corrections_composed": True, "sign_convention": True,
-    }  # fmt: skip
+        "payload_read_back": True,
+        "corrections_composed": True,
+        "sign_convention": True,
+    }
     assert checks["payload_read_back"].value == 0
     assert 0 < checks["corrections_composed"].value < 1e-6
 
@@ -161,9 +163,11 @@ def test_all_variations_together_are_the_covariance(reduction):
     flat = every.shifts.reshape(len(every), -1)
     scale = np.sqrt(np.maximum(np.diagonal(data.covariance), 1e-30))
     np.testing.assert_allclose(
-        (flat.T @ flat) / scale / scale[:, None], data.covariance / scale / scale[:, None],
-        rtol=0, atol=1e-9,
-    )  # fmt: skip
+        (flat.T @ flat) / scale / scale[:, None],
+        data.covariance / scale / scale[:, None],
+        rtol=0,
+        atol=1e-9,
+    )
 
 
 def test_few_variations_carry_the_share_that_is_said(reduction):
@@ -217,9 +221,10 @@ def test_variation_in_the_payload_moves_pt_by_its_shift(reduction, document):
 
 def test_nothing_is_determined(reduction):
     status = np.full(synthetic.N_ETA, Status.TOO_FEW_EVENTS.code)
-    bare = replace(reduction, state={
-        **reduction.state, "status": status, "covariance": np.full((120, 120), np.nan)
-    })  # fmt: skip
+    bare = replace(
+        reduction,
+        state={**reduction.state, "status": status, "covariance": np.full((120, 120), np.nan)},
+    )
     document = payload.document(bare)
     assert "24 of 24 eta bins have no usable value" in document["description"]
     assert all(c.passed for c in readback.check(document, bare, seed=1))

@@ -82,10 +82,12 @@ def test_noise_of_the_reference_is_that_of_its_sources(resonance):
     sums = [
         collect.reference(
             collect.simulated_copies(made.take(np.arange(i, i + per)), g, a2, c2, "mc", 1, copies),
-            g, "r", True,
+            g,
+            "r",
+            True,
         )
         for i in range(0, sets * per, per)
-    ]  # fmt: skip
+    ]
     total = add(sums)
     template = pooled(total["r/template/counts"].astype(float), g)
     use = total["r/mass/counts"].sum(1) > 600 * sets
@@ -96,9 +98,13 @@ def test_noise_of_the_reference_is_that_of_its_sources(resonance):
         # the shape that all sets know, with the entries of the set
         shape = template[use] / template[use].sum(1, keepdims=True) * own.sum(1, keepdims=True)
         found = fit_categories(
-            own, g.mass_edges, shape, template_mass(total, "r", g.gen_edges), background="none",
+            own,
+            g.mass_edges,
+            shape,
+            template_mass(total, "r", g.gen_edges),
+            background="none",
             template_variance=shared_variance(shape, copies),
-        )  # fmt: skip
+        )
         pulls.append((found.mu, found.mu_err))
     mu, err = np.moveaxis(np.array(pulls), 1, 0)
     found = np.sqrt(((mu - mu.mean(0)) ** 2 / err**2).mean() * sets / (sets - 1))

@@ -46,16 +46,28 @@ def labels(figure: Figure) -> set[str]:
 def test_everything_is_there_and_drawn_once(made):
     main = [s.title for s in made.values() if s.place == "main"]
     assert main == [
-        "Scale and resolution of the muons", "Quality of the extraction",
-        "Categories against the model", "Mass scale before and after", "Iteration", "What moved",
+        "Scale and resolution of the muons",
+        "Quality of the extraction",
+        "Categories against the model",
+        "Mass scale before and after",
+        "Iteration",
+        "What moved",
         "Categories left out",
-    ]  # fmt: skip
+    ]
     drawn = {name: f for s in made.values() for name, f in s.figures.items()}
     assert set(drawn) == {
-        "parameters", "likelihood_minus_chi2", "residuals", "maps", "quality_of_fits",
-        "scale_along_axes_jpsi", "scale_along_axes_upsilon", "scale_along_axes_z", "iteration",
-        "moved", "correlation",
-    }  # fmt: skip
+        "parameters",
+        "likelihood_minus_chi2",
+        "residuals",
+        "maps",
+        "quality_of_fits",
+        "scale_along_axes_jpsi",
+        "scale_along_axes_upsilon",
+        "scale_along_axes_z",
+        "iteration",
+        "moved",
+        "correlation",
+    }
     for name, figure in drawn.items():
         assert len(png(figure)) > 3000, name
         assert labels(figure), name

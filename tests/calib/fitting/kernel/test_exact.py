@@ -9,11 +9,7 @@ import calib
 from tests.calib.fitting.kernel.toys import toys
 
 PARAMETERS = ("mu", "sigma", "background", "slope")
-STARTS = (
-    (1.0, 0.012, 0.08, 0.3),
-    (1.0, 0.005, 0.3, 0.0),
-    (1.003, 0.02, 0.1, 0.5),
-)
+STARTS = ((1.0, 0.012, 0.08, 0.3), (1.0, 0.005, 0.3, 0.0), (1.003, 0.02, 0.1, 0.5))
 
 
 def test_three_hundred_categories_are_what_minuit_gives_with_error_functions():
@@ -34,11 +30,16 @@ def lowest(arrays, at):
     counts, edges, templates, mass = arrays
     found = [
         calib.fit_categories(
-            counts[at], edges, templates[at], mass, engine="minuit", start=start,
+            counts[at],
+            edges,
+            templates[at],
+            mass,
+            engine="minuit",
+            start=start,
             template_errors=False,
         ).nll
         for start in STARTS
-    ]  # fmt: skip
+    ]
     return np.fmin.reduce(found)
 
 

@@ -72,8 +72,10 @@ def test_weights_scale_and_errors_grow() -> None:
     random = np.random.default_rng(3)
     x, w = with_tail("gaussian", 20_000, random), random.choice([0.5, 2.0], 20_000)
     counts, variance = (np.histogram(x, EDGES, weights=v)[0] for v in (w, w**2))
-    found, plain = fit_core(EDGES, counts, variance), fit_core(EDGES, *(2 * [
-        np.histogram(x, EDGES)[0].astype(float)]))  # fmt: skip
+    found, plain = (
+        fit_core(EDGES, counts, variance),
+        fit_core(EDGES, *(2 * [np.histogram(x, EDGES)[0].astype(float)])),
+    )
     assert abs(found.value("width") - plain.value("width")) < 3 * found.error("width")
     ratio = found.error("width") / plain.error("width")
     assert ratio == pytest.approx(np.sqrt(np.mean(w**2)) / np.mean(w), rel=0.12)
@@ -81,7 +83,10 @@ def test_weights_scale_and_errors_grow() -> None:
 
 def test_too_little() -> None:
     empty = np.zeros(len(EDGES) - 1)
-    for found in (fit_core(EDGES, empty, empty), fit_core(EDGES, -empty, empty),
-                  fit_core(EDGES, empty + 1, empty + 1, within=(-1.0, 1.0))):  # fmt: skip
+    for found in (
+        fit_core(EDGES, empty, empty),
+        fit_core(EDGES, -empty, empty),
+        fit_core(EDGES, empty + 1, empty + 1, within=(-1.0, 1.0)),
+    ):
         assert found.status is Status.TOO_FEW_EVENTS and np.isnan(found.value("width"))
         assert found.chi2[1] == 0

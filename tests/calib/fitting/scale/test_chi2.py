@@ -124,9 +124,12 @@ def test_a_narrow_range_of_pt_is_nearly_singular_and_the_threshold_decides():
     c = toys.categories(800, 8, pt=8.0)
     wobble = 1 + 0.1 * np.random.default_rng(1).standard_normal(800)
     means = replace(
-        c.means, k_plus=c.means.k_plus * wobble, inverse_k_plus=c.means.inverse_k_plus / wobble,
-        k_minus=c.means.k_minus / wobble, inverse_k_minus=c.means.inverse_k_minus * wobble,
-    )  # fmt: skip
+        c.means,
+        k_plus=c.means.k_plus * wobble,
+        inverse_k_plus=c.means.inverse_k_plus / wobble,
+        k_minus=c.means.k_minus / wobble,
+        inverse_k_minus=c.means.inverse_k_minus * wobble,
+    )
     c = replace(c, means=means)
     found = chi2.extract(means, *drawn(c, 1), n_eta=8, resolution=False)
     assert found.determined.all() and found.condition > 1e3
@@ -147,8 +150,15 @@ def test_smoothed_errors_take_the_bias_of_the_width_away():
         data = toys.part(c, seed)
         ratio, width, cov, fits = toys.fitted(data)
         for errors, found in pulls.items():
-            e = chi2.extract(data.means, ratio, width, cov, n_eta=12, errors=errors,
-                             width2=(fits.sigma / fits.mu) ** 2)  # fmt: skip
+            e = chi2.extract(
+                data.means,
+                ratio,
+                width,
+                cov,
+                n_eta=12,
+                errors=errors,
+                width2=(fits.sigma / fits.mu) ** 2,
+            )
             found.append((e.kind("a2") - c.truth.a2) / e.kind_err("a2"))
     assert np.mean(pulls["fitted"]) < -0.5
     assert abs(np.mean(pulls["smoothed"])) < 0.45
@@ -177,8 +187,16 @@ def test_the_same_numbers_every_time(categories):
 def test_wrong_input_is_one_sentence(categories):
     m = categories.means
     a, _, cov = drawn(categories, 5)
-    good = [m.eta_plus, m.eta_minus, m.k_plus, m.k_minus, m.inverse_k_plus, m.inverse_k_minus,
-            a, np.sqrt(cov[:, 0, 0])]  # fmt: skip
+    good = [
+        m.eta_plus,
+        m.eta_minus,
+        m.k_plus,
+        m.k_minus,
+        m.inverse_k_plus,
+        m.inverse_k_minus,
+        a,
+        np.sqrt(cov[:, 0, 0]),
+    ]
     assert calib.extract_scale(*good, n_eta=N_ETA).converged
     wrong = [
         (0, m.eta_plus + 1, r"eta_plus: found 24 in category \d+"),

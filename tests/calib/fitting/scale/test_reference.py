@@ -26,9 +26,16 @@ def reference():
 def extracted(reference):
     r = reference
     return calib.extract_scale(
-        r["eta1"], r["eta2"], r["invpt1"], r["invpt2"], r["pt1"], r["pt2"],
-        r["scale"] ** 2, 2 * r["scale"] * r["scale_err"], n_eta=48,
-    )  # fmt: skip
+        r["eta1"],
+        r["eta2"],
+        r["invpt1"],
+        r["invpt2"],
+        r["pt1"],
+        r["pt2"],
+        r["scale"] ** 2,
+        2 * r["scale"] * r["scale_err"],
+        n_eta=48,
+    )
 
 
 @pytest.mark.parametrize("kind, worst, rms", [("A", 0.6, 0.25), ("e", 0.6, 0.3), ("M", 1.2, 0.5)])

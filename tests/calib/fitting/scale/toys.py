@@ -113,9 +113,15 @@ def _means(random, n, n_eta, bins, pt):
     if pt is not None:
         first, second, spread = np.full(n, pt), np.full(n, pt), np.zeros((2, n))
     return Means(
-        i, j, (1 + spread[0] ** 2) / first, (1 + spread[1] ** 2) / second, first, second,
-        first**2 * (1 + spread[0] ** 2), second**2 * (1 + spread[1] ** 2),
-    )  # fmt: skip
+        i,
+        j,
+        (1 + spread[0] ** 2) / first,
+        (1 + spread[1] ** 2) / second,
+        first,
+        second,
+        first**2 * (1 + spread[0] ** 2),
+        second**2 * (1 + spread[1] ** 2),
+    )
 
 
 def _templates(tail):
@@ -165,17 +171,32 @@ def part(c, seed, gen_events=None, reference_events=None):
         shift = np.linalg.cholesky(reference) @ random.standard_normal((len(counts), 2, 1))
         log_mu, v = log_mu + shift[:, 0, 0], v + shift[:, 1, 0]
     return likelihood.Part(
-        counts, None, EDGES, templates, variance, c.mass, c.means, "exponential",
-        np.full(len(counts), 0.07), np.full(len(counts), 0.5), log_mu, v, reference,
-    )  # fmt: skip
+        counts,
+        None,
+        EDGES,
+        templates,
+        variance,
+        c.mass,
+        c.means,
+        "exponential",
+        np.full(len(counts), 0.07),
+        np.full(len(counts), 0.5),
+        log_mu,
+        v,
+        reference,
+    )
 
 
 def fitted(data):
     """Return (mu2, sigma2, covariance, fits) of a part, each category fitted on its own."""
     fits = calib.fit_categories(
-        data.counts, data.edges, data.templates, data.template_mass, engine="compiled",
+        data.counts,
+        data.edges,
+        data.templates,
+        data.template_mass,
+        engine="compiled",
         template_variance=data.template_variance,
-    )  # fmt: skip
+    )
     n = len(fits)
     jacobian = np.zeros((n, 2, 2))
     jacobian[:, 0, 0] = 1 / fits.mu
