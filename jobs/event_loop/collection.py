@@ -199,7 +199,7 @@ def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
     """Return the digest of everything but the events that the sums of a pass depend on."""
     kinds = [(s.name, s.resonance, s.format, s.simulation) for s in work.config.samples]
     return digest(
-        provenance.code_of_events(type(work.calibration)),
+        provenance.code(type(work.calibration)),
         work.config.calibration,
         work.calibration.collect_settings(),
         work.config.seed,
@@ -212,7 +212,7 @@ def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
 def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
     common = identity(work, inspection, walk)
     applied = {
-        name: [(c.sha256, c.calibration, provenance.code_of_corrections(c.kind)) for c in own]
+        name: [(c.sha256, c.calibration, provenance.code(c.kind)) for c in own]
         for name, own in inspection.corrections.items()
     }
     folder = work.directory.chunks(walk)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -18,34 +16,9 @@ from typing import Any
 import calib.errors
 from calib.calibrations.base import Calibration
 from calib.digests import code_version, digest
-from calib.source import Reach, members
 from jobs.config.schema import Config
 
 ROOT = Path(calib.errors.__file__).parent.parent
-EVENT_LOOP = (
-    ("processors.calibration", "CalibrationProcessor"),
-    ("processors.readers.stage1", "work"),
-    ("processors.input_checks", "*"),
-)
-"""Where the event loop begins; it reaches all readers and the selection."""
-APPLY = frozenset({"corrects", "apply", "apply_muons", "apply_pairs"})
-AFTER_EVENTS = APPLY | {
-    "reduce",
-    "next_pass",
-    "closure_pass",
-    "closure",
-    "publish",
-    "check_payload",
-    "sections",
-    "export",
-    "truth",
-    "quality",
-    "values",
-    "layout",
-    "payload_names",
-    "layouts",
-}
-"""Members of a calibration that are not called for the sums; any new one is taken to be."""
 PACKAGES = (
     "dimucal",
     "awkward",
@@ -72,72 +45,15 @@ PACKAGES = (
 @cache
 def code(kind: type[Calibration]) -> str:
     """Return the version of the code that makes numbers: calib, processors, the plug-in."""
-    return code_version([ROOT / "calib", ROOT / "processors"], kind)
+    ours = [ROOT / "calib", ROOT / "processors"]
+    return code_version([*ours, *sorted(_packages_of(kind) - set(ours))], kind)
 
 
-@cache
-def code_of_events(kind: type[Calibration]) -> str:
-    """Return the version of the code that makes the sums of a calibration of the events.
-
-    It follows what the event loop reaches by name: a change of the reduction, of figures or of
-    the report leaves it as it is.
-    """
-    return _code_of(kind, EVENT_LOOP, frozenset(vars(Calibration)) - AFTER_EVENTS)
-
-
-@cache
-def code_of_corrections(kind: type[Calibration]) -> str:
-    """Return the version of the code that applies a calibration's payload to events."""
-    return _code_of(kind, (), frozenset(vars(Calibration)) & APPLY)
-
-
-def _code_of(
-    kind: type[Calibration], starts: Iterable[tuple[str, str]], names: frozenset[str]
-) -> str:
-    reach = reach_of(kind, starts, names, {n: ROOT / n for n in ("calib", "processors")})
-    return digest(reach.texts()) if reach else code(kind)
-
-
-def reach_of(
-    kind: type[Calibration],
-    starts: Iterable[tuple[str, str]],
-    names: frozenset[str],
-    places: Mapping[str, Path],
-) -> Reach | None:
-    """Return the source that some members of a calibration lead to, None where it has none.
-
-    Parameters
-    ----------
-    kind : type of Calibration
-    starts : iterable of (module, name)
-        Where to begin beside the calibration.
-    names : frozenset of str
-        The members of the calibration that are called.
-    places : mapping of package to folder
-        Of our own; those of the calibration and its bases are added.
-    """
-    classes = [c for c in kind.__mro__ if issubclass(c, Calibration)]
-    places = dict(places)
-    for c in classes:
-        top = c.__module__.split(".")[0]
-        file = getattr(sys.modules.get(top), "__file__", None)
-        if top == "__main__" or not file or Path(file).suffix != ".py":
-            return None
-        place = Path(file)
-        places.setdefault(top, place.parent if place.name == "__init__.py" else place)
-    reach = Reach(places, known=frozenset({("calib.calibrations", "get")}))
-    nodes = {}
-    for c in classes:
-        module = reach.module(c.__module__)
-        found = None if module is None else module.statements.get(c.__name__)
-        if found is None or not isinstance(found[0], ast.ClassDef):
-            return None
-        nodes[c.__module__, c.__name__] = found[0]
-    kept = members(nodes.values(), names)
-    reach.methods.update(dict.fromkeys(nodes, kept))
-    for name, what in (*starts, *nodes):
-        reach.follow(name, what)
-    return reach
+def _packages_of(kind: type[Calibration]) -> set[Path]:
+    """Return the folders of the packages that a class and its bases come from."""
+    tops = {c.__module__.partition(".")[0] for c in kind.__mro__ if issubclass(c, Calibration)}
+    files = [Path(getattr(sys.modules.get(top), "__file__", None) or "") for top in tops]
+    return {file.parent for file in files if file.name == "__init__.py"}
 
 
 @cache
