@@ -23,7 +23,7 @@ from jobs.run import provenance
 from jobs.storage.database import reading, writing
 
 if TYPE_CHECKING:
-    from jobs.event_loop.collection import Progress
+    from jobs.progress import Progress
 
 PRESENT = "present"
 

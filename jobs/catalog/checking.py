@@ -19,7 +19,7 @@ from jobs.run import provenance
 from jobs.storage.database import reading, writing
 
 if TYPE_CHECKING:
-    from jobs.event_loop.collection import Progress
+    from jobs.progress import Progress
 
 CHANGED, VANISHED, UNREADABLE = "changed", "vanished", "unreadable"
 

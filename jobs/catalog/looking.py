@@ -125,7 +125,7 @@ def _stand_in(uuid: str) -> int:
     """Return the number that the event loop uses where a file has no run."""
     from uuid import UUID
 
-    from jobs.event_loop.collection import uuid_bytes
+    from jobs.events.facts import uuid_bytes
     from processors.readers.events import run_of
 
     return run_of(str(UUID(bytes=uuid_bytes(uuid))))

@@ -16,9 +16,9 @@ import yaml
 from calib.errors import InputError
 from calib.toys.generation import Truth, generate
 from jobs.config.complete import Work, adopt, prepare
-from jobs.event_loop.collection import Progress
 from jobs.events.toys import write_toys
 from jobs.events.truths import add_truths, truth_of
+from jobs.progress import Progress
 from jobs.run import steps
 from jobs.run.summary import conclude
 from jobs.storage.files import plain, write_csv, write_text

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import uuid
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,9 @@ from jobs.clusters import Workers
 from jobs.config.complete import Work
 from jobs.event_loop.inline import Diary
 from jobs.event_loop.set_aside import Ledger
+from jobs.events.facts import uuid_bytes
 from jobs.events.files import Chunk, Inspection, chunks, settled_size
+from jobs.progress import Progress
 from jobs.run import accounting as accounts
 from jobs.run import input_checks, provenance, selection_levels
 from jobs.run.accounting import Counts
@@ -34,9 +35,6 @@ if TYPE_CHECKING:
     from jobs.event_loop.chunk_result import Parcel
 
 log = logging.getLogger(__name__)
-
-Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
 
 
 @dataclass(frozen=True)
@@ -310,14 +308,6 @@ def _is_done(work: Work, walk: Pass, piece: Piece) -> bool:
     return not input_checks.wants_keys(work, walk, piece.chunk.sample) or input_checks.has_keys(
         piece.path
     )
-
-
-def uuid_bytes(text: str) -> bytes:
-    """Return the 16 bytes that coffea wants; of a digest where it is not a ROOT file's uuid."""
-    try:
-        return uuid.UUID(text).bytes
-    except ValueError:
-        return uuid.UUID(digest(text)).bytes
 
 
 def _write_chunk(piece: Piece, parcel: Parcel) -> None:

@@ -28,7 +28,7 @@ from calib.payload.payload import read as read_payload
 from calib.physics.kinematics import mass as pair_mass
 from calib.schema import Sample
 from calib.types import AnyArray, BoolArray, IntArray
-from jobs.event_loop.collection import Progress
+from jobs.progress import Progress
 from jobs.storage.files import whole
 from processors import pairing
 from processors.readers import chunk as reader

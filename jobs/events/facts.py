@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from calib.digests import digest
 from calib.errors import InputError
 from jobs.events.addresses import is_remote
 
@@ -75,3 +77,11 @@ def expect_format(path: str, start: bytes, wanted: str) -> None:
 def no_events(path: str) -> InputError:
     """Return the error for a file without events."""
     return InputError(f"{path}: 0 events in the file; leave it out of the key 'files'")
+
+
+def uuid_bytes(text: str) -> bytes:
+    """Return the 16 bytes that coffea wants; of a digest where it is not a ROOT file's uuid."""
+    try:
+        return uuid.UUID(text).bytes
+    except ValueError:
+        return uuid.UUID(digest(text)).bytes

@@ -26,10 +26,10 @@ from calib.schema import Selection
 from jobs.clusters import Workers
 from jobs.config.complete import complete
 from jobs.config.schema import Config, dump
-from jobs.event_loop.collection import Progress
 from jobs.events import files as datasets
 from jobs.events.files import Chunk, Inspection
 from jobs.events.skimmed import forget_parts, is_there, remember, restore
+from jobs.progress import Progress
 from jobs.run import accounting as accounts
 from jobs.run import provenance, selection_levels
 from jobs.run.accounting import Counts
@@ -231,8 +231,8 @@ def _run(
     """Skim the chunks that are not done yet; return those that were set aside."""
     from coffea.processor.executor import WorkItem
 
-    from jobs.event_loop.collection import uuid_bytes
     from jobs.event_loop.executor import ChunkExecutor
+    from jobs.events.facts import uuid_bytes
 
     todo = [part for part in parts if not part.is_done]
     total = sum(part.chunk.stop - part.chunk.start for part in parts)

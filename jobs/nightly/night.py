@@ -11,10 +11,10 @@ from typing import Any
 from calib.errors import CalibError, InputError, Interrupted
 from jobs.catalog.catalog import Catalog
 from jobs.console import BAD_INPUT, FAILED, NOT_PASSED, PASSED
-from jobs.event_loop.collection import Progress as Bar
 from jobs.nightly import directories, new_runs, notifications, order, steps
 from jobs.nightly.settings import Nightly, Task
 from jobs.nightly.states import Progress, State, States, lock
+from jobs.progress import Progress as Bar
 from jobs.run.steps import silent
 from jobs.store.store import Store
 

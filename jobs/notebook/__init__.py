@@ -4,11 +4,10 @@ Nothing here calibrates: it opens samples, runs the steps that the commands run,
 frozen results to look at. Errors are the sentences of the commands, as exceptions.
 """
 
-from jobs.notebook.comparison import Comparison, compare
+from jobs.notebook.comparison import Comparison
 from jobs.notebook.lazy import LazySample, open_lazy
-from jobs.notebook.opening import open_result
-from jobs.notebook.result import Result
-from jobs.notebook.running import run
+from jobs.notebook.result import Result, compare
+from jobs.notebook.running import open_result, run
 from jobs.notebook.samples import OpenSample, open_sample
 from jobs.notebook.toys import write_toys
 

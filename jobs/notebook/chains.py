@@ -9,10 +9,9 @@ from pathlib import Path
 import pandas as pd
 
 from calib.errors import InputError
-from jobs.event_loop.collection import Progress
 from jobs.notebook import html
-from jobs.notebook.opening import result_of
-from jobs.notebook.result import Result
+from jobs.notebook.result import Result, result_of
+from jobs.progress import Progress
 from jobs.run.chain import configuration, running
 from jobs.run.chain.state import StepState, state
 

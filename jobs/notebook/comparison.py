@@ -5,23 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from calib.calibrations import of_payload
 from calib.errors import InputError
 from calib.payload.differences import Difference, difference
-from calib.payload.payload import Payload, load_payload
+from calib.payload.payload import Payload
 from calib.payload.values import apart
+from calib.plots import figures
+from calib.types import Array
 from jobs.notebook import html
-from jobs.notebook.opening import open_result
-from jobs.notebook.result import Result
+from jobs.notebook.covariance import Covariance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+SHOWN = 5.0
+"""Standard deviations up to which a distance is drawn in its place; beyond, at the edge."""
 FAR = 3.0
 """Standard deviations from which on a move is named."""
 
@@ -67,9 +69,7 @@ class Comparison:
 
     def figure(self) -> Figure:
         """Return a figure: the distance of each value, by kind."""
-        from jobs.notebook.pictures import distances, shown_in_cells
-
-        shown_in_cells()
+        html.shown_in_cells()
         kinds = self.table["kind_1"].fillna(self.table["kind_2"])
         parts = {
             str(k): part["sigma"].to_numpy(dtype=float)
@@ -90,25 +90,27 @@ class Comparison:
         )
 
 
-def compare(one: Any, other: Any, *, labels: tuple[str, str] | None = None) -> Comparison:
-    """Return what moved from one payload to another.
+def compared(
+    payloads: tuple[Payload, Payload],
+    covariances: tuple[Covariance | None, Covariance | None] = (None, None),
+    labels: tuple[str, str] | None = None,
+) -> Comparison:
+    """Return what moved from the first payload to the second.
 
     Parameters
     ----------
-    one, other : Result, Payload, payload.json, directory of a run, or a document
+    payloads : pair of Payload
+    covariances : pair of Covariance or None
+        Of their values; where both have one of the same names, the chi2 takes it.
     labels : pair of str, optional
         What they are called.
 
     Raises
     ------
     InputError
-        If they come from different calibrations, or are no payloads.
-
-    Examples
-    --------
-    >>> calib.compare("z-2017", "z-2018/payload.json").furthest  # doctest: +SKIP
+        If they come from different calibrations.
     """
-    first, second = _payload(one), _payload(other)
+    first, second = payloads
     if first.calibration != second.calibration:
         raise InputError(
             f"{second.path}: a payload of {second.calibration}, expected one of"
@@ -116,13 +118,14 @@ def compare(one: Any, other: Any, *, labels: tuple[str, str] | None = None) -> C
         )
     names = labels or (_label(first), _label(second))
     table = apart(first.to_dataframe(), second.to_dataframe())
-    return Comparison(names, first.calibration, table, _difference(one, other, table))
+    return Comparison(names, first.calibration, table, _difference(covariances, table))
 
 
-def _difference(one: Any, other: Any, table: pd.DataFrame) -> Difference:
+def _difference(
+    covariances: tuple[Covariance | None, Covariance | None], table: pd.DataFrame
+) -> Difference:
     """Return the difference with both covariances, or with errors alone."""
-    found = [r.covariance if isinstance(r, Result) else None for r in (one, other)]
-    first, second = found
+    first, second = covariances
     if first is not None and second is not None and np.array_equal(first.names, second.names):
         return difference([*map(str, first.names)], *first, *second)
     sides = [
@@ -132,17 +135,6 @@ def _difference(one: Any, other: Any, table: pd.DataFrame) -> Difference:
     return difference(table["name"].tolist(), *sides[0], *sides[1])
 
 
-def _payload(source: Any) -> Payload:
-    if isinstance(source, Result):
-        return source.payload
-    if isinstance(source, Payload):
-        return source
-    if isinstance(source, Mapping):
-        return Payload(source, "document", of_payload(source))
-    path = Path(source)
-    return open_result(path).payload if path.is_dir() else load_payload(path)
-
-
 def _label(payload: Payload) -> str:
     path = Path(payload.path)
     return (
@@ -150,3 +142,30 @@ def _label(payload: Payload) -> str:
         if path.name in ("payload.json", "a refit") and path.parent.name
         else path.name
     )
+
+
+def distances(parts: Mapping[str, Array], *, label: str) -> Figure:
+    """Return a figure with the distance of each value, one row of points a kind.
+
+    Parameters
+    ----------
+    parts : mapping of kind to array
+        In standard deviations; NaN where a value cannot be compared.
+    label : str
+    """
+    with figures.in_style():
+        figure = figures.empty_figure(7.2, 1.0 + 1.15 * max(len(parts), 1))
+        rows = figure.subplots(max(len(parts), 1), 1, squeeze=False)[:, 0]
+        for axes, (kind, sigma) in zip(rows, parts.items(), strict=False):
+            axes.axhspan(-1, 1, color=figures.BLUE, alpha=0.12, lw=0)
+            axes.axhline(0, color="0.6", lw=0.8)
+            far = np.abs(sigma) > SHOWN
+            at, drawn = np.arange(len(sigma)), np.clip(sigma, -SHOWN, SHOWN)
+            axes.plot(at[~far], drawn[~far], "o", ms=3.5, color=figures.BLUE)
+            axes.plot(at[far], drawn[far], "D", ms=5, color=figures.RED)
+            axes.set_ylim(-1.1 * SHOWN, 1.1 * SHOWN)
+            axes.set_xlim(-1, max(len(sigma), 1))
+            axes.set_ylabel(kind)
+        rows[-1].set_xlabel("value, in the order of the payload")
+        figure.suptitle(label, fontsize=11)
+        return figures.drawn(figure)

@@ -73,3 +73,17 @@ def checks(lines: Sequence[dict[str, Any]]) -> str:
 def _all(frame: pd.DataFrame) -> str:
     text: str = frame.to_html(index=False, escape=True, border=0, float_format=_number, na_rep="–")
     return text
+
+
+def shown_in_cells() -> None:
+    """Let a notebook draw figures that pyplot has not made."""
+    import sys
+
+    if "IPython" not in sys.modules:
+        return
+    from IPython.core.getipython import get_ipython
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = get_ipython()
+    if shell is not None:
+        select_figure_formats(shell, {"png"})

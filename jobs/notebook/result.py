@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
+from pydantic import BaseModel
 
+from calib.calibrations import of_payload
+from calib.documents import json_values
 from calib.errors import InputError
-from calib.payload.payload import Payload
+from calib.events import histograms
+from calib.payload.payload import Payload, load_payload
+from calib.payload.payload import read as read_payload
 from calib.results import Closure, Curve, Pass, Reduction
 from jobs.config.complete import Work, resume
 from jobs.config.schema import Config
 from jobs.event_loop import collection
 from jobs.notebook import html
+from jobs.notebook.comparison import Comparison, compared
 from jobs.notebook.covariance import Covariance
 from jobs.notebook.histograms import as_hists
+from jobs.notebook.progress import shown
+from jobs.run import steps
+from jobs.storage.database import is_address
+from jobs.storage.files import plain
 
 if TYPE_CHECKING:
     import hist
     from matplotlib.figure import Figure
 
-    from jobs.notebook.comparison import Comparison
 
 MAIN_TABLES = ("factors", "parameters")
 """Tables that hold what a calibration is made for, by their names in the directory."""
@@ -145,8 +155,6 @@ class Result:
         """The reduction, made again from the sums (the same to the bit), and its closure."""
         if self.made is not None:
             return self.made
-        from jobs.notebook.opening import reduced
-
         return reduced(self._work, self._walk, self.edits)
 
     @property
@@ -165,10 +173,9 @@ class Result:
     # pictures ----------------------------------------------------------------------------------
     def figures(self) -> dict[str, Figure]:
         """Return a figure for each picture of the report, by the name it has in plots/."""
-        from jobs.notebook.pictures import shown_in_cells
         from jobs.pages.report import figures
 
-        shown_in_cells()
+        html.shown_in_cells()
         reduction, closure = self._parts
         sections = self._work.calibration.sections(reduction, closure)
         return figures(reduction, closure, sections)
@@ -182,9 +189,8 @@ class Result:
             If there is none of this name.
         """
         from calib.plots import figures as plots
-        from jobs.notebook.pictures import shown_in_cells
 
-        shown_in_cells()
+        html.shown_in_cells()
         if name in self.curves:
             return plots.fit_figure(self.curves[name])
         found = self.figures()
@@ -222,19 +228,15 @@ class Result:
         InputError
             If there is no such category, or it cannot have these settings of its own.
         """
-        from jobs.notebook.opening import refitted
-        from jobs.notebook.refits import edits_with
-        from jobs.notebook.running import again
-
         edits = edits_with(self._work, self.edits, category, {**(settings or {}), **keys})
         if keep:
-            return again(self._work, edits, progress)
+            with self._work.directory.lock("calib.reduce"), shown(progress) as tell:
+                steps.reduce(self._work, edits, tell)
+            return result_of(self._work)
         return refitted(self._work, self._walk, edits)
 
     def compare(self, other: Any) -> Comparison:
         """Return the distance from this result to another one; see `calib.compare`."""
-        from jobs.notebook.comparison import compare
-
         return compare(self, other)
 
     def publish(
@@ -260,9 +262,11 @@ class Result:
                 f"{self.directory}: this result is a refit that was not written; make it with"
                 " refit(..., keep=True), then publish"
             )
-        from jobs.notebook.publishing import publish
+        from jobs.store import Store
 
-        return publish(self, store, since, until, **keys)
+        address = str(store)
+        with Store.open(address) if is_address(address) else Store.create(address) as opened:
+            return opened.publish(self.directory, self.config.calibration, since, until, **keys)
 
     def _repr_html_(self) -> str:
         n = len(self.verdict["checks"])
@@ -280,3 +284,164 @@ class Result:
             html.checks(list(self.verdict["checks"])),
             html.words("a refit that is not written" if self.made else f"report: {self.report}"),
         )
+
+
+# from files and from sums ----------------------------------------------------------------------
+def result_of(work: Work) -> Result:
+    """Return what the files in the directory of a run say."""
+    directory = work.directory
+    verdict = steps.written_verdict(work)
+    if not directory.marker("reduce"):
+        raise InputError(f"{directory.path}: not reduced yet; run `calib run {directory.path}`")
+    own = {"fits", "closure"}
+    tables = {p.stem: _csv(p) for p in sorted(directory.path.glob("*.csv"))}
+    closure = directory / "closure.csv"
+    return Result(
+        directory=directory.path,
+        config=work.config,
+        fits=pd.read_parquet(directory / "fits.parquet"),
+        tables={name: table for name, table in tables.items() if name not in own},
+        covariance=_covariance(directory / "covariance.npz"),
+        closure=tables["closure"] if closure.is_file() else pd.DataFrame(),
+        verdict=verdict,
+        accounting=steps.written_accounting(work),
+        provenance=_json(directory / "provenance.json"),
+        payload=_payload(work, read_payload(directory / "payload.json"), "payload.json"),
+        edits=directory.edits(),
+    )
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    try:
+        found = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    words = found.select_dtypes(exclude="number").columns
+    return found.fillna(dict.fromkeys(words, ""))  # no word is not a number that is missing
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a JSON file of a run, empty where there is none."""
+    try:
+        found = json_values(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _payload(work: Work, document: Mapping[str, Any], name: str) -> Payload:
+    return Payload(document, str(work.directory / name), type(work.calibration))
+
+
+def _covariance(path: Path) -> Covariance | None:
+    if not path.is_file():
+        return None
+    found = histograms.read(path)
+    if not {"names", "values", "covariance"} <= found.keys():
+        return None
+    return Covariance(found["names"], found["values"], found["covariance"])
+
+
+def reduced(
+    work: Work, walk: Pass, edits: Mapping[str, Mapping[str, Any]]
+) -> tuple[Reduction, Closure]:
+    """Return the reduction of the sums with these edits, and the closure they allow."""
+    reduction = work.calibration.reduce(collection.sums(work, walk), edits, walk)
+    return reduction, steps.close_sums(work, reduction, walk)
+
+
+def refitted(work: Work, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> Result:
+    """Return the result with these edits; nothing is written."""
+    reduction, closure = reduced(work, walk, edits)
+    document = work.calibration.publish(reduction)
+    made = reduction.arrays.get("covariance")
+    return Result(
+        directory=work.directory.path,
+        config=work.config,
+        fits=plain(reduction.fits),
+        tables={name: plain(table) for name, table in reduction.tables.items()},
+        covariance=Covariance(*(np.asarray(made[n]) for n in ("names", "values", "covariance")))
+        if made
+        else None,
+        closure=plain(closure.table),
+        verdict=steps.decide(work, document, reduction, closure),
+        accounting=steps.written_accounting(work),
+        provenance=_json(work.directory / "provenance.json"),
+        payload=_payload(work, document, "a refit"),
+        edits=edits,
+        made=(reduction, closure),
+    )
+
+
+def edits_with(
+    work: Work, edits: Mapping[str, Mapping[str, Any]], category: str, changes: Mapping[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """Return the edits with those of one category added.
+
+    Raises
+    ------
+    InputError
+        If nothing is to be changed.
+    """
+    if not changes:
+        raise InputError(
+            f"refit of {category}: no settings given; name some, fit_range=(82, 98) or"
+            " {'fit.range': [82, 98]}"
+        )
+    known = {key.replace(".", "_"): key for key in _keys(work.calibration.settings)}
+    found = {name: dict(values) for name, values in edits.items()}
+    own = found.setdefault(category, {})
+    own |= {known.get(key, key): _plain(value) for key, value in changes.items()}
+    return found
+
+
+def _keys(settings: BaseModel, before: str = "") -> Iterator[str]:
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            yield from _keys(value, f"{before}{name}.")
+        else:
+            yield f"{before}{name}"
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as YAML would give it."""
+    if isinstance(value, (tuple, list, np.ndarray)):
+        return [_plain(v) for v in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+# side by side ------------------------------------------------------------------------------------
+def compare(one: Any, other: Any, *, labels: tuple[str, str] | None = None) -> Comparison:
+    """Return what moved from one payload to another.
+
+    Parameters
+    ----------
+    one, other : Result, Payload, payload.json, directory of a run, or a document
+    labels : pair of str, optional
+        What they are called.
+
+    Raises
+    ------
+    InputError
+        If they come from different calibrations, or are no payloads.
+
+    Examples
+    --------
+    >>> calib.compare("z-2017", "z-2018/payload.json").furthest  # doctest: +SKIP
+    """
+    sides = _side(one), _side(other)
+    payloads = sides[0][0], sides[1][0]
+    return compared(payloads, (sides[0][1], sides[1][1]), labels)
+
+
+def _side(source: Any) -> tuple[Payload, Covariance | None]:
+    if isinstance(source, (str, Path)) and Path(source).is_dir():
+        source = result_of(resume(Path(source)))
+    if isinstance(source, Result):
+        return source.payload, source.covariance
+    if isinstance(source, Payload):
+        return source, None
+    if isinstance(source, Mapping):
+        return Payload(source, "document", of_payload(source)), None
+    return load_payload(Path(source)), None

@@ -1,29 +1,16 @@
-"""A run from a notebook: the steps of `calib run`, with progress where it is seen."""
+"""Runs from a notebook: made as `calib run` makes them, or opened from their directories."""
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
-from jobs.config.complete import Work, adopt, in_directory
-from jobs.event_loop.collection import Progress
+from jobs.config.complete import adopt, in_directory, resume
+from jobs.notebook.chains import ChainResult, open_chain, run_chain
 from jobs.notebook.configurations import Source, completed
-from jobs.notebook.opening import result_of
-from jobs.notebook.result import Result
+from jobs.notebook.progress import shown
+from jobs.notebook.result import Result, result_of
 from jobs.run import steps
 from jobs.run.chain.configuration import is_chain
-
-if TYPE_CHECKING:
-    from jobs.notebook.chains import ChainResult
-
-EVERY_S = 0.2
-"""Seconds between two pictures of the progress."""
-
-Bars = dict[str, tuple[int, int]]
 
 
 def run(
@@ -59,8 +46,6 @@ def run(
     """
     before = None if earlier is None else Path(earlier)
     if isinstance(config, (str, Path)) and is_chain(Path(config)):
-        from jobs.notebook.chains import run_chain
-
         with shown(progress) as tell:
             return run_chain(Path(config), Path(out), tell, before)
     values, calibration, where = completed(config)
@@ -71,63 +56,20 @@ def run(
     return result_of(work)
 
 
-def again(work: Work, edits: steps.Edits, progress: bool) -> Result:
-    """Reduce with these edits, as `calib reduce` does, and write everything after it."""
-    with work.directory.lock("calib.reduce"), shown(progress) as tell:
-        steps.reduce(work, edits, tell)
-    return result_of(work)
+def open_result(directory: str | Path) -> Result | ChainResult:
+    """Return the result that a finished run has left in a directory; of a chain, of each step.
 
+    Raises
+    ------
+    InputError
+        If it is not the directory of a run, or the run is not finished.
 
-@contextmanager
-def shown(progress: bool) -> Iterator[Progress]:
-    """Yield a function that shows progress: in a notebook as a cell's output, else as bars."""
-    if not progress:
-        yield steps.silent
-    elif in_notebook():
-        with _in_cell() as tell:
-            yield tell
-    else:
-        from jobs.console import Console
-
-        console = Console()
-        with console.working():
-            yield console.progress
-
-
-def in_notebook() -> bool:
-    """Return whether this is the kernel of a notebook."""
-    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
-    return shell is not None and hasattr(shell, "kernel")
-
-
-@contextmanager
-def _in_cell() -> Iterator[Progress]:
-    """Show lines below the cell, replaced as they change."""
-    from IPython.display import HTML, display
-
-    bars: Bars = {}
-    handle: Any = display(HTML(picture(bars)), display_id=True)
-    last = 0.0
-
-    def tell(text: str, done: int, total: int) -> None:
-        nonlocal last
-        bars[text] = (done, total)
-        if time.monotonic() - last > EVERY_S or done >= total:
-            last = time.monotonic()
-            handle.update(HTML(picture(bars)))
-
-    yield tell
-    handle.update(HTML(picture(bars)))
-
-
-def picture(bars: Bars) -> str:
-    """Return the progress as HTML: no widgets, no scripts."""
-    from html import escape
-
-    rows = "".join(
-        f"<tr><td style='text-align:left'>{escape(text)}</td>"
-        f"<td><progress value='{done}' max='{max(total, 1)}'></progress></td>"
-        f"<td style='text-align:right'>{100 * done / max(total, 1):.0f}&nbsp;%</td></tr>"
-        for text, (done, total) in bars.items()
-    )
-    return f"<table>{rows}</table>"
+    Examples
+    --------
+    >>> z = calib.open_result("z-2018")  # doctest: +SKIP
+    >>> z.to_dataframe()[["category", "factor", "factor_err", "status"]]  # doctest: +SKIP
+    """
+    path = Path(directory)
+    if is_chain(path):
+        return open_chain(path)
+    return result_of(resume(path))

@@ -28,8 +28,8 @@ from calib.results import Check, Closure, Pass, Reduction
 from jobs.clusters import Workers
 from jobs.config.complete import Work
 from jobs.event_loop import collection
-from jobs.event_loop.collection import Progress
 from jobs.events import files as datasets
+from jobs.progress import Progress, silent
 from jobs.run import accounting as accounts
 from jobs.run import input_checks, payloads, provenance
 from jobs.storage.files import write_csv, write_curves, write_json, write_parquet
@@ -41,10 +41,6 @@ MAX_PASSES = 50
 """Passes after which an iteration is given up, however its calibration feels."""
 
 Edits = dict[str, dict[str, Any]]
-
-
-def silent(text: str, done: int, total: int) -> None:
-    """Show no progress."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import yaml
 
 import calib
 from calib.errors import InputError
-from jobs.notebook import running
+from jobs.notebook import progress
 
 
 def test_what_is_done_is_not_done_again(values, result):
@@ -43,7 +43,7 @@ def test_progress_is_seen_in_a_notebook(values, result, monkeypatch, tmp_path):
     try:
         monkeypatch.setattr(shell, "kernel", object(), raising=False)
         monkeypatch.setattr(shell.display_pub, "publish", publish)
-        assert running.in_notebook() and HTML("x")
+        assert progress.in_notebook() and HTML("x")
         calib.run(values, result.directory)
     finally:
         InteractiveShell.clear_instance()
@@ -52,7 +52,7 @@ def test_progress_is_seen_in_a_notebook(values, result, monkeypatch, tmp_path):
 
 
 def test_a_picture_of_progress():
-    page = running.picture({"collect <main>": (1, 4), "reduce": (0, 0)})
+    page = progress.picture({"collect <main>": (1, 4), "reduce": (0, 0)})
     assert "collect &lt;main&gt;" in page and "25&nbsp;%" in page
     assert "value='1' max='4'" in page
 

@@ -12,9 +12,9 @@ from calib.errors import InputError
 from calib.payload.payload import read as read_payload
 from jobs.config import complete
 from jobs.config.chain import Step
-from jobs.event_loop.collection import Progress
 from jobs.events import files as datasets
 from jobs.pages.chain_page import write_page
+from jobs.progress import Progress
 from jobs.run import provenance, steps
 from jobs.run.chain import state as states
 from jobs.run.chain.configuration import ChainWork, adopt

@@ -1,1 +1,0 @@
-"""Groups of commands, one file each; `jobs.cli` adds them."""
