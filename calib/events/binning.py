@@ -36,6 +36,32 @@ def _count(values, edges, counts):  # type: ignore[no-untyped-def]
             counts[b] += 1
 
 
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def write_bins(values, edges, out):  # type: ignore[no-untyped-def]
+    """Write the bin of each value on ascending edges, -1 outside or where it is not a number."""
+    n = len(edges) - 1
+    if n <= 32:
+        # counted edge by edge, many values at once
+        out[:] = -1
+        for edge in edges:
+            for i in range(len(values)):
+                out[i] += np.int64(values[i] >= edge)
+        for i in range(len(values)):
+            out[i] = out[i] if out[i] < n else -1
+        return
+    for i in range(len(values)):
+        inside = values[i] >= edges[0] and values[i] < edges[n]
+        out[i] = np.searchsorted(edges, values[i], side="right") - 1 if inside else -1
+
+
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def add_bins(flat, bins, n):  # type: ignore[no-untyped-def]
+    """Take flat indices to those with one axis of n bins more, -1 where either is outside."""
+    for i in range(len(flat)):
+        both = flat[i] * n + bins[i]
+        flat[i] = both if (flat[i] | bins[i]) >= 0 else -1
+
+
 def counts_of(values: Array, edges: Array) -> IntArray:
     """Return how many values are in each of about even bins, shape (bins,); NaN is in none.
 

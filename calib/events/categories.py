@@ -8,7 +8,8 @@ from itertools import product
 
 import numpy as np
 
-from calib.types import Array, BoolArray, IntArray
+from calib.events.binning import add_bins, write_bins
+from calib.types import Array, IntArray
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,10 @@ class Axis:
 
     def index(self, values: Array) -> IntArray:
         """Return the bin of each value, -1 outside the axis or where it is not a number."""
-        found = np.searchsorted(np.asarray(self.edges), values, side="right") - 1
-        outside = ~(values >= self.edges[0]) | ~(values < self.edges[-1])
-        return np.where(outside, -1, found).astype(np.int64)
+        flat = np.ascontiguousarray(values, dtype=np.float64).ravel()
+        found = np.empty(len(flat), dtype=np.int64)
+        write_bins(flat, np.asarray(self.edges, dtype=np.float64), found)
+        return found.reshape(np.shape(values))
 
     def label(self, i: int) -> str:
         """Return the name of bin i."""
@@ -71,12 +73,10 @@ class Categories:
     def index(self, *values: Array) -> IntArray:
         """Return the flat category of each entry, -1 outside any axis."""
         flat: IntArray = np.zeros(len(values[0]), dtype=np.int64)
-        outside: BoolArray = np.zeros(len(values[0]), dtype=np.bool_)
         for axis, column in zip(self.axes, values, strict=True):
             bins = axis.index(column)
-            outside |= bins < 0
-            flat = flat * len(axis) + bins
-        return np.where(outside, -1, flat)
+            add_bins(flat, bins, len(axis))
+        return flat
 
     def bins(self, flat: int) -> tuple[int, ...]:
         """Return the bin on each axis of a flat category."""

@@ -88,10 +88,10 @@ class Generated:
         return len(self.mass)
 
 
-BLOCK = 256
+BLOCK = 128
 """Pairs that are worked on at a time, a step for all of them after the other. What the steps hand
 on lies in one array, column after column at known distances: so the compiler can tell that the
-columns do not overlap, and does many pairs at once."""
+columns do not overlap, and does many pairs at once. Twice as many leave the nearest cache."""
 
 (
     PT1,

@@ -12,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 
 from calib.physics.constants import ALPHA, MUON_MASS, RESONANCES
-from calib.physics.line_shapes import line_density
+from calib.physics.line_shapes import interpolated, line_density
 from calib.physics.radiation import MIN_PHOTON, collinear_probability
 from calib.types import Array
 
@@ -42,7 +42,7 @@ def radiated_ratio(mass: Array, resonance: str, strength: float) -> Array:
     """
     at, ratio = _ratio(resonance, float(strength))
     pole = RESONANCES[resonance].masses[0]
-    return np.interp(np.log(np.asarray(mass) / pole), at, ratio)
+    return interpolated(np.log(np.asarray(mass) / pole), at[0], at[-1], ratio)
 
 
 @lru_cache
@@ -53,7 +53,7 @@ def _ratio(resonance: str, strength: float) -> tuple[Array, Array]:
     pole = RESONANCES[resonance].masses[0]
     line = _born(resonance, pole * np.exp(at), at)
     more, once = (_spectrum(line, pole, s, len(at)) for s in (strength, 1.0))
-    filled = np.flatnonzero(once > 1e-12 * once.max())
+    filled = np.flatnonzero(once > 1e-12 * once.max())  # without gaps
     # above a narrow peak there are only masses that were rounded: they have its ratio
     return at[filled], more[filled] / once[filled]
 

@@ -91,7 +91,8 @@ def collinear_weight(
     ValueError
         If a muon would radiate with a probability below 0 or above 1.
     """
-    most = float(np.max(collinear_probability(born_mass), initial=0.0))
+    # the probability grows with the mass
+    most = float(collinear_probability(np.asarray(np.max(born_mass, initial=MUON_MASS))))
     if not (strength >= 0 and strength * most <= 1):
         raise ValueError(
             f"FSR strength {strength:g}: the probability of a muon to radiate, {most:.3g} now,"

@@ -17,7 +17,6 @@ from calib.events.random import half, keys, uniforms
 from calib.physics.constants import RESONANCES, Z_MASS
 from calib.physics.embedding import Generated, embed, fsr_weight
 from calib.physics.kinematics import mass as pair_mass
-from calib.physics.kinematics import predicted_mass_resolution
 from calib.physics.line_shapes import Line, line_weight, narrow_line, z_line
 from calib.physics.radiated import radiated_ratio
 from calib.physics.radiation import Radiation
@@ -25,7 +24,7 @@ from calib.results import Pass
 from calib.types import AnyArray, Array, BoolArray, IntArray
 
 from . import generated_mass as generated_shapes
-from .template_grid import Cuts, Scan, bin_of, coarse_bins, group_of, pair_of
+from .template_grid import Cuts, Scan, coarse_bins, group_of, pair_of
 
 PREDICTED_EDGES = np.geomspace(0.05, 25.0, 1601)
 """Bins of the predicted resolution in GeV, 0.4 % wide, for its median."""
@@ -112,27 +111,35 @@ def coarse_edges(settings: Settings) -> Array:
 
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
-def _muon_rows(  # type: ignore[no-untyped-def]
-    pt1, eta1, width1, pt2, eta2, width2, pt_edges, eta_edges, row, first, second
-):
+def _muon_rows(leading, other, part, pt_edges, eta_edges, flat, own):  # type: ignore[no-untyped-def]
     """Write the row of each pair, and variance and variance times ln pt of both its muons."""
-    n = len(eta_edges) - 1
-    for i in range(len(pt1)):
-        a, b = bin_of(abs(eta1[i]), eta_edges), bin_of(abs(eta2[i]), eta_edges)
-        at = bin_of(pt1[i], pt_edges)
-        row[i] = -1
-        if a >= 0 and b >= 0 and at >= 0:
-            row[i] = at * (n * (n + 1) // 2) + pair_of(a, b, n)
-        v1, v2 = width1[i] * width1[i], width2[i] * width2[i]
-        l1, l2 = v1 * math.log(pt1[i] / REFERENCE_PT), v2 * math.log(pt2[i] / REFERENCE_PT)
-        if a <= b:
-            first[0, i], first[1, i], second[0, i], second[1, i] = v1, l1, v2, l2
-        else:
-            first[0, i], first[1, i], second[0, i], second[1, i] = v2, l2, v1, l1
+    pt, eta1, variance1, log1 = leading
+    eta2, variance2, log2 = other
+    n, n_pt = len(eta_edges) - 1, len(pt_edges) - 1
+    pairs = n * (n + 1) // 2
+    for i in range(len(flat)):
+        # edges are counted: where a muon lies cannot be guessed, a branch would be costly
+        a, b, at = -1, -1, -1
+        for edge in eta_edges:
+            a += abs(eta1[i]) >= edge
+            b += abs(eta2[i]) >= edge
+        for edge in pt_edges:
+            at += pt[i] >= edge
+        inside = (min(a, b) >= 0) & (max(a, b) < n) & (at >= 0) & (at < n_pt)
+        flat[i] = (part[i] * n_pt + at) * pairs + pair_of(a, b, n) if inside else -1
+        v1, v2 = variance1[i], variance2[i]
+        l1, l2 = v1 * log1[i], v2 * log2[i]
+        leads = a <= b
+        own[0, i], own[1, i] = v1 if leads else v2, l1 if leads else l2
+        own[2, i], own[3, i] = v2 if leads else v1, l2 if leads else l1
 
 
 def observed_muons(
-    pairs: Pairs, first: Array, second: Array, part: IntArray, settings: Settings
+    pairs: Pairs,
+    variance: tuple[Array, Array],
+    log_pt: tuple[Array, Array],
+    part: IntArray,
+    settings: Settings,
 ) -> Fill:
     """Return the mass of the pairs in rows of muons, with what their factors need.
 
@@ -142,34 +149,28 @@ def observed_muons(
     Parameters
     ----------
     pairs : Pairs
-    first, second : arrays, shape (n,)
-        Predicted relative resolution of the leading and the other muon.
+    variance : two arrays, shape (n,)
+        Predicted relative variance of the leading and the other muon.
+    log_pt : two arrays, shape (n,)
+        Logarithm of pt over 45 GeV, likewise.
     part : int array, shape (n,)
         Half of the sample.
     settings : Settings
     """
-    edges, lead, other = settings.muons.abs_eta, pairs.leading, pairs.subleading
+    edges, lead, other = np.asarray(settings.muons.abs_eta), pairs.leading, pairs.subleading
     n = (len(settings.leading_pt) - 1) * (len(edges) - 1) * len(edges) // 2
-    row, own = np.empty(len(pairs), dtype=np.int64), np.empty((2, 2, len(pairs)))
+    flat, own = np.empty(len(pairs), dtype=np.int64), np.empty((4, len(pairs)))
     _muon_rows(
-        lead.pt,
-        lead.eta,
-        first,
-        other.pt,
-        other.eta,
-        second,
+        (lead.pt, lead.eta, variance[0], log_pt[0]),
+        (other.eta, variance[1], log_pt[1]),
+        part,
         np.asarray(settings.leading_pt),
-        np.asarray(edges),
-        row,
-        own[0],
-        own[1],
+        edges,
+        flat,
+        own,
     )
-    means = {
-        f"{what}_{name}": own[k, j]
-        for k, name in enumerate(("first", "second"))
-        for j, what in enumerate(("variance", "pt"))
-    }
-    flat = np.where(row < 0, -1, part * n + row)
+    names = ("variance_first", "pt_first", "variance_second", "pt_second")
+    means = dict(zip(names, own, strict=True))
     return Fill(flat, 2 * n, pairs.mass, coarse_edges(settings), pairs.weight, means)
 
 
@@ -179,19 +180,16 @@ def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
     part = half(pairs.run, pairs.luminosityBlock, pairs.event)
     category = category_of(pairs, settings)
     flat = np.where(category < 0, -1, part * n + category)
-    first = relative_resolution(pairs.leading, settings)
-    second = relative_resolution(pairs.subleading, settings)
+    first = relative_resolution(pairs.leading, settings) ** 2
+    second = relative_resolution(pairs.subleading, settings) ** 2
+    log_pt = (np.log(pairs.leading.pt / REFERENCE_PT), np.log(pairs.subleading.pt / REFERENCE_PT))
     mass = pairs.mass
-    means = {
-        "variance_leading": first**2,
-        "variance_subleading": second**2,
-        "log_pt": np.log(pairs.leading.pt / REFERENCE_PT),
-    }
-    predicted = predicted_mass_resolution(mass, first, second)
+    means = {"variance_leading": first, "variance_subleading": second, "log_pt": log_pt[0]}
+    predicted = 0.5 * mass * np.sqrt(first + second)
     return {
         "mass": Fill(flat, 2 * n, mass, settings.mass_edges, pairs.weight, means),
         "predicted": Fill(flat, 2 * n, predicted, PREDICTED_EDGES, pairs.weight),
-        "muons": observed_muons(pairs, first, second, part, settings),
+        "muons": observed_muons(pairs, (first, second), log_pt, part, settings),
         "runs": np.bincount(
             np.minimum(pairs.run.astype(np.int64) // RUN_STEP, N_RUN_BINS - 1), minlength=N_RUN_BINS
         ),
@@ -259,7 +257,10 @@ def varied(made: Generated, resonance: str, names: tuple[str, ...]) -> Array:
         "photon": lambda: line_weight(made.born_mass, "no_photon"),
         "mass_power": lambda: line_weight(made.born_mass, "mass_power", power=POWER_CHANGE),
     }
-    return np.array([weights[name]() for name in names]).reshape(len(names), len(made))
+    out = np.empty((len(names), len(made)))
+    for row, name in zip(out, names, strict=True):
+        row[:] = weights[name]()
+    return out
 
 
 def embedded(
@@ -279,6 +280,16 @@ def embedded(
     return {f"embedded/{name}": values for name, values in found.sums().items()}
 
 
+def _by_category(pairs: Pairs, wanted: BoolArray, settings: Settings) -> IntArray:
+    """Return the numbers of the wanted pairs, those of one half and category together."""
+    part = half(pairs.run, pairs.luminosityBlock, pairs.event)
+    n = len(categories(settings))
+    at = np.flatnonzero(wanted)
+    number = (n * part + category_of(pairs, settings))[at]
+    # a stable order of few bits is found by counting
+    return at[np.argsort(number.astype(np.int16) if n < 1 << 14 else number, kind="stable")]
+
+
 def embedded_copies(
     pairs: Pairs, settings: Settings, resonance: str, seed: int, walk: Pass
 ) -> tuple[Pairs, Iterator[Generated]]:
@@ -292,10 +303,7 @@ def embedded_copies(
     if number < 1:
         identity = (pairs.run, pairs.luminosityBlock, pairs.event)
         wanted &= uniforms(keys(seed, *identity), _THINNING) < number
-    source = pairs.take(wanted)
-    part = half(source.run, source.luminosityBlock, source.event)
-    n = len(categories(settings))
-    source = source.take(np.argsort(n * part + category_of(source, settings), kind="stable"))
+    source = pairs.take(_by_category(pairs, wanted, settings))
     line = line_of(resonance)
     key = keys(seed, source.run, source.luminosityBlock, source.event)
     first = relative_resolution(source.leading, settings)
@@ -363,35 +371,32 @@ def radiated_sums(
     The latter radiate as the exact first order says; ``fsr`` and ``mass_power`` are theirs with
     the weights of `varied`. All pass the same cuts.
     """
-    limits, n = cuts(settings, selected), len(categories(settings))
+    limits = cuts(settings, selected)
     low, high = settings.source_window
-    own = keys(seed, source.run, source.luminosityBlock, source.event)
-    mass, chosen = source.mass, uniforms(own, _THINNING + 1) < RADIATED_SHARE
-    peak = source.take((mass >= low) & (mass < high) & chosen)
+    key = keys(seed, source.run, source.luminosityBlock, source.event)
+    mass, chosen = source.mass, uniforms(key, _THINNING + 1) < RADIATED_SHARE
+    peak = source.take(np.flatnonzero((mass >= low) & (mass < high) & chosen))
     key = keys(seed, peak.run, peak.luminosityBlock, peak.event)
     widths = [relative_resolution(m, settings) for m in (peak.leading, peak.subleading)]
     made = embed(
         peak, widths[0], widths[1], key, RADIATED_COPY, z_line(), radiation="exponentiated"
     )
     fsr, power = varied(made, "z", ("fsr", "mass_power"))
-    kinds = {
-        "own": (generated, source.weight),
-        "made": (made, peak.weight),
-        "fsr": (made, peak.weight * fsr),
-        "mass_power": (made, peak.weight * power),
-    }
+    own = generated_shapes.spectra(generated, source.weight[None], limits, unit_of("z"))
+    weights = np.stack([peak.weight, peak.weight * fsr, peak.weight * power])
+    anew = generated_shapes.spectra(made, weights, limits, unit_of("z"))
     found = {}
-    for name, (muons, weight) in kinds.items():
-        sums = generated_shapes.empty(n)
-        whole = np.zeros(len(weight), dtype=np.int64)
-        generated_shapes.fill(sums, muons, weight, whole, limits, unit_of("z"))
-        found[f"simulation/radiated_{name}"] = sums["counts"].sum(axis=0)
-        found[f"simulation/radiated_{name}_squares"] = sums["squares"].sum(axis=0)
+    names = ("own", "made", "fsr", "mass_power")
+    for name, sums, squares in zip(names, *np.concatenate([own, anew], axis=1), strict=True):
+        found[f"simulation/radiated_{name}"] = sums
+        found[f"simulation/radiated_{name}_squares"] = squares
     return found
 
 
 def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated, Array]:
     """Return simulated pairs with generated mass, as generated muons, and their base mass.
+
+    The pairs of one category stand together, as those of `embedded_copies`.
 
     With generated muons the residual of each is that of its k. With the generated mass alone
     the mass residual is divided between the muons in proportion to their predicted variances,
@@ -402,7 +407,7 @@ def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated,
     a, b = pairs.leading, pairs.subleading
     if a.gen_pt is not None and b.gen_pt is not None:
         known &= np.isfinite(a.gen_pt) & np.isfinite(b.gen_pt)
-    pairs = pairs.take(known)
+    pairs = pairs.take(_by_category(pairs, known, settings))
     a, b = pairs.leading, pairs.subleading
     assert pairs.gen_mass is not None
     if a.gen_pt is not None and b.gen_pt is not None:

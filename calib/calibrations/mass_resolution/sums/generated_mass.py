@@ -96,6 +96,76 @@ def fill(
     )
 
 
+@numba.njit(cache=True, nogil=True)
+def _spectra(  # type: ignore[no-untyped-def]
+    pt1,
+    pt2,
+    eta1,
+    eta2,
+    gen,
+    relative1,
+    relative2,
+    weights,
+    leading_pt,
+    subleading_pt,
+    pt_edges,
+    ring_edges,
+    low,
+    step,
+    out,
+):
+    rings = len(ring_edges) - 1
+    for i in range(len(pt1)):
+        ring1, ring2 = bin_of(abs(eta1[i]), ring_edges), bin_of(abs(eta2[i]), ring_edges)
+        at = int((gen[i] - low) / step)
+        if ring1 < 0 or ring2 < 0 or gen[i] < low or at >= out.shape[2]:
+            continue
+        p1, p2 = pt1[i] / max(1.0 + relative1[i], 1e-3), pt2[i] / max(1.0 + relative2[i], 1e-3)
+        if place(p1, p2, ring1, ring2, rings, pt_edges, leading_pt, subleading_pt) < 0:
+            continue
+        for k in range(len(weights)):
+            out[0, k, at] += weights[k, i]
+            out[1, k, at] += weights[k, i] * weights[k, i]
+
+
+def spectra(muons: Generated, weights: Array, cuts: Cuts, unit: float) -> Array:
+    """Return the generated mass of all pairs that pass the cuts, in bins of ``AXIS``.
+
+    Parameters
+    ----------
+    muons : Generated
+    weights : array, shape (k, n)
+        Several weights of each pair.
+    cuts : Cuts
+    unit : float
+        The mass of the resonance over 91.188 GeV.
+
+    Returns
+    -------
+    array, shape (2, k, bins)
+        Sums of the weights, and of their squares.
+    """
+    out = np.zeros((2, len(weights), len(AXIS) - 1))
+    _spectra(
+        muons.pt_first,
+        muons.pt_second,
+        muons.eta_first,
+        muons.eta_second,
+        muons.mass,
+        muons.relative_first,
+        muons.relative_second,
+        weights,
+        cuts.leading_pt,
+        cuts.subleading_pt,
+        cuts.pt_edges,
+        cuts.ring_edges,
+        AXIS[0] * unit,
+        (AXIS[1] - AXIS[0]) * unit,
+        out,
+    )
+    return out
+
+
 @dataclass(frozen=True)
 class Shapes:
     """Generated mass of all categories; arrays of shape (categories, bins), masses in GeV."""
