@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import pkgutil
+import re
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,10 @@ import pytest
 import calib.calibrations
 
 ROOT = Path(__file__).parent.parent
+_SPEC = spec_from_file_location("rooms", ROOT / "docs" / "rooms.py")
+assert _SPEC is not None and _SPEC.loader is not None
+rooms = module_from_spec(_SPEC)
+_SPEC.loader.exec_module(rooms)
 FORBIDDEN = {
     "calib": {
         "processors",
@@ -64,45 +70,18 @@ def test_no_calibration_is_known_by_name(room: str) -> None:
         assert [name for name in ours if name in text] == [], path
 
 
-def modules() -> dict[str, Path]:
-    """Return our modules by their dotted names."""
-    found = {}
-    for room in ("calib", "processors", "jobs"):
-        for path in sources(room):
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
-
-
-def needed(name: str, path: Path, known: dict[str, Path]) -> set[str]:
-    """Return the modules of ours that one imports anywhere in it, but for its types alone."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for_types = {
-        inner
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test)
-        for inner in ast.walk(node)
-    }
-    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-    found = set()
-    for node in ast.walk(tree):
-        if node in for_types:
-            continue
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            base = package.rsplit(".", node.level - 1)[0] if node.level else ""
-            module = ".".join(part for part in (base, node.module) if part)
-            for alias in node.names:
-                full = f"{module}.{alias.name}"
-                found.add(full if full in known else module)
-    return (found & known.keys()) - {name}
-
-
 def test_no_circle_among_files() -> None:
-    known = modules()
-    sorter = TopologicalSorter({name: needed(name, path, known) for name, path in known.items()})
+    known = rooms.modules()
+    needs = {name: rooms.needed(name, path, known) for name, path in known.items()}
+    sorter = TopologicalSorter(needs)
     sorter.prepare()  # a CycleError names the circle
+
+
+def test_the_picture_is_the_one_of_today() -> None:
+    """Made by `python docs/rooms.py`: which rooms there are, and what they import."""
+    drawn = (ROOT / "docs" / "rooms.svg").read_text(encoding="utf-8")
+    titles = {t for t in re.findall(r"<title>(.*?)</title>", drawn)}
+    assert titles == {t for t in re.findall(r"<title>(.*?)</title>", rooms.picture())}
 
 
 def test_nothing_pickles_and_nothing_prints() -> None:
