@@ -83,6 +83,11 @@ class Sample(Strict):
         description="globs, directories or addresses, relative to this file; or {catalog, query}"
     )
     simulation: bool = False
+    veto: tuple[str, ...] = Field(
+        default=(),
+        description="branches, none of which may have fired: the triggers of another sample that"
+        " shares events with this one",
+    )
     payloads: tuple[str, ...] | None = Field(
         default=None, description="instead of the key 'payloads' of all samples; [] for none"
     )
@@ -116,7 +121,9 @@ class Selection(Strict):
     """Which events are used. None means the default of the calibration."""
 
     triggers: tuple[str, ...] = Field(
-        default=(), description="branches, any of which must have fired; none: no requirement"
+        default=(),
+        description="branches, any of which must have fired, of those that a file has; none: no"
+        " requirement",
     )
     identification: Literal["auto", "none", "loose", "medium", "tight"] = Field(
         default="auto", description="auto: medium where the input has it, else none (and says so)"
@@ -128,6 +135,11 @@ class Selection(Strict):
     subleading_pt: float | None = Field(default=None, description="GeV, lower edge, the other")
     abs_eta: float | None = Field(default=None, description="upper edge of |eta|")
     opposite_charge: bool = True
+    muon_pt: Literal["pt", "bsConstrainedPt", "pt_raw"] = Field(
+        default="pt",
+        description="pt of a muon; bsConstrainedPt (and its error) is that of the beam-spot"
+        " constraint, with pt where it failed; pt_raw that of tables before corrections",
+    )
     mass_window: tuple[float, float] | None = Field(
         default=None, description="GeV, [low, high), of the mass from the muons"
     )

@@ -13,8 +13,12 @@ from calib.results import Pass
 from calib.schema import Sample
 from processors.corrections import Corrections
 from processors.fill import fill
+from processors.input_checks import duplicates
 from processors.readers.chunk import selected
 from processors.selection import ResolvedSelection, leave_out
+
+DUPLICATE = "duplicate"
+"""The reason of an event that is used elsewhere."""
 
 
 class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
@@ -64,6 +68,10 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
             masks = self.calibration.rejects(found.pairs, sample)
         require_masks(self.calibration, masks, len(found.pairs))
         pairs, refused = leave_out(found.pairs, masks)
+        again = None if sample.format == "table" else duplicates(pairs, events.metadata)
+        if again is not None:
+            pairs, there_before = leave_out(pairs, {DUPLICATE: again})
+            refused |= there_before
         with blaming(self.calibration, "collect"):
             sums = fill(self.calibration.collect(pairs, sample, self.walk))
         require_sums(self.calibration, sums)

@@ -9,7 +9,7 @@ from typing import Any
 from calib.errors import InputError
 from calib.schema import Fallback, Sample, Selection
 from processors.certified import Sections
-from processors.readers.columns import ISOLATION, identification_column, muon_columns
+from processors.readers.columns import ISOLATION, any_of, identification_column, muon_columns
 from processors.selection import ResolvedSelection
 
 DEFAULT_IDENTIFICATION = "medium"
@@ -59,6 +59,7 @@ def resolve(
         isolation = DEFAULT_ISOLATION if found else "none"
         if not found:
             notes.append(_degraded(sample, ISOLATION, "isolation"))
+    _require_no_veto_of_itself(sample, values)
     window = values["mass_window"]
     resolved = ResolvedSelection(
         triggers=tuple(values["triggers"]),
@@ -71,6 +72,8 @@ def resolve(
         mass_window=None if window is None else (float(window[0]), float(window[1])),
         certified=None if sample.simulation else sections,
         prescale=1.0 if sample.simulation else float(values["prescale"]),
+        veto=sample.veto,
+        muon_pt=str(values["muon_pt"]),
     )
     if resolved.certified is not None:
         _require_sections(sample, have)
@@ -81,6 +84,10 @@ def _of_table(
     sample: Sample, selection: Selection, have: Have, sections: Sections | None
 ) -> ResolvedSelection:
     """Return what may be asked of rows that are no pairs of muons."""
+    if sample.veto:
+        raise InputError(
+            f"sample {sample.name!r}: key 'veto': a table has no triggers to look at; leave it out"
+        )
     allowed = {"certified", "prescale"}
     for key in sorted(selection.model_fields_set - allowed):
         if getattr(selection, key) != Selection.model_fields[key].default:
@@ -93,6 +100,34 @@ def _of_table(
     if certified is not None:
         _require_sections(sample, have)
     return resolved
+
+
+def _require_no_veto_of_itself(sample: Sample, values: Mapping[str, Any]) -> None:
+    both = [name for name in sample.veto if name in values["triggers"]]
+    if both and set(values["triggers"]) <= set(sample.veto):
+        raise InputError(
+            f"sample {sample.name!r}: key 'veto': every trigger of key 'selection.triggers' is in"
+            " it, so no event can be selected; name the triggers of the other sample alone"
+        )
+
+
+def lacking(sample: Sample, selection: ResolvedSelection, have: Have) -> list[str]:
+    """Return notes on the triggers that some files of a sample lack."""
+    notes = []
+    for key, branches in any_of(sample, selection).items():
+        for name in branches:
+            without = [path for path, columns in have.items() if name not in columns]
+            if not without:
+                continue
+            near = dict.fromkeys(m for path in without for m in near_matches(name, have[path]))
+            hint = ""
+            if near and len(without) == len(have):
+                hint = f" (did you mean {' or '.join(near)}?)"
+            notes.append(
+                f"sample {sample.name}: no {name} in {len(without)} of its {len(have)} files{hint},"
+                f" where the others of {key} decide; the first: {without[0]}"
+            )
+    return notes
 
 
 def _left_open(selection: Selection, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -137,7 +172,11 @@ def _fallen_back(
 
 def _missing(sample: Sample, values: Mapping[str, Any], have: Have) -> tuple[str, str] | None:
     """Return the first file without a branch that a selection names, and the branch."""
-    wanted = list(values["triggers"])
+    triggers = values["triggers"]
+    for path, columns in have.items():
+        if triggers and not columns & set(triggers):
+            return path, triggers[0]
+    wanted: list[str] = []
     if values["identification"] not in (None, "auto", "none"):
         wanted += muon_columns(sample.format, identification_column(values["identification"]))
     if values["isolation"] not in (None, "auto", "none"):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from calib.events.duplicates import grouped
 from calib.events.histograms import Fill, Sums
 from calib.events.pairs import Pairs
@@ -12,7 +14,7 @@ from calib.events.peak_check import spectrum
 from calib.events.random import keys
 from calib.results import Pass
 from calib.schema import Sample
-from calib.types import AnyArray, UIntArray
+from calib.types import AnyArray, BoolArray, UIntArray
 
 KEYS, SPECTRUM = "seen/keys", "seen/spectrum"
 
@@ -24,7 +26,7 @@ class Seen:
     ----------
     calibration : Calibration
     want_keys : bool
-        Whether collision data keeps the keys of its events.
+        Whether the keys of the events are kept.
     """
 
     def __init__(self, calibration: Any, want_keys: bool) -> None:
@@ -41,9 +43,34 @@ class Seen:
         if sample.format == "table":  # several rows of an event are no doubles, and have no mass
             return found
         found[SPECTRUM] = spectrum(pairs.mass, sample.resonance)
-        if self.want_keys and not sample.simulation:
+        if self.want_keys:
             found[KEYS] = grouped(keys(0, pairs.run, pairs.luminosityBlock, pairs.event))
         return found
+
+
+def duplicates(pairs: Pairs, where: Mapping[str, Any]) -> BoolArray | None:
+    """Return whether each pair is there before, in this chunk or an earlier one.
+
+    None where the metadata of the chunk name no such events: ``earlier`` are the keys of those
+    that an earlier chunk has, ``again`` of those that this one has several times, ascending.
+    """
+    earlier, again = where.get("earlier"), where.get("again")
+    if earlier is None or again is None or not len(earlier) + len(again):
+        return None
+    own = keys(0, pairs.run, pairs.luminosityBlock, pairs.event)
+    found = _is_in(own, earlier)
+    at = np.flatnonzero(_is_in(own, again))
+    later = np.ones(len(at), dtype=np.bool_)
+    later[np.unique(own[at], return_index=True)[1]] = False
+    found[at] |= later
+    return found
+
+
+def _is_in(values: UIntArray, sorted_ones: UIntArray) -> BoolArray:
+    if not len(sorted_ones):
+        return np.zeros(len(values), dtype=np.bool_)
+    at = np.minimum(np.searchsorted(sorted_ones, values), len(sorted_ones) - 1)
+    return np.asarray(sorted_ones[at] == values)
 
 
 def taken_out(sums: Sums) -> tuple[UIntArray | None, AnyArray | None]:

@@ -33,6 +33,7 @@ from processors.readers.events import (
     candidates_of,
     has_fired,
     identity_of,
+    is_vetoed,
     weight_of,
     wide,
 )
@@ -46,6 +47,7 @@ from processors.selection import (
     REASONS,
     SELECTED,
     TRIGGER,
+    VETO,
     ResolvedSelection,
     counted,
 )
@@ -61,7 +63,9 @@ AT = "at"
 """A column of positions that goes along with the muons through the choice of the pair."""
 
 _LEVEL = {
-    **dict.fromkeys(("other_run", "not_certified", "trigger", "fewer_than_two_muons"), "trigger"),
+    **dict.fromkeys(
+        ("other_run", "not_certified", "trigger", "veto", "fewer_than_two_muons"), "trigger"
+    ),
     **dict.fromkeys(("identification", "isolation"), "identification"),
     "mass_window": "mass",
 }
@@ -107,7 +111,7 @@ def select_nanoaod(
                 identity = _identity(muons.branches, where)
                 measured = corrected_events(measured, corrections, sample.simulation, identity)
             pairs, refused = pairing.select(
-                measured, replace(selection, runs=None, certified=None, triggers=())
+                measured, replace(selection, runs=None, certified=None, triggers=(), veto=())
             )
         with _costs(costs, COLUMNS, branches):
             pairs = _completed(pairs, muons, sample, needs, along, where)
@@ -192,7 +196,9 @@ def _by_event(muons: _MuonColumns, selection: ResolvedSelection) -> IntArray:
     """Return the reasons that need no muon but their number."""
     branches = muons.branches
     reason = np.where(muons.count < 2, FEWER_THAN_TWO_MUONS, SELECTED)
-    fired = has_fired(branches, selection)
+    vetoed, fired = is_vetoed(branches, selection), has_fired(branches, selection)
+    if vetoed is not None:
+        reason[vetoed] = VETO
     if fired is not None:
         reason[~fired] = TRIGGER
     if selection.certified is not None:
@@ -239,7 +245,10 @@ def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
         optional=("ptErr",) if "ptErr" in needs.optional else (),
     )
     weight = names.GEN_WEIGHT["nanoaod"] if sample.simulation else ""
-    present = [f"Muon_{name}" for name in (*names.KINEMATICS, *wanted.muon, *wanted.optional)]
+    chosen = names.columns_of_pt(muons.selection, wanted)
+    present = [
+        f"Muon_{name}" for name in (*names.KINEMATICS, *wanted.muon, *wanted.optional, *chosen)
+    ]
     branches.load(name for name in (*present, weight) if name in branches.names)
     found, _ = candidates_of(
         muons, muons.first, muons.count, 1, branches.names, "nanoaod", wanted, muons.selection

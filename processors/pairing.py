@@ -16,6 +16,7 @@ from processors.selection import (
     OTHER_RUN,
     SELECTED,
     TRIGGER,
+    VETO,
     ResolvedSelection,
     choose_pairs,
     counted,
@@ -52,6 +53,8 @@ def select_rows(
 def excluded(events: Events, selection: ResolvedSelection) -> IntArray:
     """Return the reason against each event that needs no muon, `SELECTED` where there is none."""
     reason = np.full(len(events), SELECTED, dtype=np.int64)
+    if events.vetoed is not None:
+        reason[events.vetoed] = VETO
     if events.fired is not None:
         reason[~events.fired] = TRIGGER
     if selection.certified is not None:

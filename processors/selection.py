@@ -25,6 +25,7 @@ REASONS = (
     "other_run",
     "not_certified",
     "trigger",
+    "veto",
     "fewer_than_two_muons",
     "bad_pt",
     "bad_eta",
@@ -50,6 +51,7 @@ MAX_ABS_ETA = 10.0
     OTHER_RUN,
     NOT_CERTIFIED,
     TRIGGER,
+    VETO,
     FEWER_THAN_TWO_MUONS,
     BAD_PT,
     BAD_ETA,
@@ -74,7 +76,8 @@ class ResolvedSelection:
     ``identification`` is a level (``medium``) or None; ``isolation`` the largest allowed value or
     None; ``leading_pt, subleading_pt`` lower edges in GeV, ``abs_eta`` an upper edge;
     ``mass_window`` is [low, high) in GeV. None always means: not required. Of the selected events
-    one in ``prescale`` is used. ``runs`` are those of one file: see `of_chunk`.
+    one in ``prescale`` is used. ``runs`` are those of one file: see `of_chunk`. ``muon_pt`` is the
+    column that is the pt of a muon.
     """
 
     triggers: tuple[str, ...] = ()
@@ -88,6 +91,8 @@ class ResolvedSelection:
     certified: Sections | None = None
     prescale: float = 1.0
     runs: tuple[int, ...] | None = None
+    veto: tuple[str, ...] = ()
+    muon_pt: str = "pt"
 
 
 @dataclass(frozen=True)

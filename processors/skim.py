@@ -122,6 +122,7 @@ def table_of(pairs: Pairs, kept: Kept, path: str) -> pa.Table:
     }
     for i, muons in enumerate((pairs.leading, pairs.subleading)):
         columns |= {names.muon_columns("stage1", n)[i]: v for n, v in _muon(muons).items()}
+        columns |= _chosen_pt(i + 1, muons, kept.selection.muon_pt)
     columns["dimuon_mass"] = pairs.mass.astype(np.float32)
     if pairs.gen_mass is not None:
         columns[names.GEN_MASS] = pairs.gen_mass
@@ -143,6 +144,16 @@ def _muon(muons: Muons) -> dict[str, AnyArray]:
     }
     there = {name: v for name, v in found.items() if v is not None} | dict(muons.extra)
     return {k: v.astype(np.float32) if v.dtype.kind == "f" else v for k, v in there.items()}
+
+
+def _chosen_pt(number: int, muons: Muons, name: str) -> dict[str, AnyArray]:
+    """Return pt and its error once more under the name of what was chosen for it."""
+    if name == "pt":
+        return {}
+    found = {f"mu{number}_{name}": muons.pt.astype(np.float32)}
+    if name in names.PT_ERROR and muons.pt_err is not None:
+        found[f"mu{number}_{names.PT_ERROR[name]}"] = muons.pt_err.astype(np.float32)
+    return found
 
 
 def _in_32_bits(name: str, values: AnyArray, path: str) -> AnyArray:

@@ -335,11 +335,24 @@ def apply(
     payload: Annotated[Path, typer.Argument(metavar="PAYLOAD", help="payload.json of a run.")],
     events: Annotated[Path, typer.Argument(metavar="IN", help="stage1 .parquet or NanoAOD .root.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, same format.")],
+    simulation: Annotated[
+        bool | None,
+        typer.Option(
+            "--simulation/--data", help="What the events are; by default as the file shows."
+        ),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Correct muons that were corrected before once more.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     json: Json = False,
 ) -> None:
-    """Write corrected events: the columns of IN, with those of the payload added or replaced.
+    """Write corrected events: all that is in IN, with columns of the payload added or replaced.
+
+    What is replaced is kept in columns that end in _measured; the file says by which payload it
+    was corrected, and is not corrected again. What cannot be written again (text, objects) is
+    named.
 
     Example: [bold]calib apply z-2018/payload.json events.parquet corrected.parquet[/bold]
     """
@@ -347,14 +360,18 @@ def apply(
     from jobs.events.apply import apply_payload
 
     with own.working():
-        done = apply_payload(payload, events, out, own.progress)
+        done = apply_payload(payload, events, out, own.progress, simulation=simulation, again=again)
     own.say(
         f"{out}: {done['events']} events, {done['corrected']} of them corrected,"
         f" new columns {', '.join(done['added']) or 'none'},"
         f" replaced {', '.join(done['replaced']) or 'none'}"
     )
+    if "assumed" in done:
+        own.say(f"  taken as {done['assumed']}: {done['assumed_because']}")
     for reason, n in done["left_alone"].items():
         own.say(f"  left as it was: {reason} {n}")
+    if done["left_out"]:
+        own.say(f"  not written again: {', '.join(done['left_out'])}")
     own.result(done)
 
 

@@ -70,8 +70,11 @@ class Config(Strict):
     bad_files: Literal["stop"] | BadFiles = Field(
         default="stop", description="stop, or {skip_up_to: 0.05}: leave out up to 5 % and say so"
     )
-    duplicates: Literal["check", "ignore"] = Field(
-        default="check", description="of events by (run, luminosityBlock, event), in data"
+    duplicates: Literal["check", "first", "ignore"] = Field(
+        default="check",
+        description="events of data that are there again, by (run, luminosityBlock, event): check:"
+        " none may be; first: each is used once, where it is selected first in the order of samples"
+        " and files, and rejected as duplicate elsewhere",
     )
     chunk_size: int | Literal["auto"] = Field(
         default="auto", description="events per chunk; auto: from the files and the cores"

@@ -39,10 +39,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Piece:
-    """One chunk with the file that holds its result."""
+    """One chunk with the file that holds its result, and what it leaves out as duplicates."""
 
     chunk: Chunk
     path: Path
+    excluded: input_checks.Excluded | None = None
 
 
 def collect(
@@ -59,6 +60,13 @@ def collect(
     """
     walk = work.calibration.sized(walk, _n_events(inspection))
     pieces = list(_pieces(work, inspection, walk))
+    once = work.config.duplicates == "first"
+    if once and walk.name != "main":
+        first = work.calibration.sized(Pass(), _n_events(inspection))
+        ledger = Ledger(work, inspection, walk)
+        main = [p for p in _pieces(work, inspection, first) if not ledger.has(p.chunk)]
+        pieces = _each_once(work, main, pieces)
+    plain = pieces
     asked = digest([piece.path.name for piece in pieces])
     step = f"collect.{walk.name}"
     totals = [work.directory.total(walk, s.name) for s in work.config.samples]
@@ -78,6 +86,10 @@ def collect(
     _say_what_changed(work, inspection)
     try:
         _run(work, inspection, walk, pieces, workers, progress, watch, ledger)
+        if once and walk.name == "main":  # which events are there again is known only now
+            main = [p for p in plain if not ledger.has(p.chunk)]
+            pieces = _each_once(work, main, plain)
+            _run(work, inspection, walk, pieces, workers, progress, watch, ledger)
         good = [p for p in pieces if not ledger.has(p.chunk)]
         _sum(work, walk, good)
     except CalibError as error:
@@ -91,7 +103,7 @@ def collect(
         work.directory.keep(f"time/{step}", {"key": asked, **seconds})
     if walk.name == "main":
         accounts.require_pairs(_write_accounting(work, inspection, good, ledger))
-        _forget_others(pieces)
+        _forget_others([*plain, *pieces])
     else:
         ledger.add_to_accounting()
         _forget_others(pieces)
@@ -227,6 +239,24 @@ def _pieces(work: Work, inspection: Inspection, walk: Pass) -> Iterator[Piece]:
         yield Piece(chunk, folder / f"{key}.npz")
 
 
+def _each_once(work: Work, main: Sequence[Piece], pieces: Sequence[Piece]) -> list[Piece]:
+    """Return pieces that leave out the events which an earlier one of the first pass has."""
+    found = input_checks.excluded(work, [(p.chunk.sample, p.path) for p in main])
+    of_place = {_place(p.chunk): found[p.path] for p in main if p.path in found}
+    out = []
+    for piece in pieces:
+        own = of_place.get(_place(piece.chunk))
+        if own is not None:
+            name = digest(piece.path.stem, *(part.tobytes() for part in own))
+            piece = Piece(piece.chunk, piece.path.with_name(f"{name}.npz"), own)
+        out.append(piece)
+    return out
+
+
+def _place(chunk: Chunk) -> tuple[str, str, int, int]:
+    return chunk.sample, chunk.file.path, chunk.start, chunk.stop
+
+
 # the event loop ------------------------------------------------------------------------------
 def _run(
     work: Work,
@@ -260,7 +290,7 @@ def _run(
     )
     client = workers.client()
 
-    by_item = {work_item(piece.chunk): piece for piece in todo}
+    by_item = {work_item(piece.chunk, piece.excluded): piece for piece in todo}
 
     def store(item: WorkItem, result: Any, cpu_s: float) -> None:
         nonlocal done
@@ -287,8 +317,8 @@ def _run(
     executor(list(by_item), function, None)
 
 
-def work_item(chunk: Chunk) -> WorkItem:
-    """Return a chunk as coffea names it."""
+def work_item(chunk: Chunk, excluded: input_checks.Excluded | None = None) -> WorkItem:
+    """Return a chunk as coffea names it, with what `processors.input_checks.duplicates` leaves out."""
     from coffea.processor.executor import WorkItem
 
     return WorkItem(
@@ -298,7 +328,11 @@ def work_item(chunk: Chunk) -> WorkItem:
         chunk.start,
         chunk.stop,
         uuid_bytes(chunk.file.uuid),
-        usermeta={"stamp": chunk.file.stamp, "runs": chunk.file.runs},
+        usermeta={
+            "stamp": chunk.file.stamp,
+            "runs": chunk.file.runs,
+            **({} if excluded is None else {"earlier": excluded[0], "again": excluded[1]}),
+        },
     )
 
 
@@ -378,6 +412,7 @@ def _write_accounting(
         found |= input_checks.account(
             work, {name: [p.path for p in own] for name, own in _by_sample(pieces).items()}, there
         )
+        found["notes"] += input_checks.notes(found)
     write_json(work.directory / "accounting.json", found)
     work.directory.keep(
         "levels",

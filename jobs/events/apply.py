@@ -6,13 +6,15 @@ integers) in the new columns, and are counted under the reason.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from uuid import UUID
 
 import awkward as ak
 import numpy as np
@@ -28,7 +30,12 @@ from calib.payload.payload import read as read_payload
 from calib.physics.kinematics import mass as pair_mass
 from calib.schema import Sample
 from calib.types import AnyArray, BoolArray, IntArray
+from jobs.events.facts import uuid_bytes
+from jobs.events.marks import MARK, MEASURED, Mark, Marks, as_text, of_root, of_schema, with_marks
+from jobs.events.parquet import inspect_parquet
+from jobs.events.root_copy import TreeCopy, copy_others
 from jobs.progress import Progress
+from jobs.run import payloads
 from jobs.storage.files import whole
 from processors import pairing
 from processors.readers import chunk as reader
@@ -36,10 +43,12 @@ from processors.readers.columns import (
     GEN_MASS,
     GEN_PARTICLES,
     GEN_PARTNER,
+    GEN_WEIGHT,
     ISOLATION,
     gen_kinematics,
     identification_column,
     muon_columns,
+    stand_ins,
 )
 from processors.readers.events import Events
 from processors.readers.stage1 import Table
@@ -48,29 +57,6 @@ from processors.selection import REASONS, SELECTED, ResolvedSelection, choose_pa
 
 STEP = 250_000
 """Events in memory at a time."""
-
-KEPT = (
-    "run",
-    "luminosityBlock",
-    "event",
-    "genWeight",
-    "Muon_pt",
-    "Muon_eta",
-    "Muon_phi",
-    "Muon_mass",
-    "Muon_charge",
-    "Muon_ptErr",
-    "Muon_looseId",
-    "Muon_mediumId",
-    "Muon_tightId",
-    "Muon_pfRelIso04_all",
-    "Muon_genPartIdx",
-    "Muon_dxy",
-    "Muon_dxyErr",
-    "Muon_dz",
-    "Muon_dzErr",
-)
-"""Branches of NanoAOD that are written again, where they are there."""
 
 QUANTITIES = ("pt", "ptErr")
 """Of a muon, that a payload may replace."""
@@ -102,12 +88,122 @@ class Corrected:
     muons: Muons | None = None
 
 
-def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Assumed:
+    """Whether events are simulated, and why that is thought."""
+
+    simulation: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What was written into a file."""
+
+    events: int
+    added: list[str]
+    replaced: list[str]
+    assumed: Assumed | None = None
+    left_out: Sequence[str] = ()
+
+
+@dataclass
+class _Task:
+    """A payload, what the user says of the events, and the count of those left as they were."""
+
+    path: Path
+    document: Mapping[str, Any]
+    kind: type[Calibration]
+    simulation: bool | None
+    again: bool
+    tally: Counter[str]
+
+    @property
+    def corrects_muons(self) -> bool:
+        """Whether simulated muons are corrected in another way than those of data."""
+        return self.kind.corrects() == "muons"
+
+    def mark(self, assumed: Assumed | None, replaced: Sequence[str]) -> Mark:
+        """Return the mark that a file will bear."""
+        digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
+        simulation = assumed is not None and assumed.simulation
+        return Mark(self.path.name, digest, self.kind.name, simulation, tuple(replaced))
+
+    def refuse_again(self, path: Path, marks: Marks) -> None:
+        """Raise InputError where muons would be corrected a second time."""
+        done = [m for m in marks if m.replaced and m.calibration in (self.kind.name, "")]
+        if done and not self.again:
+            raise InputError(
+                f"{path}: its {', '.join(done[-1].replaced)} have been corrected already, by"
+                f" {done[-1]}; take the file as measured (the old values are in columns"
+                f" ...{MEASURED}), or give --again to correct what is there once more"
+            )
+
+    def muon_pt(self, path: Path, format: str, have: Collection[str]) -> str:
+        """Return the pt that the payload is for.
+
+        Raises
+        ------
+        InputError
+            If the file lacks it.
+        """
+        name = payloads.muon_pt_of(self.document)
+        _require(path, list(muon_columns(format, name)), set(have))
+        return name
+
+    def assume(self, path: Path, known: str, signs: Sequence[str]) -> Assumed:
+        """Return what the events are taken for.
+
+        Parameters
+        ----------
+        path : Path
+        known : str
+            What shows that they are simulated, empty where nothing does.
+        signs : sequence of str
+            What speaks for it without showing it.
+
+        Raises
+        ------
+        InputError
+            If it is unclear and makes a difference.
+        """
+        if self.simulation is not None:
+            return Assumed(self.simulation, "as the option says")
+        if known:
+            return Assumed(True, known)
+        if signs and self.corrects_muons:
+            raise InputError(
+                f"{path}: unclear whether these events are data or simulation, which are corrected"
+                f" in different ways: no generated muons, but {' and '.join(signs)}; give --data or"
+                " --simulation"
+            )
+        return Assumed(False, "nothing generated in it; --simulation says otherwise")
+
+
+def apply_payload(
+    payload: Path,
+    path: Path,
+    out: Path,
+    progress: Progress,
+    *,
+    simulation: bool | None = None,
+    again: bool = False,
+) -> dict[str, Any]:
     """Write the events of a file with the columns that a payload gives; return the accounting.
 
     NanoAOD: every muon, where the calibration corrects muons; else of each event the pair that a
     calibration would choose, medium identification and isolation where the file has them. stage1:
-    each row is a pair, the mass is scaled with the corrected muons. A table: each row.
+    each row is a pair, the mass is scaled with the corrected muons. A table: each row. All else
+    that is in the file is written again, or named; what was replaced is kept beside.
+
+    Parameters
+    ----------
+    payload, path, out : Path
+    progress : callable
+    simulation : bool, optional
+        Whether the events are simulated; None: as the file shows.
+    again : bool
+        Whether muons may be corrected that a payload of the same calibration has corrected.
 
     Raises
     ------
@@ -115,7 +211,7 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
         If the payload or the events cannot be used, or OUT exists.
     """
     document = read_payload(payload)
-    kind = calibrations.of_payload(document)
+    task = _Task(payload, document, calibrations.of_payload(document), simulation, again, Counter())
     suffix = path.suffix.lower()
     if suffix not in (".root", ".parquet"):
         raise InputError(f"{path}: expected a .root or .parquet file; give one of these")
@@ -125,22 +221,26 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
         raise InputError(f"{path}: there is no such file; give a file with events")
     if out.exists():
         raise InputError(f"{out}: exists already; remove it or choose another name")
-    tally: Counter[str] = Counter()
     with whole(out) as temporary:
         write = _nanoaod if suffix == ".root" else _stage1
-        if kind.formats == ("table",):
+        if task.kind.formats == ("table",):
             write = _table
-        n, added, replaced = write(kind, document, path, temporary, tally, progress)
-    left = {reason: count for reason, count in tally.items() if count}
-    return {
+        made = write(task, path, temporary, progress)
+    left = {reason: count for reason, count in task.tally.items() if count}
+    found: dict[str, Any] = {
         "path": str(out),
-        "calibration": kind.name,
-        "events": n,
-        "corrected": n - sum(left.values()),
+        "calibration": task.kind.name,
+        "events": made.events,
+        "corrected": made.events - sum(left.values()),
         "left_alone": left,
-        "added": added,
-        "replaced": replaced,
+        "added": made.added,
+        "replaced": made.replaced,
+        "left_out": list(made.left_out),
     }
+    if made.assumed is not None:
+        found["assumed"] = "simulation" if made.assumed.simulation else "data"
+        found["assumed_because"] = made.assumed.why
+    return found
 
 
 def _read(events: Any, format: str, simulated: bool, selection: ResolvedSelection) -> Events:
@@ -207,57 +307,84 @@ def _spread(values: AnyArray, chosen: BoolArray) -> AnyArray:
 
 
 # stage1 ----------------------------------------------------------------------------------------
-def _stage1(
-    kind: type[Calibration],
-    document: Mapping[str, Any],
-    path: Path,
-    out: Path,
-    tally: Counter[str],
-    progress: Progress,
-) -> tuple[int, list[str], list[str]]:
-    selection = ResolvedSelection(opposite_charge=False)
+def _stage1(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
     with _readable(path), pq.ParquetFile(path) as file:
-        have = set(file.schema_arrow.names)
+        have = {*file.schema_arrow.names, *stand_ins(file.schema_arrow.names)}
         needed = [
             c for name in ("pt", "eta", "phi", "charge") for c in muon_columns("stage1", name)
         ]
         _require(path, needed, have)
-        simulated = _has_generated(file, have)
+        marks = of_schema(file.schema_arrow)
+        task.refuse_again(path, marks)
+        selection = ResolvedSelection(
+            opposite_charge=False, muon_pt=task.muon_pt(path, "stage1", have)
+        )
+        shown = "it has generated muons or their mass" if _has_generated(file, have) else ""
+        assumed = task.assume(path, shown, () if shown else _signs_in_parquet(file, have))
+        uuid = str(UUID(bytes=uuid_bytes(inspect_parquet(str(path), ()).uuid)))
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
-            events = SimpleNamespace(metadata=where)
-            chunk = _read(events, "stage1", simulated, selection)
-            part = _pairs(kind, document, chunk, selection)
-            tally.update(part.left_alone)
+            events = SimpleNamespace(metadata={**where, "fileuuid": uuid})
+            chunk = _read(events, "stage1", assumed.simulation and bool(shown), selection)
+            part = _pairs(task.kind, task.document, _told(chunk, assumed), selection)
+            task.tally.update(part.left_alone)
             return _by_row(part, table)
 
-        return _rewritten(path, file, out, columns_of, progress)
+        def marked(columns: Mapping[str, AnyArray]) -> Marks:
+            replaced = [name for name in columns if f"{name}{MEASURED}" in {*columns, *have}]
+            return (*marks, task.mark(assumed, replaced))
+
+        written = _rewritten(path, file, out, columns_of, marked, progress)
+    return replace(written, assumed=assumed)
 
 
-def _table(
-    kind: type[Calibration],
-    document: Mapping[str, Any],
-    path: Path,
-    out: Path,
-    tally: Counter[str],
-    progress: Progress,
-) -> tuple[int, list[str], list[str]]:
+def _told(chunk: Events, assumed: Assumed) -> Events:
+    """Return events that are simulated as far as a payload can see, or not."""
+    if not assumed.simulation:
+        return replace(chunk, gen=None, gen_mass=None)
+    if chunk.gen_mass is None and chunk.gen is None:
+        return replace(chunk, gen_mass=np.full(len(chunk), np.nan))
+    return chunk
+
+
+def _signs_in_parquet(file: pq.ParquetFile, have: set[str]) -> tuple[str, ...]:
+    """Return what speaks for simulation in rows without generated muons."""
+    signs = []
+    known = {"run": "run 1 in all rows", GEN_WEIGHT["stage1"]: "weights that are not 1"}
+    for name, text in known.items():
+        if name not in have:
+            continue
+        ones = all(
+            bool(np.all(np.asarray(batch.column(0).to_numpy(zero_copy_only=False)) == 1))
+            for batch in file.iter_batches(STEP, columns=[name])
+        )
+        if ones == (name == "run"):
+            signs.append(text)
+    return tuple(signs)
+
+
+def _table(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
     with _readable(path), pq.ParquetFile(path) as file:
         numbers = [f.name for f in file.schema_arrow if f.type.to_pandas_dtype() is not np.object_]
+        marks = of_schema(file.schema_arrow)
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
             rows = Table(table.select(numbers), str(path))
             try:
-                found = kind.apply(
-                    document, records_of(rows, Needs(optional=tuple(numbers)), where)
+                found = task.kind.apply(
+                    task.document, records_of(rows, Needs(optional=tuple(numbers)), where)
                 )
             except KeyError as error:
                 raise InputError(
-                    f"{path}: no column {error}, which {kind.name} needs; give a file that has it"
+                    f"{path}: no column {error}, which {task.kind.name} needs; give a file that"
+                    " has it"
                 ) from None
             return {name: np.asarray(values) for name, values in found.items()}
 
-        return _rewritten(path, file, out, columns_of, progress)
+        def marked(columns: Mapping[str, AnyArray]) -> Marks:
+            return (*marks, task.mark(None, ()))
+
+        return _rewritten(path, file, out, columns_of, marked, progress)
 
 
 def _rewritten(
@@ -265,9 +392,10 @@ def _rewritten(
     file: pq.ParquetFile,
     out: Path,
     columns_of: Callable[[pa.Table, dict[str, Any]], dict[str, AnyArray]],
+    marked: Callable[[Mapping[str, AnyArray]], Marks],
     progress: Progress,
-) -> tuple[int, list[str], list[str]]:
-    """Write rows again with further columns; return their number, what is new and what replaced."""
+) -> _Written:
+    """Write rows again with further columns, and the marks of the file."""
     have = set(file.schema_arrow.names)
     writer, done, total = None, 0, file.metadata.num_rows
     columns: dict[str, AnyArray] = {}
@@ -277,7 +405,7 @@ def _rewritten(
             n = table.num_rows
             where = {"filename": str(path), "entrystart": done, "entrystop": done + n}
             columns = columns_of(table, where)
-            table = _with_columns(table, columns)
+            table = with_marks(_with_columns(table, columns), marked(columns))
             writer = writer or pq.ParquetWriter(
                 out, table.schema, compression="lz4", use_dictionary=False, write_page_checksum=True
             )
@@ -290,7 +418,7 @@ def _rewritten(
     if writer is None:
         raise InputError(f"{path}: no rows in it; give a file with events")
     added = [name for name in columns if name not in have]
-    return done, added, [name for name in columns if name in have]
+    return _Written(done, added, [name for name in columns if name in have])
 
 
 def _has_generated(file: pq.ParquetFile, have: set[str]) -> bool:
@@ -309,7 +437,12 @@ def _has_generated(file: pq.ParquetFile, have: set[str]) -> bool:
 
 def _by_row(part: Corrected, table: pa.Table) -> dict[str, AnyArray]:
     """Return the columns with what was corrected given back to the muon that it belongs to."""
-    columns = dict(part.columns)
+    columns = {
+        name: values
+        for name, values in part.columns.items()
+        # an error that the file has not was made for both muons from their mass
+        if name not in REPLACED or name in table.column_names
+    }
     n = len(part.chosen)
     swapped = np.zeros(n, dtype=np.bool_)
     swapped[part.chosen] = part.leading >= n  # the second muon of the row leads
@@ -326,6 +459,10 @@ def _by_row(part: Corrected, table: pa.Table) -> dict[str, AnyArray]:
                 columns[n] = np.where(part.chosen, values, _numbers(table, n))
     if MASS in table.column_names and "mu1_pt" in columns:
         columns.setdefault(MASS, _mass(columns, table, part.chosen))
+    replaced = [name for name in (*REPLACED, MASS) if name in columns]
+    for name in replaced if "mu1_pt" in columns else ():
+        if f"{name}{MEASURED}" not in table.column_names:
+            columns[f"{name}{MEASURED}"] = table.column(name).to_numpy()
     return columns
 
 
@@ -358,96 +495,98 @@ def _with_columns(table: pa.Table, columns: Mapping[str, AnyArray]) -> pa.Table:
 
 
 # NanoAOD -----------------------------------------------------------------------------------------
-def _nanoaod(
-    kind: type[Calibration],
-    document: Mapping[str, Any],
-    path: Path,
-    out: Path,
-    tally: Counter[str],
-    progress: Progress,
-) -> tuple[int, list[str], list[str]]:
-    from coffea.nanoevents import BaseSchema, NanoEventsFactory
+class _Block:
+    """Some entries of NanoAOD as the reader wants them: columns by name."""
 
-    with _readable(path), uproot.open(path) as file:
+    def __init__(self, columns: Mapping[str, ak.Array], length: int, where: dict[str, Any]) -> None:
+        self._columns, self._length, self.metadata = columns, length, where
+        self.fields = list(columns)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, name: str) -> ak.Array:
+        return self._columns[name]
+
+
+def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
+    with _readable(path), uproot.open({path: None}) as file:
         if "Events" not in file:
             raise InputError(f"{path}: no tree 'Events' in it; expected NanoAOD")
-        total = int(file["Events"].num_entries)
-        have = set(file["Events"].keys())
+        copy = TreeCopy(file["Events"], STEP)
+        have = set(copy.names)
         _require(path, [f"Muon_{name}" for name in ("pt", "eta", "phi", "charge")], have)
-        if total == 0:
+        if copy.length == 0:
             raise InputError(f"{path}: no events in it; give a file with events")
+        marks = of_root(file, have)
+        task.refuse_again(path, marks)
         selection = ResolvedSelection(
             identification="medium" if identification_column("medium") in _short(have) else None,
             isolation=0.25 if f"Muon_{ISOLATION}" in have else None,
+            muon_pt=task.muon_pt(path, "nanoaod", have),
         )
-        simulated = any(name in have for name in SIMULATED["nanoaod"])
+        named = next((name for name in SIMULATED["nanoaod"] if name in have), None)
+        signs = () if named else _signs_in_root(copy)
+        assumed = task.assume(path, f"it has {named}" if named else "", signs)
         matched = {*GEN_PARTICLES, f"Muon_{GEN_PARTNER}"} <= have
-        added: list[str] = []
+        added: dict[str, None] = {}
         replaced: list[str] = []
         with uproot.recreate(out, compression=uproot.ZSTD(1)) as made:
-            tree = None
-            for start in range(0, total, STEP):
-                stop = min(start + STEP, total)
-                events = NanoEventsFactory.from_root(
-                    file,
-                    treepath="Events",
-                    schemaclass=BaseSchema,
-                    mode="virtual",
-                    entry_start=start,
-                    entry_stop=stop,
-                    metadata={
-                        "filename": str(path),
-                        "entrystart": start,
-                        "entrystop": stop,
-                        "fileuuid": str(file.file.uuid),
-                    },
-                ).events()
-                chunk = _read(events, "nanoaod", matched, selection)
-                part = _each_muon(kind, document, chunk, simulated)
-                part = part or _pairs(kind, document, chunk, selection)
-                tally.update(part.left_alone)
-                branches, replaced = _branches(events, part)
-                added = [name for name in part.columns if name not in (*REPLACED, *have)]
-                if tree is None:
-                    types = {name: _type(branch) for name, branch in branches.items()}
-                    tree = made.mktree("Events", types)
-                tree.extend(branches)
-                progress("apply", stop, total)
-    return total, added, replaced
+            for start, stop, columns in copy.blocks():
+                where = {
+                    "filename": str(path),
+                    "entrystart": start,
+                    "entrystop": stop,
+                    "fileuuid": str(file.file.uuid),
+                }
+                block = _Block(columns, stop - start, where)
+                simulated = matched and assumed.simulation
+                chunk = _read(block, "nanoaod", simulated, selection)
+                part = _each_muon(task.kind, task.document, chunk, assumed.simulation)
+                if part is None:
+                    part = _pairs(task.kind, task.document, _told(chunk, assumed), selection)
+                task.tally.update(part.left_alone)
+                new, replaced = _branches(columns, part)
+                added |= dict.fromkeys(name for name in new if name not in have)
+                copy.write(made, "Events", {**columns, **new})
+                progress("apply", stop, copy.length)
+            made[MARK] = as_text((*marks, task.mark(assumed, replaced)))
+            left_out = [*copy.left_out, *copy_others(file, made, "Events")]
+    return _Written(copy.length, list(added), replaced, assumed, left_out)
 
 
-def _branches(events: Any, part: Corrected) -> tuple[dict[str, Any], list[str]]:
-    """Return what is written, and which branches of the muons are new."""
-    kept = {name: events[name] for name in KEPT if name in events.fields}
-    muons = {
-        k.removeprefix("Muon_"): ak.materialize(v) for k, v in kept.items() if k.startswith("Muon_")
-    }
-    count = ak.num(muons["pt"])
-    flat = {k: np.array(ak.to_numpy(ak.flatten(v))) for k, v in muons.items()}
+def _signs_in_root(copy: TreeCopy) -> tuple[str, ...]:
+    """Return what speaks for simulation in NanoAOD without generated particles."""
+    if "run" not in copy.names:
+        return ()
+    run = copy.source.arrays(filter_name=["run"])["run"]
+    return ("run 1 in all events",) if bool(ak.all(run == 1)) else ()
+
+
+def _branches(columns: Mapping[str, ak.Array], part: Corrected) -> tuple[dict[str, Any], list[str]]:
+    """Return new branches and replaced ones, and the names of the latter."""
+    new: dict[str, Any] = {k: v for k, v in part.columns.items() if k not in REPLACED}
     replaced = []
     for quantity in QUANTITIES:
-        if quantity not in flat:
+        name = f"Muon_{quantity}"
+        if name not in columns:
             continue
+        measured = columns[name]
+        flat = np.array(ak.to_numpy(ak.flatten(measured)))
         if part.muons is not None:
             values = part.muons.pt if quantity == "pt" else part.muons.pt_err
             assert values is not None  # it is in the file
-            flat[quantity] = values.astype(flat[quantity].dtype)
+            flat = values.astype(flat.dtype)
         elif f"mu1_{quantity}" in part.columns:
-            flat[quantity][part.leading] = part.columns[f"mu1_{quantity}"][part.chosen]
-            flat[quantity][part.subleading] = part.columns[f"mu2_{quantity}"][part.chosen]
+            flat[part.leading] = part.columns[f"mu1_{quantity}"][part.chosen]
+            flat[part.subleading] = part.columns[f"mu2_{quantity}"][part.chosen]
         else:
             continue
-        replaced.append(f"Muon_{quantity}")
-    out: dict[str, Any] = {
-        k: np.asarray(ak.to_numpy(v)) for k, v in kept.items() if not k.startswith("Muon_")
-    }
-    out |= {k: v for k, v in part.columns.items() if k not in REPLACED}
-    out["Muon"] = ak.unflatten(ak.zip(flat), count)
-    return out, replaced
-
-
-def _type(branch: Any) -> Any:
-    return branch.type.content if isinstance(branch, ak.Array) else branch.dtype
+        new[name] = ak.unflatten(flat, ak.num(measured))
+        if f"{name}{MEASURED}" not in columns:
+            new[f"{name}{MEASURED}"] = measured
+        replaced.append(name)
+    return new, replaced
 
 
 def _short(have: set[str]) -> set[str]:

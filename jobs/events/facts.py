@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from calib.digests import digest
 from calib.errors import InputError
 from jobs.events.addresses import is_remote
+from jobs.events.marks import Marks
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,9 @@ class Facts:
     """What is learnt by opening a file once.
 
     ``boundaries`` are the first entries of its row groups or clusters, and its end;
-    ``checksums`` says what protects its content, as in `jobs.events.checksums`.
+    ``checksums`` says what protects its content, as in `jobs.events.checksums`. ``stand_ins`` are
+    the columns among ``columns`` that it lacks, with those that they are made from; ``marks``
+    the payloads that have corrected its events.
     """
 
     n_events: int
@@ -34,6 +37,8 @@ class Facts:
     boundaries: tuple[int, ...]
     columns: Mapping[str, Column]
     checksums: str = ""
+    marks: Marks = ()
+    stand_ins: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def head(path: str, n: int = 64) -> bytes:

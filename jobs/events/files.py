@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +24,14 @@ from jobs.events.addresses import expand, is_remote
 from jobs.events.checksums import NONE
 from jobs.events.facts import Facts
 from jobs.events.guard import crashing
+from jobs.events.marks import Marks, kind_of
 from jobs.events.parquet import inspect_parquet
 from jobs.events.root import TREE, inspect_root
 from jobs.run import payloads
 from jobs.storage.files import RunDirectory
 from processors.certified import load_certified
 from processors.corrections import Correction
-from processors.defaults import has_fallback, near_matches, resolve
+from processors.defaults import has_fallback, lacking, near_matches, resolve
 from processors.readers import columns
 from processors.selection import ResolvedSelection
 
@@ -45,7 +47,8 @@ class InputFile:
     ``uuid`` is that of a ROOT file, and of parquet a digest of its content; ``boundaries`` are
     the first entries of its row groups or clusters, and its end; ``stamp`` is size and time of
     change of a local file; ``runs`` are those that are used, None for all; ``checksum`` is what
-    a catalogue knows; ``checksums`` says what protects the content (`jobs.events.checksums`).
+    a catalogue knows; ``checksums`` says what protects the content (`jobs.events.checksums`);
+    ``marks`` are the payloads that have corrected the events.
     """
 
     sample: str
@@ -61,6 +64,7 @@ class InputFile:
     runs: tuple[int, ...] | None = None
     checksum: str | None = None
     checksums: str = ""
+    marks: Marks = ()
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,9 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
         _require(sample, calibration.needs(sample), selection, facts)
         files += found
         selections[sample.name] = selection
-        notes += [*remarks, *_remarks(sample, calibration.needs(sample), facts)]
+        remarks += _corrected(sample, facts, corrections[sample.name])
+        remarks += lacking(sample, selection, have)
+        notes += [*remarks, *_remarks(sample, calibration.needs(sample), selection, facts)]
         notes += [
             f"sample {sample.name}: corrected by the {c.calibration} payload {c.address}"
             f" (sha256 {c.sha256[:12]})"
@@ -239,7 +245,7 @@ def _facts(
     """Return what each file of a sample says of itself, and the files that cannot be used."""
     look = inspect_root if sample.format == "nanoaod" else inspect_parquet
     # identification and isolation are not resolved yet; they do not matter for clusters
-    open_selection = ResolvedSelection(triggers=config.selection.triggers)
+    open_selection = ResolvedSelection(triggers=config.selection.triggers, veto=sample.veto)
     wanted = columns.read(sample, needs, open_selection)
     found: list[tuple[str, Facts]] = []
     bad: list[BadFile] = []
@@ -276,7 +282,8 @@ def _facts(
         for selection in (ResolvedSelection(), open_selection):
             if selection.triggers and _falls_back(sample, config, found):
                 continue  # for all files, those that have the triggers included
-            required = list(columns.required(sample, needs, selection))
+            required = [(name,) for name in columns.required(sample, needs, selection)]
+            required += columns.any_of(sample, selection).values()
             found, odd = _of_one_schema(sample.name, found, required)
             bad += odd
     return found, bad
@@ -289,15 +296,19 @@ def _falls_back(sample: Sample, config: Config, facts: Sequence[tuple[str, Facts
 
 
 def _of_one_schema(
-    sample: str, facts: list[tuple[str, Facts]], required: Sequence[str]
+    sample: str, facts: list[tuple[str, Facts]], required: Sequence[tuple[str, ...]]
 ) -> tuple[list[tuple[str, Facts]], list[BadFile]]:
-    """Return the files that have what others of the sample have, and those that do not."""
-    common = [c for c in required if any(c in fact.columns for _, fact in facts)]
+    """Return the files that have what others of the sample have, and those that do not.
+
+    Of each group in ``required`` one column is enough.
+    """
+    common = [g for g in required if any(set(g) & fact.columns.keys() for _, fact in facts)]
     found, bad = [], []
     for path, fact in facts:
-        missing = [c for c in common if c not in fact.columns]
+        missing = [g for g in common if not set(g) & fact.columns.keys()]
         if missing:
-            text = f"no {missing[0]!r}, which other files of sample {sample!r} have"
+            named = " or ".join(map(repr, missing[0]))
+            text = f"no {named}, which other files of sample {sample!r} have"
             bad.append(BadFile(sample, path, text))
         else:
             found.append((path, fact))
@@ -324,11 +335,12 @@ def _input_file(sample: Sample, wanted: Wanted, facts: Facts) -> InputFile:
         uuid=facts.uuid,
         treename=TREE if sample.format == "nanoaod" else None,
         boundaries=facts.boundaries,
-        columns=tuple(facts.columns),
+        columns=tuple(name for name in facts.columns if name not in facts.stand_ins),
         stamp=None if is_remote(path) else stamp(path),
         runs=wanted.runs,
         checksum=wanted.checksum,
         checksums=facts.checksums,
+        marks=facts.marks,
     )
 
 
@@ -358,25 +370,34 @@ def _require(
     """Raise InputError where a column is missing, is no number, or is in some files only."""
     wanted = columns.required(sample, needs, selection)
     for path, fact in facts:
-        missing = [name for name in wanted if name not in fact.columns]
+        missing = {n: why for n, why in wanted.items() if n not in fact.columns}
+        for key, group in columns.any_of(sample, selection).items():
+            if not set(group) & fact.columns.keys():
+                missing |= dict.fromkeys(group, key)
         if missing:
-            raise InputError(_missing_sentence(sample, needs, path, missing, wanted, fact))
+            raise InputError(_missing_sentence(sample, needs, path, missing, fact))
         _require_kind(sample, path, fact, columns.read(sample, needs, selection))
     if sample.simulation and sample.format == "stage1":
         _require_generated(sample, facts)
     for group in columns.optional(sample, needs):
         _require_alike(sample, group, facts)
+    for name in columns.read(sample, needs, selection):
+        made = [path for path, fact in facts if name in fact.stand_ins]
+        if made and len(made) < len(facts):
+            raise InputError(
+                f"{made[0]}: no column {name!r}, which other files of sample {sample.name!r} have;"
+                " make two samples of them"
+            )
+
+
+ANY_OF = ("key 'selection.triggers'", "key 'veto'")
+"""What asks for one of several branches."""
 
 
 def _missing_sentence(
-    sample: Sample,
-    needs: Needs,
-    path: str,
-    missing: Sequence[str],
-    wanted: Mapping[str, str],
-    fact: Facts,
+    sample: Sample, needs: Needs, path: str, missing: Mapping[str, str], fact: Facts
 ) -> str:
-    reasons = dict.fromkeys(wanted[name] for name in missing)
+    reasons = dict.fromkeys(missing.values())
     what = "branch" if sample.format == "nanoaod" else "column"
     plural = {"column": "columns", "branch": "branches"}[what] if len(missing) > 1 else what
     named = ", ".join(repr(name) for name in missing)
@@ -386,8 +407,13 @@ def _missing_sentence(
         for name, hint in (needs.why or {}).items()
         if {name, *columns.muon_columns(sample.format, name)} & set(missing)
     )
+    if any(n > 1 and key.startswith(ANY_OF) for key, n in Counter(missing.values()).items()):
+        hints[
+            "one of them is enough, but the file has none: make two samples of such files and the"
+            " others, or name a fallback in key 'selection.fallbacks'"
+        ] = None
     advice = list(hints) or ["give files that have them or correct the configuration"]
-    if near and not hints:
+    if near and not (needs.why and set(hints) & set(needs.why.values())):
         advice.insert(0, f"did you mean {' or '.join(near)}?")
     return (
         f"{path}: no {plural} {named} (sample {sample.name!r}), needed by"
@@ -431,7 +457,50 @@ def _require_alike(
         )
 
 
-def _remarks(sample: Sample, needs: Needs, facts: Sequence[tuple[str, Facts]]) -> list[str]:
+def _corrected(
+    sample: Sample, facts: Sequence[tuple[str, Facts]], corrections: Sequence[Correction]
+) -> list[str]:
+    """Return notes on the payloads that have corrected the events of a sample already.
+
+    Raises
+    ------
+    InputError
+        If one of them would be applied again, or only some of the files are corrected.
+    """
+    marked = [(path, mark) for path, fact in facts for mark in fact.marks if mark.replaced]
+    with_one = {path for path, _ in marked}
+    for path, mark in marked:
+        again = [c.address for c in corrections if c.sha256 == mark.sha256]
+        if again:
+            raise InputError(
+                f"{path}: its {', '.join(mark.replaced)} have been corrected already, by {mark};"
+                f" key 'payloads' of sample {sample.name!r} would do it a second time: leave"
+                f" {again[0]} out, or give the files as measured"
+            )
+    others = [path for path, _ in facts if path not in with_one]
+    if marked and others:
+        raise InputError(
+            f"{others[0]}: measured as it is, while other files of sample {sample.name!r} have been"
+            f" corrected, by {marked[0][1]} ({marked[0][0]}); give either kind alone"
+        )
+    return [
+        f"sample {sample.name}: {', '.join(mark.replaced)} in {n} of its {len(facts)} files"
+        f" have been corrected already, by {mark}, as {kind_of(mark)}:"
+        " what is measured here is what that left over"
+        for mark, n in Counter(mark for _, mark in marked).items()
+    ]
+
+
+def _by_source(made: Mapping[str, tuple[str, ...]]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for name, sources in made.items():
+        found.setdefault(sources[0], []).append(name)
+    return found
+
+
+def _remarks(
+    sample: Sample, needs: Needs, selection: ResolvedSelection, facts: Sequence[tuple[str, Facts]]
+) -> list[str]:
     """Return what the files do not have, and what stands in for it."""
     _, fact = facts[0]
     have, name = fact.columns.keys(), f"sample {sample.name}"
@@ -452,6 +521,17 @@ def _remarks(sample: Sample, needs: Needs, facts: Sequence[tuple[str, Facts]]) -
         column = optional if table else columns.muon_columns(sample.format, optional)[0]
         if column not in have:
             notes.append(f"{name}: no {column}, the calibration does without")
+    if sample.format == "stage1":
+        wanted = columns.read(sample, needs, selection)
+        made = {column: fact.stand_ins[column] for column in wanted if column in fact.stand_ins}
+        for source, names in _by_source(made).items():
+            shares = "" if source in columns.ALIASES.values() else ", in equal shares of both muons"
+            notes.append(f"{name}: no {' and '.join(names)}, made from {source}{shares}")
+        if "mu1_pt_raw" in have and selection.muon_pt == "pt":
+            notes.append(
+                f"{name}: mu1_pt_raw is there beside mu1_pt, which may be corrected already and is"
+                " what is calibrated; selection.muon_pt: pt_raw takes the other"
+            )
     open_to_damage = [path for path, fact in facts if fact.checksums == NONE]
     if open_to_damage:
         notes.append(

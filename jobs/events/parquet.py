@@ -14,7 +14,8 @@ from calib.errors import InputError
 from jobs.events.addresses import is_remote
 from jobs.events.checksums import of_parquet
 from jobs.events.facts import Column, Facts, expect_format, head, local_size, no_events
-from processors.readers.columns import IDENTITY
+from jobs.events.marks import of_schema
+from processors.readers.columns import IDENTITY, in_file, stand_ins
 from processors.readers.stage1 import open_parquet
 
 MAGIC = b"PAR1"
@@ -63,6 +64,8 @@ def _facts(path: str, file: pq.ParquetFile, wanted: tuple[str, ...]) -> Facts:
         raise no_events(path)
     schema = file.schema_arrow
     columns = {field.name: Column(_kind(field.type), str(field.type)) for field in schema}
+    made = stand_ins(columns)
+    wanted = in_file(wanted, columns)
     for name in wanted:
         if name in columns and (name in IDENTITY or _is_whole(schema.field(name).type)):
             _check_nulls(path, file, name)
@@ -74,8 +77,10 @@ def _facts(path: str, file: pq.ParquetFile, wanted: tuple[str, ...]) -> Facts:
         size=size,
         uuid=uuid,
         boundaries=tuple(sorted({0, *np.cumsum(sizes).tolist()})),
-        columns=columns,
+        columns=columns | {n: Column("flat", f"of {', '.join(s)}") for n, s in made.items()},
         checksums=checksums,
+        stand_ins=made,
+        marks=of_schema(schema),
     )
 
 

@@ -12,6 +12,8 @@ from calib.errors import InputError
 from jobs.events.addresses import is_remote
 from jobs.events.checksums import of_ntuple, of_tree
 from jobs.events.facts import Column, Facts, expect_format, head, local_size, no_events
+from jobs.events.marks import of_root
+from processors.readers.baskets import paths_of
 
 TREE = "Events"
 
@@ -79,7 +81,11 @@ def _facts(path: str, file: Any, wanted: frozenset[str]) -> Facts:
     if is_tree:
         _require_equal_lengths(path, events, wanted, n_events)
     types = events.typenames(recursive=False) if is_tree else events.typenames()
-    columns = {name: Column(_kind(text), str(text)) for name, text in types.items()}
+    paths = paths_of(events)
+    columns = {
+        name: _column_of(str(types[".".join(path)]), len(path)) for name, path in paths.items()
+    }
+    there = [".".join(paths[name]) for name in sorted(wanted & columns.keys())]
     size = local_size(path)
     return Facts(
         n_events=n_events,
@@ -87,8 +93,15 @@ def _facts(path: str, file: Any, wanted: frozenset[str]) -> Facts:
         uuid=str(file.file.uuid),
         boundaries=_boundaries(events, n_events, wanted & columns.keys(), is_tree),
         columns=columns,
-        checksums=(of_tree if is_tree else of_ntuple)(events, sorted(wanted & columns.keys())),
+        checksums=(of_tree if is_tree else of_ntuple)(events, there),
+        marks=of_root(file, columns),
     )
+
+
+def _column_of(typename: str, depth: int) -> Column:
+    """Return what a branch is; a field of the records of a collection is a list of numbers."""
+    kind = _kind(typename)
+    return Column("jagged" if depth == 2 and kind == "flat" else kind, typename)
 
 
 def _require_equal_lengths(path: str, events: Any, wanted: frozenset[str], n_events: int) -> None:

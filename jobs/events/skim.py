@@ -28,6 +28,7 @@ from jobs.config.complete import complete
 from jobs.config.schema import Config, dump
 from jobs.events import files as datasets
 from jobs.events.files import Chunk, Inspection
+from jobs.events.marks import Marks, with_marks
 from jobs.events.skimmed import forget_parts, is_there, remember, restore
 from jobs.progress import Progress
 from jobs.run import accounting as accounts
@@ -315,7 +316,10 @@ def _join(
     for i, sample in enumerate(config.samples):
         progress("join", i, len(config.samples))
         own = [part.path for part in parts if part.chunk.sample == sample.name]
-        files = _write_files(directory.path / sample.name, own)
+        marks = dict.fromkeys(
+            m for f in inspection.files if f.sample == sample.name for m in f.marks
+        )
+        files = _write_files(directory.path / sample.name, own, tuple(marks))
         totals = accounting["samples"][sample.name]["totals"]
         samples[sample.name] = {
             "files": [
@@ -343,9 +347,9 @@ def _join(
     return found
 
 
-def _write_files(folder: Path, parts: Sequence[Path]) -> list[Path]:
-    """Join parts into files of at most `GROUPS_PER_FILE` row groups."""
-    tables = _row_groups(parts)
+def _write_files(folder: Path, parts: Sequence[Path], marks: Marks) -> list[Path]:
+    """Join parts into files of at most `GROUPS_PER_FILE` row groups, which bear these marks."""
+    tables = (with_marks(table, marks) for table in _row_groups(parts))
     written: list[Path] = []
     group = next(tables, None)
     schema = None if group is None else group.schema
@@ -391,7 +395,7 @@ def _use(config: Config) -> Config:
     What the skim has asked for and does not keep is not asked for again.
     """
     samples = tuple(
-        s.model_copy(update={"format": "stage1", "files": (f"{s.name}/*.parquet",)})
+        s.model_copy(update={"format": "stage1", "files": (f"{s.name}/*.parquet",), "veto": ()})
         for s in config.samples
     )
     done: dict[str, Any] = {
@@ -413,6 +417,8 @@ def lines(use: Config, directory: Path) -> str:
         own["files"] = [str(directory.resolve() / f) for f in sample.files]
         samples.append(own)
     selection = {"triggers": [], "identification": "none", "isolation": "none", "certified": None}
+    if use.selection.muon_pt != "pt":
+        selection["muon_pt"] = use.selection.muon_pt
     return yaml.safe_dump(
         {"samples": samples, "selection": selection}, sort_keys=False, allow_unicode=True, width=100
     )

@@ -16,10 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from calib.errors import CalibError
 from calib.events import histograms
-from calib.events.duplicates import count_doubles, n_keys
+from calib.events.duplicates import count_doubles, later_ones, n_keys
 from calib.events.peak_check import contrast
 from calib.results import Check, Pass
+from calib.schema import Sample
 from calib.types import AnyArray, UIntArray
 from jobs.config.complete import Work
 from jobs.config.schema import Config
@@ -31,6 +33,10 @@ AT_ONCE = 200_000
 
 LEAST = 500
 """Selected events below which nothing is said about a peak."""
+
+MOST_REPEATED = 0.5
+"""Of simulated events, that may have the numbers of another: each random number is then used
+twice, which adds to the noise of a reference less than the data have."""
 
 LEAST_RATIO, LEAST_SIGNIFICANCE = 1.2, 5.0
 """Of the density under the peak to that beside it."""
@@ -45,14 +51,14 @@ def seeing(work: Work, walk: Pass) -> Any:
     """Return the calibration, in the first pass with an eye on its events."""
     if walk.name != "main":
         return work.calibration
-    return Seen(work.calibration, work.config.duplicates == "check")
+    return Seen(work.calibration, work.config.duplicates != "ignore")
 
 
 def wants_keys(work: Work, walk: Pass, sample: str) -> bool:
     """Return whether the keys of a sample's events are kept in a pass."""
     own = next(s for s in work.config.samples if s.name == sample)
-    asked = walk.name == "main" and work.config.duplicates == "check"
-    return asked and not own.simulation and own.format != "table"
+    asked = walk.name == "main" and work.config.duplicates != "ignore"
+    return asked and own.format != "table"
 
 
 # keys --------------------------------------------------------------------------------------------
@@ -89,7 +95,7 @@ def _open(chunk: Path) -> UIntArray:
 def account(
     work: Work, chunks: Mapping[str, Sequence[Path]], files: Mapping[tuple[str, str], Sequence[Any]]
 ) -> dict[str, Any]:
-    """Return the entries ``duplicates`` and ``peaks`` of the accounting.
+    """Return the entries ``duplicates``, ``repeated`` and ``peaks`` of the accounting.
 
     Parameters
     ----------
@@ -97,13 +103,17 @@ def account(
     chunks : mapping of sample to the files of its chunks
     files : mapping of (sample, path) to the pieces of a file, each with ``path``
     """
-    return {"duplicates": _duplicates(work, chunks), "peaks": _peaks(work, files)}
+    return {
+        "duplicates": _duplicates(work, chunks),
+        "repeated": _repeated(work, chunks),
+        "peaks": _peaks(work, files),
+    }
 
 
 def _duplicates(work: Work, chunks: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
     """Return the doubles of all samples of one resonance together."""
     found = []
-    own = [s for s in work.config.samples if wants_keys(work, Pass(), s.name)]
+    own = [s for s in _with_keys(work) if not s.simulation]
     for resonance in dict.fromkeys(s.resonance for s in own):
         names = [s.name for s in own if s.resonance == resonance]
         keys = [_open(path) for name in names for path in chunks.get(name, ())]
@@ -114,6 +124,66 @@ def _duplicates(work: Work, chunks: Mapping[str, Sequence[Path]]) -> list[dict[s
                 "duplicates": count_doubles(keys, AT_ONCE),
             }
         )
+    return found
+
+
+def _with_keys(work: Work) -> list[Sample]:
+    return [s for s in work.config.samples if wants_keys(work, Pass(), s.name)]
+
+
+def _repeated(work: Work, chunks: Mapping[str, Sequence[Path]]) -> list[dict[str, Any]]:
+    """Return how many simulated events have the numbers of another one of their sample."""
+    found = []
+    for sample in _with_keys(work):
+        if sample.simulation:
+            keys = [_open(path) for path in chunks.get(sample.name, ())]
+            n = sum(n_keys(k) for k in keys)
+            again = count_doubles(keys, AT_ONCE)
+            found.append({"sample": sample.name, "selected": n, "repeated": again})
+    return found
+
+
+def notes(accounting: Mapping[str, Any]) -> list[str]:
+    """Return what is to be said of simulation whose numbers repeat."""
+    return [
+        f"sample {entry['sample']}: {entry['repeated']} of {entry['selected']} simulated events"
+        " have run, luminosityBlock and event of another one, and share its random numbers"
+        for entry in accounting.get("repeated", ())
+        if entry["repeated"]
+    ]
+
+
+Excluded = tuple[UIntArray, UIntArray]
+"""Keys of a chunk that an earlier one has, and those that it has several times."""
+
+
+def excluded(work: Work, chunks: Sequence[tuple[str, Path]]) -> dict[Path, Excluded]:
+    """Return what chunks leave out, so that each event of data is used once: in the first one.
+
+    Parameters
+    ----------
+    work : Work
+    chunks : sequence of (sample, file of a chunk of the first pass)
+        In the order of the events; those without anything to leave out are not in the result.
+
+    Raises
+    ------
+    CalibError
+        If the keys of a chunk are gone.
+    """
+    samples = {s.name: s for s in _with_keys(work) if not s.simulation}
+    found: dict[Path, Excluded] = {}
+    for resonance in dict.fromkeys(s.resonance for s in samples.values()):
+        own = [p for n, p in chunks if n in samples and samples[n].resonance == resonance]
+        gone = [path for path in own if not has_keys(path)]
+        if gone:
+            raise CalibError(
+                f"{_keys_path(gone[0])}: the keys of its events are gone; remove"
+                f" {work.directory.path / '.calib' / 'steps'} and run again, which reads them anew"
+            )
+        for path, parts in zip(own, later_ones([_open(p) for p in own], AT_ONCE), strict=True):
+            if any(map(len, parts)):
+                found[path] = parts
     return found
 
 
@@ -170,6 +240,19 @@ def checks(accounting: Mapping[str, Any]) -> list[Check]:
                 f" {', '.join(entry['samples'])}",
             )
         )
+    for entry in accounting.get("repeated", ()):
+        if entry["repeated"]:
+            share = entry["repeated"] / entry["selected"]
+            found.append(
+                Check(
+                    f"repeated numbers {entry['sample']}",
+                    share,
+                    MOST_REPEATED,
+                    share <= MOST_REPEATED,
+                    "share of the simulated events with run, luminosityBlock and event of another one,"
+                    " and so with the same random numbers; give each event numbers of its own",
+                )
+            )
     for name, entry in accounting.get("peaks", {}).items():
         without, ratio = entry["files_without"], entry["ratio"]
         first = f"; no peak in {len(without)} files, the first: {without[0]}" if without else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,24 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
         reason = " ".join(str(error).split())[:300]
         raise CalibError(f"{path}: correctionlib refuses the payload ({reason})") from error
     write_text(path, text + "\n")
+
+
+MUON_PT = "Muon pt: "
+"""Begins the sentence of a payload's description that says which pt it is for, if not ``pt``."""
+
+
+def with_muon_pt(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return a payload that says which column is the pt of the muons that it corrects."""
+    if name == "pt":
+        return document
+    text = f"{document.get('description') or ''} {MUON_PT}{name}.".strip()
+    return {**document, "description": text}
+
+
+def muon_pt_of(document: Mapping[str, Any]) -> str:
+    """Return the column that is the pt of the muons of a payload."""
+    _, found, rest = str(document.get("description") or "").rpartition(MUON_PT)
+    return rest.removesuffix(".") if found else "pt"
 
 
 # applied to events -------------------------------------------------------------------------------
@@ -66,12 +84,31 @@ def _of_sample(config: Config, sample: Sample, base: Path, known: Known) -> tupl
             if sample.format == "table":
                 raise InputError("a table has no muons to be corrected; leave the payload out")
             tried(known[address], sample.simulation)
+            _require_new(known[address], found)
+            _require_pt(known[address], config)
         except InputError as error:
             text = str(error)
             named = text if text.startswith(address) else f"{address}: {text}"
             raise InputError(f"{key}: {named}") from None
         found.append(known[address])
     return tuple(found)
+
+
+def _require_new(one: Correction, before: Sequence[Correction]) -> None:
+    same = [c.address for c in before if c.sha256 == one.sha256]
+    if same:
+        raise InputError(
+            f"the same payload as {same[0]}, which would correct the muons twice; name it once"
+        )
+
+
+def _require_pt(one: Correction, config: Config) -> None:
+    own, asked = muon_pt_of(one.document), config.selection.muon_pt
+    if own != asked and one.kind.corrects() != "nothing":
+        raise InputError(
+            f"made for muons with {own} as their pt, but key 'selection.muon_pt' is {asked!r};"
+            f" set it to {own!r}, or take another payload"
+        )
 
 
 def correction(address: str, base: Path) -> Correction:

@@ -270,6 +270,7 @@ def write_reduction(work: Work, reduced: Reduced) -> None:
         write_csv(directory / f"{name}.csv", table)
     for name, arrays in reduction.arrays.items():
         histograms.write(directory / f"{name}.npz", dict(arrays))
+    document = payloads.with_muon_pt(document, work.config.selection.muon_pt)
     payloads.write(directory / "payload.json", document)
     directory.mark("reduce", {"key": reduced.key, "pass": reduced.walk.name})
 

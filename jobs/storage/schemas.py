@@ -46,6 +46,12 @@ class _Doubles(_Open):
     duplicates: int
 
 
+class _Repeated(_Open):
+    sample: str
+    selected: int
+    repeated: int
+
+
 class _Peak(_Open):
     ratio: float | None
     files_without: list[str]
@@ -58,6 +64,7 @@ class Accounting(_Open):
     bad_files: list[_Bad]
     notes: list[str]
     duplicates: list[_Doubles] = []
+    repeated: list[_Repeated] = []
     peaks: dict[str, _Peak] = {}
 
 

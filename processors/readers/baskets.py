@@ -42,8 +42,8 @@ class Baskets:
         Entries of the chunk.
     at : int array, shape (length,)
         The entries of it that are left, ascending.
-    names : frozenset of str
-        The columns of the file.
+    paths : mapping of name to path
+        The columns of the file, as `paths_of` finds them.
     more : (Baskets, int array), optional
         These events are some of others, at these positions: what was read of those is not
         read again.
@@ -55,11 +55,12 @@ class Baskets:
         start: int,
         stop: int,
         at: IntArray,
-        names: frozenset[str],
+        paths: Mapping[str, tuple[str, ...]],
         more: tuple[Baskets, IntArray] | None = None,
     ) -> None:
         self._tree, self._start, self._stop = tree, start, stop
-        self.at, self.length, self.names = at, len(at), names
+        self.at, self.length, self.names = at, len(at), frozenset(paths)
+        self._paths = paths
         self._more = more
         self._loaded: dict[str, Column] = {}
 
@@ -85,7 +86,7 @@ class Baskets:
         if len(kept) == self.length:
             return self
         at = self.at[kept]
-        return Baskets(self._tree, self._start, self._stop, at, self.names, (self, kept))
+        return Baskets(self._tree, self._start, self._stop, at, self._paths, (self, kept))
 
     def load(self, names: Iterable[str]) -> None:
         """Read columns that are not read yet, those of the same baskets together."""
@@ -122,16 +123,17 @@ class Baskets:
 
     def _read(self, names: Sequence[str], runs: Runs) -> dict[str, Column]:
         parts: dict[str, list[Column]] = {name: [] for name in names}
+        fields = [".".join(self._paths[name]) for name in names]
         for low, high in runs or ((self._start, self._start),):
             if not isinstance(self._tree, uproot.behaviors.TBranch.HasBranches):
-                require_pages(self._tree, names, low, high)
+                require_pages(self._tree, fields, low, high)
             arrays = self._tree.arrays(
-                filter_name=list(names), entry_start=low, entry_stop=high, array_cache=None
+                filter_name=fields, entry_start=low, entry_stop=high, array_cache=None
             )
             first, last = np.searchsorted(self.at, (low, high))
             inside = self.at[first:last] - low
             for name in names:
-                column = _column(arrays[name])
+                column = _column(arrays[self._paths[name]])
                 if len(arrays) != high - low:
                     raise InputError(
                         f"{self._tree.file.file_path}: {len(arrays)} events between entries {low}"
@@ -148,8 +150,23 @@ def open_baskets(metadata: Mapping[str, Any]) -> Iterator[Baskets]:
     start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
     with uproot.open({str(metadata["filename"]): None}, timeout=TIMEOUT_S) as file:
         tree = file[metadata.get("treename") or TREE]
-        names = frozenset(tree.keys(recursive=False))
-        yield Baskets(tree, start, stop, np.arange(start, stop), names)
+        yield Baskets(tree, start, stop, np.arange(start, stop), paths_of(tree))
+
+
+def paths_of(tree: Any) -> dict[str, tuple[str, ...]]:
+    """Return where the columns of a TTree or RNTuple are, by their names in a TTree of NanoAOD.
+
+    CMSSW writes the muons of an RNTuple as one collection ``Muon`` of records: its field ``pt``,
+    at ``("Muon", "pt")``, is ``Muon_pt``.
+    """
+    found: dict[str, tuple[str, ...]] = {name: (name,) for name in tree.keys(recursive=False)}
+    if isinstance(tree, uproot.behaviors.TBranch.HasBranches):
+        return found
+    for key in tree.keys():
+        path = tuple(key.split("."))
+        if len(path) == 2 and path[0] in found:
+            found.setdefault("_".join(path), path)
+    return found
 
 
 def _edges(tree: Any, name: str, start: int, stop: int) -> IntArray:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
+
 from calib.calibrations.base import Needs
 from calib.schema import Sample
 from processors.selection import ResolvedSelection
@@ -24,6 +26,49 @@ STAGE1 = {"dxy": "d0", "dz": "z0", "dxyErr": "d0_err", "dzErr": "z0_err"}
 """Quantities of the muons that stage1 has under another name than NanoAOD; both in cm."""
 
 
+PT_ERROR = {"bsConstrainedPt": "bsConstrainedPtErr"}
+"""Errors of what may be the pt of a muon, where it has one of its own."""
+
+MASS_RESOLUTION = "dimuon_ebe_mass_res"
+"""Predicted resolution of the mass in GeV, in tables that have no ptErr."""
+
+ALIASES = {"mu1_pfRelIso04_all": "mu1_iso", "mu2_pfRelIso04_all": "mu2_iso"}
+"""Columns of stage1 that tables of an analysis have under another name."""
+
+
+def stand_ins(have: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Return the columns of stage1 that a file lacks and others make up for, with those.
+
+    ptErr of both muons comes from the predicted resolution of their mass, in equal shares.
+    """
+    found = {n: (other,) for n, other in ALIASES.items() if n not in have and other in have}
+    errors = muon_columns("stage1", "ptErr")
+    sources = (
+        MASS_RESOLUTION,
+        *(c for name in ("pt", "eta", "phi") for c in muon_columns("stage1", name)),
+    )
+    if not set(errors) & set(have) and set(sources) <= set(have):
+        found |= dict.fromkeys(errors, sources)
+    return found
+
+
+def in_file(wanted: Iterable[str], have: Collection[str]) -> tuple[str, ...]:
+    """Return the columns of a file of stage1 that the wanted ones are, or are made from."""
+    made = stand_ins(have)
+    found = (source for name in wanted for source in made.get(name, (name,)))
+    return tuple(dict.fromkeys(source for source in found if source in have))
+
+
+def columns_of_pt(selection: ResolvedSelection, needs: Needs) -> tuple[str, ...]:
+    """Return what is read of a muon beside pt and ptErr, to say what its pt is."""
+    chosen = selection.muon_pt
+    if chosen == "pt":
+        return ()
+    error = PT_ERROR.get(chosen)
+    wants_error = "ptErr" in (*needs.muon, *needs.optional)
+    return (chosen, error) if error and wants_error else (chosen,)
+
+
 def muon_columns(format: str, name: str) -> tuple[str, ...]:
     """Return the columns that hold a quantity of the muons, by its name in NanoAOD."""
     if format == "nanoaod":
@@ -43,8 +88,7 @@ def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict
     if sample.format == "table":
         return dict.fromkeys(needs.columns, "the calibration")
     if sample.format == "stage1":
-        wanted |= {"run": "the format stage1", "event": "the format stage1"}
-    wanted |= dict.fromkeys(selection.triggers, "key 'selection.triggers'")
+        wanted |= {"event": "the format stage1"}
     names = dict.fromkeys(KINEMATICS, "every calibration")
     for name in needs.muon:
         names.setdefault(name, "the calibration")
@@ -52,12 +96,23 @@ def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict
         names[identification_column(selection.identification)] = "key 'selection.identification'"
     if selection.isolation is not None:
         names[ISOLATION] = "key 'selection.isolation'"
+    for name in columns_of_pt(selection, needs):
+        names.setdefault(name, "key 'selection.muon_pt'")
     if sample.simulation and sample.format == "nanoaod":
         names[GEN_PARTNER] = "a sample with simulation: true"
         wanted |= dict.fromkeys(GEN_PARTICLES, "a sample with simulation: true")
     for name, why in names.items():
         wanted |= dict.fromkeys(muon_columns(sample.format, name), why)
     return wanted
+
+
+def any_of(sample: Sample, selection: ResolvedSelection) -> dict[str, tuple[str, ...]]:
+    """Return the columns of which a file must have one at least, by the key that wants them."""
+    found = {
+        "key 'selection.triggers'": selection.triggers,
+        f"key 'veto' of sample {sample.name!r}": selection.veto,
+    }
+    return {key: names for key, names in found.items() if names}
 
 
 def optional(sample: Sample, needs: Needs) -> tuple[tuple[str, ...], ...]:
@@ -82,6 +137,6 @@ def gen_kinematics() -> tuple[str, ...]:
 def read(sample: Sample, needs: Needs, selection: ResolvedSelection) -> tuple[str, ...]:
     """Return all columns that the processor may read of this sample (for a reader's filter)."""
     found = dict.fromkeys(required(sample, needs, selection))
-    for group in optional(sample, needs):
+    for group in (*any_of(sample, selection).values(), *optional(sample, needs)):
         found |= dict.fromkeys(group)
     return tuple(found)

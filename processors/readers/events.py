@@ -21,7 +21,7 @@ class Events:
     """One chunk of events before any cut: muons, and what belongs to the whole event.
 
     ``gen_mass`` and the ``gen`` columns of the muons (flat, like the candidates) are None in
-    collision data; ``fired`` is None where no trigger is asked for.
+    collision data; ``fired`` and ``vetoed`` are None where no trigger is asked for.
     """
 
     muons: Candidates
@@ -33,6 +33,7 @@ class Events:
     gen: Mapping[str, Array] | None = None
     gen_mass: Array | None = None
     extra: Mapping[str, AnyArray] = field(default_factory=dict)
+    vetoed: BoolArray | None = None
 
     def __len__(self) -> int:
         return len(self.run)
@@ -105,19 +106,45 @@ def candidates_of(
     asked = asked_of(have, format, needs)
     level = selection.identification
     identified = None if level is None else muon(names.identification_column(level)) != 0
+    pt, pt_err = pt_and_error(muon, "ptErr" in asked, have, format, selection)
     muons = Candidates(
         first=first.astype(np.int64),
         count=count.astype(np.int64),
         stride=stride,
-        pt=double(muon("pt")),
+        pt=double(pt),
         eta=double(muon("eta")),
         phi=double(muon("phi")),
         charge=charge_of(muon("charge")),
         identified=identified,
         isolation=None if selection.isolation is None else double(muon(names.ISOLATION)),
-        pt_err=double(muon("ptErr")) if "ptErr" in asked else None,
+        pt_err=None if pt_err is None else double(pt_err),
     )
     return muons, {name: muon(name) for name in asked if name not in names.KNOWN}
+
+
+def pt_and_error(
+    muon: Callable[[str], AnyArray],
+    with_error: bool,
+    have: frozenset[str],
+    format: str,
+    selection: ResolvedSelection,
+) -> tuple[AnyArray, AnyArray | None]:
+    """Return pt of the muons, and its error or None: of the columns that the selection names.
+
+    A muon without a positive value there (-1: the constraint to the beam spot failed) has ``pt``
+    and ``ptErr``.
+    """
+    pt, error = muon("pt"), muon("ptErr") if with_error else None
+    if selection.muon_pt == "pt":
+        return pt, error
+    chosen = double(muon(selection.muon_pt))
+    good = (chosen > 0) & (chosen < np.inf)
+    name = names.PT_ERROR.get(selection.muon_pt)
+    if error is not None and name and set(names.muon_columns(format, name)) <= have:
+        own = double(muon(name))
+        good &= (own > 0) & (own < np.inf)
+        error = np.where(good, own, error)
+    return np.where(good, chosen, pt), error
 
 
 def asked_of(have: frozenset[str], format: str, needs: Needs) -> tuple[str, ...]:
@@ -140,11 +167,21 @@ def weight_of(columns: Columns, name: str) -> Array:
 
 def has_fired(columns: Columns, selection: ResolvedSelection) -> BoolArray | None:
     """Return whether any of the triggers has fired, None where none is asked for."""
-    if not selection.triggers:
+    return _any_of(columns, selection.triggers)
+
+
+def is_vetoed(columns: Columns, selection: ResolvedSelection) -> BoolArray | None:
+    """Return whether any trigger of the veto has fired, None where there is none."""
+    return _any_of(columns, selection.veto)
+
+
+def _any_of(columns: Columns, branches: tuple[str, ...]) -> BoolArray | None:
+    if not branches:
         return None
     fired: BoolArray = np.zeros(columns.length, dtype=np.bool_)
-    for name in selection.triggers:
-        fired |= columns.flat(name) != 0
+    for name in branches:
+        if name in columns.names:  # a path may be of another period
+            fired |= columns.flat(name) != 0
     return fired
 
 

@@ -15,7 +15,15 @@ from calib.calibrations.base import Needs
 from calib.errors import InputError
 from calib.schema import Sample
 from calib.types import AnyArray, Array
-from processors.readers.events import Events, candidates_of, has_fired, identity_of, weight_of, wide
+from processors.readers.events import (
+    Events,
+    candidates_of,
+    has_fired,
+    identity_of,
+    is_vetoed,
+    weight_of,
+    wide,
+)
 from processors.selection import ResolvedSelection
 
 
@@ -69,6 +77,7 @@ def read_nanoaod(events: Any, sample: Sample, needs: Needs, selection: ResolvedS
         luminosityBlock=identity["luminosityBlock"],
         event=identity["event"],
         fired=has_fired(branches, selection),
+        vetoed=is_vetoed(branches, selection),
         gen=gen,
         extra=extra,
     )

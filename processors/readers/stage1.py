@@ -8,7 +8,7 @@ used or not.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +22,7 @@ from coffea.processor.executor import WorkItem
 from calib.calibrations.base import Needs
 from calib.errors import InputError
 from calib.events.histograms import narrow
+from calib.physics.kinematics import mass as pair_mass
 from calib.schema import Sample
 from calib.types import AnyArray, Array, IntArray
 from processors.certified import is_certified, is_other_run
@@ -36,7 +37,9 @@ from processors.readers.events import (
     double,
     has_fired,
     identity_of,
+    is_vetoed,
     positive,
+    pt_and_error,
     weight_of,
 )
 from processors.rows import Both, Rows
@@ -106,8 +109,36 @@ def open_table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
     metadata = events.metadata
     start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
     with open_parquet(str(metadata["filename"])) as file:
-        have = [name for name in wanted if name in file.schema_arrow.names]
-        yield Table(read_rows(file, have, start, stop), str(metadata["filename"]))
+        have = file.schema_arrow.names
+        rows = read_rows(file, list(names.in_file(wanted, have)), start, stop)
+        made = [name for name in wanted if name in names.stand_ins(have)]
+        yield Table(completed(rows, made), str(metadata["filename"]))
+
+
+def completed(table: pa.Table, made: Sequence[str]) -> pa.Table:
+    """Return a table with the columns that others make up for (`columns.stand_ins`)."""
+    errors = names.muon_columns("stage1", "ptErr")
+    for name in made:
+        if name in names.ALIASES:
+            table = table.append_column(name, table.column(names.ALIASES[name]))
+    if set(errors) & set(made):
+        for name, values in zip(errors, _errors(table), strict=True):
+            table = table.append_column(name, pa.array(values))
+    return table
+
+
+def _errors(table: pa.Table) -> tuple[Array, Array]:
+    """Return ptErr of both muons: the predicted resolution of their mass in equal shares."""
+    pt1, pt2, eta1, eta2, phi1, phi2 = (
+        double(table.column(column).to_numpy())
+        for name in ("pt", "eta", "phi")
+        for column in names.muon_columns("stage1", name)
+    )
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        mass = pair_mass(pt1, eta1, phi1, pt2, eta2, phi2)
+        # sigma_m / m is half of the quadratic sum of sigma_pt / pt of both
+        share = np.sqrt(2.0) * double(table.column(names.MASS_RESOLUTION).to_numpy()) / mass
+        return share * pt1, share * pt2
 
 
 @contextmanager
@@ -141,7 +172,7 @@ def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -
 def read_stage1(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
     """Return what is needed of a chunk of stage1; ``events`` says where it is."""
     with open_table(events, names.read(sample, needs, selection)) as table:
-        return _events(table, sample, needs, selection)
+        return _events(table, sample, needs, selection, events.metadata)
 
 
 def select_stage1(
@@ -155,25 +186,34 @@ def select_stage1(
     with open_table(events, names.read(sample, needs, selection)) as table:
 
         def events_of(rows: IntArray) -> Events:
-            found = _events(table.take(rows), sample, needs, selection)
+            found = _events(table.take(rows), sample, needs, selection, events.metadata)
             return corrected_events(found, corrections, sample.simulation)
 
-        rows = _rows(table, sample, needs, selection)
+        rows = _rows(table, sample, needs, selection, events.metadata)
         rows = corrected_rows(rows, corrections, sample.simulation)
         pairs, rejected = select_rows(rows, selection, events_of)
         return Selected(pairs, len(rows), rejected)
 
 
-def _rows(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Rows:
+def _rows(
+    table: Table,
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    where: Mapping[str, Any],
+) -> Rows:
     def both(name: str) -> Both:
         first, second = names.muon_columns("stage1", name)
         return table.flat(first), table.flat(second)
 
     asked = asked_of(table.names, "stage1", needs)
-    identity = identity_of(table, {})
+    identity = identity_of(table, where)
     gen, gen_mass = _generated(table, sample)
     level = selection.identification
     conditions = [has_fired(table, selection)]
+    vetoed = is_vetoed(table, selection)
+    if vetoed is not None:
+        conditions.append(~vetoed)
     if selection.runs is not None:
         conditions.append(~is_other_run(identity["run"], selection.runs))
     if selection.certified is not None:
@@ -183,11 +223,22 @@ def _rows(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelecti
         conditions += [x != 0 for x in both(names.identification_column(level))]
     if selection.isolation is not None:
         conditions += [double(x) <= selection.isolation for x in both(names.ISOLATION)]
+    (pt1, err1), (pt2, err2) = (
+        pt_and_error(
+            lambda name, i=i: table.flat(names.muon_columns("stage1", name)[i]),
+            "ptErr" in asked,
+            table.names,
+            "stage1",
+            selection,
+        )
+        for i in (0, 1)
+    )
     asked_for = [c for c in conditions if c is not None]
     return Rows(
-        **{name: both(name) for name in names.KINEMATICS},
+        pt=(pt1, pt2),
+        **{name: both(name) for name in names.KINEMATICS if name != "pt"},
         weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
-        pt_err=both("ptErr") if "ptErr" in asked else None,
+        pt_err=None if err1 is None or err2 is None else (err1, err2),
         usable=np.logical_and.reduce(asked_for) if asked_for else None,
         gen=gen,
         gen_mass=gen_mass,
@@ -210,7 +261,13 @@ def _generated(table: Table, sample: Sample) -> tuple[dict[str, Both], Array | N
     return gen, positive(double(table.flat(names.GEN_MASS))) if has_mass else None
 
 
-def _events(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
+def _events(
+    table: Table,
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+    where: Mapping[str, Any],
+) -> Events:
     def both(name: str) -> AnyArray:
         """Return a column of the first muons, then of the second ones."""
         parts = [table.flat(column) for column in names.muon_columns("stage1", name)]
@@ -220,7 +277,7 @@ def _events(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelec
     n = table.length
     first, count = np.arange(n), np.full(n, 2)
     muons, extra = candidates_of(both, first, count, n, table.names, "stage1", needs, selection)
-    identity = identity_of(table, {})
+    identity = identity_of(table, where)
     gen, gen_mass = _generated(table, sample)
     return Events(
         muons=muons,
@@ -229,6 +286,7 @@ def _events(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelec
         luminosityBlock=identity["luminosityBlock"],
         event=identity["event"],
         fired=has_fired(table, selection),
+        vetoed=is_vetoed(table, selection),
         gen={name: np.concatenate(columns) for name, columns in gen.items()} or None,
         gen_mass=gen_mass,
         extra=extra,

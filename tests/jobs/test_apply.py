@@ -86,10 +86,16 @@ def test_stage1(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     found = json.loads(apply(payload, source, out).stdout)
     assert (found["events"], found["corrected"]) == (1000, 999)
     assert found["left_alone"] == {"bad_pt": 1}
-    assert found["added"] == ["mean_scale"]
+    measured = [
+        f"{name}_measured" for name in ("mu1_pt", "mu2_pt", "mu1_ptErr", "mu2_ptErr", "dimuon_mass")
+    ]
+    assert found["added"] == ["mean_scale", *measured]
     assert set(found["replaced"]) == {"mu1_pt", "mu2_pt", "mu1_ptErr", "mu2_ptErr", "dimuon_mass"}
     made = pq.read_table(out)
-    assert made.column_names == [*table.column_names, "mean_scale"]
+    assert made.column_names == [*table.column_names, "mean_scale", *measured]
+    for name in measured:
+        before = table.column(name.removesuffix("_measured")).to_numpy()
+        np.testing.assert_array_equal(made.column(name).to_numpy(), before)
     scale = made.column("mean_scale").to_numpy()
     eta1, eta2 = (np.abs(table.column(n).to_numpy()) for n in ("mu1_eta", "mu2_eta"))
     leading = np.where(pt2 > pt1, eta2, eta1)
@@ -109,8 +115,12 @@ def test_stage1(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert made.column("dimuon_mass")[0].equals(table.column("dimuon_mass")[0])
     for name in ("mu1_eta", "mu2_charge", "event", "of_the_user"):
         assert made.column(name).equals(table.column(name))
-    # once more: the new column is replaced, not doubled
-    again = json.loads(apply(payload, out, tmp_path / "again.parquet").stdout)
+    # once more, if it is asked for: the new column is replaced, not doubled
+    refused = apply(payload, out, tmp_path / "again.parquet")
+    assert refused.exit_code == 2 and "mean_mass payload payload.json" in refused.stderr
+    again = json.loads(apply(payload, out, tmp_path / "again.parquet", "--again").stdout)
+    kept = pq.read_table(tmp_path / "again.parquet").column("mu1_pt_measured").to_numpy()
+    np.testing.assert_array_equal(kept, pt1)
     assert again["added"] == [] and "mean_scale" in again["replaced"]
 
 
@@ -300,7 +310,8 @@ def test_every_muon_of_nanoaod(
     moved = len(set(per_muon[factor != 1]))
     assert found["corrected"] == moved
     assert found["left_alone"] == {"no_muon": 2, "no_muon_corrected": 10 - 2 - moved}
-    assert found["replaced"] == ["Muon_pt", "Muon_ptErr"] and found["added"] == []
+    assert found["replaced"] == ["Muon_pt", "Muon_ptErr"]
+    assert found["added"] == ["Muon_pt_measured", "Muon_ptErr_measured"]
 
 
 @pytest.mark.parametrize("columns, known", [("all", True), ("mass", True), ("empty", False)])

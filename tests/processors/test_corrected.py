@@ -214,7 +214,8 @@ def test_two_payloads_are_applied_in_order(tmp_path, document, scale):
     events = in_double(tmp_path / "in.parquet")
     for i, name in enumerate(("one", "two")):
         before = events if i == 0 else tmp_path / "one.parquet"
-        apply_payload(tmp_path / "payload.json", before, tmp_path / f"{name}.parquet", quiet)
+        out = tmp_path / f"{name}.parquet"
+        apply_payload(tmp_path / "payload.json", before, out, quiet, again=True)
     wanted = columns(selected(tmp_path / "two.parquet", 500)[0])
     found = columns(selected(events, 500, (scale, scale))[0])
     np.testing.assert_array_equal(found["leading.pt"], wanted["leading.pt"])
