@@ -15,11 +15,11 @@ from calib.payload.payload import Payload
 from calib.payload.payload import read as read_payload
 from calib.results import Closure, Pass, Reduction
 from jobs.config.complete import Work, resume
+from jobs.config.schema import is_chain
 from jobs.event_loop import collection
 from jobs.notebook.covariance import Covariance
 from jobs.notebook.result import Result
 from jobs.run import steps
-from jobs.run.chain.configuration import is_chain
 from jobs.storage.files import plain
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.config.complete import Work, adopt, in_directory
+from jobs.config.schema import is_chain
 from jobs.event_loop.collection import Progress
 from jobs.notebook.configurations import Source, completed
 from jobs.notebook.opening import result_of
 from jobs.notebook.result import Result
 from jobs.run import steps
-from jobs.run.chain.configuration import is_chain
 
 if TYPE_CHECKING:
     from jobs.notebook.chains import ChainResult

@@ -47,7 +47,6 @@ AFTER_EVENTS = APPLY | {
 }
 """Members of a calibration that are not called for the sums; any new one is taken to be."""
 PACKAGES = (
-    "dimucal",
     "awkward",
     "boost-histogram",
     "coffea",
@@ -153,7 +152,7 @@ def config_hash(config: Config) -> str:
 
 def packages() -> dict[str, str]:
     """Return the installed versions of the packages that matter."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "dimucal": calib.__version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)
