@@ -1,12 +1,14 @@
 # make demo   the whole chain on simulated events, in an environment of its own
 # make test   style, types and tests, as CI runs them
+# make lazy   the tests of dask-awkward, with the old dask that it needs, in a second environment
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
+LAZY := .venv-lazy
 # processes of pytest; a test may start two Dask workers of its own
 WORKERS ?= 2
 
-.PHONY: help demo test clean
+.PHONY: help demo test lazy clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
@@ -18,8 +20,11 @@ test: $(INSTALLED)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope
 
+lazy: $(LAZY)/.installed
+	$(LAZY)/bin/python -m pytest -m lazy tests/interactive
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(LAZY) build *.egg-info
 
 # The first Python that runs, is new enough and can make environments. It is asked, since a name
 # on the path may be a stub of a version manager. PYTHON=... on the command line overrides.
@@ -38,4 +43,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$$found -m venv --clear $(VENV)
 	@$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check \
 	  -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(LAZY)/.installed: $(INSTALLED) constraints-lazy.txt
+	@echo "installing into $(LAZY) what dask-awkward needs; this is done once"
+	@$(VENV)/bin/python -m venv --clear $(LAZY)
+	@$(LAZY)/bin/python -m pip install --quiet --disable-pip-version-check \
+	  -c constraints-lazy.txt -e '.[lazy]' pytest pytest-timeout hypothesis
 	@touch $@

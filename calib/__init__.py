@@ -13,6 +13,11 @@ import importlib
 from typing import Any
 
 from calib import moved
+from calib.compiled_cache import keep_compiled_functions
+
+__version__ = "0.1.0"
+
+keep_compiled_functions()
 
 _OWN = {
     "extract_scale": "calib.fitting.scale.extract",
@@ -33,6 +38,10 @@ __all__ = sorted(_WHERE)
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
+        if name in _INTERACTIVE:
+            from calib.rooms import require_rooms
+
+            require_rooms()
         return getattr(importlib.import_module(_WHERE[name]), name)
     raise AttributeError(f"module 'calib' has no attribute {name!r}")
 

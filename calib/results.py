@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Literal
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Literal
 
 from calib.types import AnyArray, Array
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to load
 
 
 class Status(StrEnum):

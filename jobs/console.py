@@ -73,6 +73,12 @@ class Console:
             known[text] = self.bars.add_task(text, total=total)
         self.bars.update(known[text], completed=done, total=total)
 
+    def compiling(self) -> None:
+        """Say that functions are compiled, which is done at the first use alone."""
+        from jobs import compiling
+
+        self.progress(compiling.TEXT, 0, 1)
+
     @contextmanager
     def working(self) -> Iterator[None]:
         """Show progress bars for as long as the block lasts, where stderr is a terminal."""
@@ -96,7 +102,12 @@ class Console:
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )
-        with Progress(*columns, console=Rich(stderr=True)) as self.bars:
+        from jobs import compiling
+
+        with (
+            Progress(*columns, console=Rich(stderr=True)) as self.bars,
+            compiling.told(self.compiling),
+        ):
             try:
                 yield
             finally:

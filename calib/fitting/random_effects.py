@@ -18,11 +18,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from calib.types import Array, BoolArray
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 DEGREES = 4
 GRID = np.linspace(-1.5, 1.5, 1201)
@@ -119,6 +122,8 @@ def _kernel(spread: float) -> Array:
 
 
 def _tables(likelihood: Array, spread: float) -> _Tables:
+    from scipy.interpolate import CubicSpline  # slow to load
+
     kernel = _kernel(float(spread))
     evidence = np.maximum(likelihood @ kernel, 1e-290)
     mean = (likelihood * GRID) @ kernel / evidence

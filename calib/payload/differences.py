@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2 as chi2_distribution
 
+from calib.distributions import chi2_sf
 from calib.errors import InputError
 from calib.types import Array
 
@@ -79,7 +79,7 @@ def difference(
         pull = move / np.hypot(*errors)
     pull = np.where(np.isfinite(pull), pull, np.nan)
     chi2, ndf = _chi2(move, before_covariance + after_covariance, np.isfinite(pull))
-    probability = float(chi2_distribution.sf(chi2, ndf)) if ndf else float("nan")
+    probability = float(chi2_sf(chi2, ndf)) if ndf else float("nan")
     return Difference(
         tuple(names), before, errors[0], after, errors[1], move, pull, chi2, ndf, probability
     )

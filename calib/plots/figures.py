@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import NullLocator
-from scipy.stats import norm
 
+from calib.distributions import normal_pdf
 from calib.events.categories import Axis
 from calib.results import Curve
 from calib.types import Array, BoolArray
@@ -258,7 +258,7 @@ def _pulls(axes: Any, finite: Array, label: str) -> None:
     axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, alpha=0.3)
     axes.hist(np.clip(finite, -4.999, 4.999), edges, color=BLUE, histtype="step", linewidth=1.3)
     x = np.linspace(-5, 5, 201)
-    axes.plot(x, finite.size * 0.25 * norm.pdf(x), color=RED, label="unit Gaussian")
+    axes.plot(x, finite.size * 0.25 * normal_pdf(x), color=RED, label="unit Gaussian")
     text = f"n = {finite.size}\nmean {finite.mean():+.3f}\nwidth {finite.std():.3f}"
     axes.text(0.04, 0.95, text, transform=axes.transAxes, va="top", fontsize=10)
     axes.set_ylabel("entries / 0.25")

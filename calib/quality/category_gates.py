@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import chi2 as chi2_distribution
 
+from calib.distributions import chi2_sf
 from calib.results import Status
 
 
@@ -43,7 +43,7 @@ class Candidate:
 
 def probability(chi2: float, ndf: int) -> float:
     """Return the probability of a chi2 at least as large (1 without degrees of freedom)."""
-    return float(chi2_distribution.sf(chi2, ndf)) if ndf > 0 else 1.0
+    return float(chi2_sf(chi2, ndf)) if ndf > 0 else 1.0
 
 
 def own_status(candidate: Candidate, limits: Limits) -> tuple[Status, str]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm
 
+from calib.distributions import normal_sf
 from calib.results import Check
 from calib.types import BoolArray
 
@@ -29,7 +29,7 @@ def worst_pull(table: pd.DataFrame, least: float) -> Check:
             "closure", 0.0, least, False, "no closure bin has enough events in a half to be tested"
         )
     worst = int(np.nanargmax(np.abs(pulls)))
-    probability = 1 - (1 - 2 * norm.sf(abs(pulls[worst]))) ** n
+    probability = 1 - (1 - 2 * normal_sf(abs(pulls[worst]))) ** n
     at = table.iloc[worst]
     return Check(
         "closure",

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from scipy.stats import norm
 
+from calib.distributions import normal_isf
 from calib.errors import InputError
 from calib.types import Array, BoolArray
 
@@ -90,7 +90,7 @@ def common(effects: Effects) -> tuple[float, float]:
 
 def threshold(false_alarm: float, n: int) -> float:
     """Return the number of standard deviations that n quantities exceed with this probability."""
-    return float(norm.isf(min(false_alarm, 1.0) / (2 * max(n, 1))))
+    return float(normal_isf(min(false_alarm, 1.0) / (2 * max(n, 1))))
 
 
 # the cheap test --------------------------------------------------------------------------------

@@ -14,7 +14,6 @@ from jobs.console import NOT_PASSED, PASSED, Command, Console, Json, Quiet, Verb
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -31,15 +30,24 @@ Earlier = Annotated[
 ]
 
 
+def _say_version(asked: bool) -> None:
+    if asked:
+        from calib import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def commands(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_say_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
 ) -> None:
-    if version:
-        from importlib.metadata import version as of
-
-        typer.echo(of("dimucal"))
-        raise typer.Exit
+    pass
 
 
 @app.command(cls=Command)
@@ -54,6 +62,9 @@ def init(
     table: Annotated[
         bool, typer.Option("--table", help="Write a page of all settings, OUT.md, instead.")
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Write the JSON schema, which editors use, instead.")
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = 0,
     json: Json = False,
@@ -61,10 +72,25 @@ def init(
     """Write a commented configuration.
 
     Example: [bold]calib init z-2018.yaml --resonance z[/bold], or
-    [bold]calib init settings.md --table[/bold]
+    [bold]calib init settings.md --table[/bold], or
+    [bold]calib init calib-schema.json --schema[/bold]: editors that know YAML check and complete
+    the keys of a configuration by it.
     """
     own = console(quiet, verbose, json)
     from jobs.config.template import commented, write_configuration
+
+    if schema:
+        from jobs.config.template import json_schema, write_json_schema
+
+        if out is not None:
+            write_json_schema(out)
+            own.say(f"{out}: written")
+            own.result({"path": str(out)})
+        else:
+            import json as documents
+
+            typer.echo(documents.dumps(json_schema(), indent=1))
+        return
 
     if table:
         from jobs.config import settings_table
@@ -473,7 +499,7 @@ app.command(cls=Command)(serve.serve)
 
 
 def _is_chain(path: Path) -> bool:
-    from jobs.run.chain.configuration import is_chain
+    from jobs.config.schema import is_chain
 
     return is_chain(path)
 

@@ -94,7 +94,7 @@ def publish(
     own = console(quiet, verbose, json)
     from rich.markup import escape
 
-    from jobs.run.chain.configuration import is_chain
+    from jobs.config.schema import is_chain
     from jobs.storage.database import is_address
     from jobs.store import NotPublishable, Store, chains
 

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 
 Function = Callable[[Any], Any]
 
+WORTH_WORKERS = 2_000_000
+"""Events from which on local workers save more than they cost, where nobody has asked for them."""
+
 
 @contextmanager
 def client(cluster: Cluster, calibration: Calibration | None = None) -> Iterator[Client | None]:
@@ -109,6 +112,18 @@ class Workers:
             self._client = self._stack.enter_context(client(self.cluster, self.calibration))
             self._started = True
         return self._client
+
+    def client_for(self, events: int) -> Client | None:
+        """Return the client for so many events: None where workers are not worth their start.
+
+        They start where ``cluster.kind`` is given, whatever there is to do. Chunks are the same
+        either way, and so are the numbers.
+        """
+        chosen = "kind" in self.cluster.model_fields_set
+        if not self._started and not chosen and events < WORTH_WORKERS:
+            log.info("%d events: read in this process; cluster.kind: local starts workers", events)
+            return None
+        return self.client()
 
     def checked(self, function: Function) -> Function:
         """Return a function of chunks that runs only where code and packages are those of here."""

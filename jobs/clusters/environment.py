@@ -7,9 +7,10 @@ each chunk again, since workers come later too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from calib.errors import CalibError, InputError
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 
 CODE = "jobs.clusters.fingerprint"
 """Stands for this package among the versions."""
+
+MISSING = "missing"
+"""In place of the identity of our code where it is not there."""
 
 DASK = ("dask", "distributed", "cloudpickle", "msgpack", "tornado", "toolz")
 """What the two ends must have in common to understand each other."""
@@ -61,7 +65,6 @@ def equip(found: Client, cluster: Cluster, calibration: Calibration | None = Non
     """
     from jobs.clusters.shipping import extras, send
 
-    require_python(ask(found, ()))
     asked = ask(found, (*PACKAGES, CODE))
     require_same(asked, cluster)
     lacking = where_code_differs(asked)
@@ -83,10 +86,92 @@ def equip(found: Client, cluster: Cluster, calibration: Calibration | None = Non
 
 
 def ask(found: Client, packages: tuple[str, ...]) -> Found:
-    """Return what is installed here and there."""
-    answer = found.get_versions(packages=list(packages))
-    workers = {k: _flat(v) for k, v in answer["workers"].items() if isinstance(v, Mapping)}
-    return Found(_flat(answer["client"]), _flat(answer["scheduler"]), workers)
+    """Return what is installed here and there: Python, Dask, and these packages.
+
+    Raises
+    ------
+    InputError
+        If the scheduler runs no function that is sent to it.
+    """
+    answer = found.get_versions()
+    dask = Found(
+        _flat(answer["client"]),
+        _flat(answer["scheduler"]),
+        {k: _flat(v) for k, v in answer["workers"].items() if isinstance(v, Mapping)},
+    )
+    if not packages:
+        return dask
+    # compiled code is sent: only where the same Python runs
+    require_python(dask)
+    function = by_value(installed)
+    try:
+        scheduler = found.run_on_scheduler(function, packages)
+    except ValueError as error:
+        raise InputError(
+            f"key 'cluster': the scheduler runs no function that is sent to it ({error}); start"
+            " it with distributed.scheduler.pickle: true"
+        ) from None
+    workers = found.run(function, packages, on_error="return")
+    return Found(
+        dask.here | here(packages),
+        dask.scheduler | scheduler,
+        {
+            place: versions | _answered(workers[place], packages)
+            for place, versions in dask.workers.items()
+            if place in workers and not isinstance(workers[place], OSError)
+        },
+    )
+
+
+def installed(packages: Iterable[str]) -> dict[str, str | None]:
+    """Return the versions of packages in the process that runs it, without loading them.
+
+    It is sent by value, to where this package may be lacking: it uses nothing of this module.
+    A name with a dot is a module of ours, which is loaded and says itself which code it is; it
+    is never None. A package of which nothing is known but that it is there is loaded, too.
+    """
+    from importlib import import_module, metadata
+
+    found: dict[str, str | None] = {}
+    for name in packages:
+        ours = "." in name
+        try:
+            found[name] = import_module(name).__version__ if ours else metadata.version(name)
+            continue
+        except ModuleNotFoundError:  # as is PackageNotFoundError
+            found[name] = "missing" if ours else None
+        except Exception as error:
+            found[name] = f"not to be read ({type(error).__name__}: {error})"
+        if not ours:
+            try:
+                found[name] = str(import_module(name).__version__)
+            except Exception:
+                found[name] = None
+    return found
+
+
+def by_value(function: FunctionType) -> FunctionType:
+    """Return a copy of a function that travels with its code, not by the name of its module.
+
+    That is what becomes of functions of ``__main__``. It must use nothing of its module.
+    """
+    globals_ = {"__builtins__": __builtins__}
+    copy = FunctionType(function.__code__, globals_, function.__name__, function.__defaults__)
+    copy.__module__ = "__main__"
+    return copy
+
+
+def here(packages: Iterable[str]) -> Versions:
+    """Return the versions of packages in this process; of our code the one that is loaded."""
+    names = [name for name in packages if name != CODE]
+    return {**installed(names), CODE: fingerprint.__version__}
+
+
+def _answered(answer: Any, packages: Iterable[str]) -> Versions:
+    """Return the versions that a worker has given, or why there are none in place of each."""
+    if isinstance(answer, Mapping):
+        return dict(answer)
+    return dict.fromkeys(packages, f"not to be read ({type(answer).__name__}: {answer})")
 
 
 def _flat(answer: Mapping[str, Any]) -> Versions:
@@ -148,9 +233,8 @@ def require_may_send(lacking: list[str], found: Found, cluster: Cluster) -> None
 
     What was sent for an earlier run is replaced; what is installed is not, unless asked for.
     """
-    installed = [p for p in lacking if (found.places[p].get(CODE) or " sent").endswith(" sent")]
-    installed = [p for p in lacking if p not in installed]
-    refused = lacking if cluster.ship == "never" else installed
+    ours = [p for p in lacking if _is_ours_to_replace(found.places[p])]
+    refused = lacking if cluster.ship == "never" else [p for p in lacking if p not in ours]
     if not refused or cluster.ship == "always":
         return
     raise InputError(
@@ -160,8 +244,13 @@ def require_may_send(lacking: list[str], found: Found, cluster: Cluster) -> None
     )
 
 
+def _is_ours_to_replace(versions: Versions) -> bool:
+    """Return whether there is no code of this package, or one that was sent."""
+    return _code(versions) == MISSING or (versions.get(CODE) or "").endswith(" sent")
+
+
 def _code(versions: Versions) -> str:
-    return (versions.get(CODE) or "missing").removesuffix(" sent")
+    return (versions.get(CODE) or MISSING).removesuffix(" sent")
 
 
 def _named(places: list[str]) -> str:
@@ -216,6 +305,4 @@ class Checked:
 @cache
 def versions_here() -> Versions:
     """Return the versions of this process."""
-    from distributed.versions import get_package_info
-
-    return {**get_package_info(PACKAGES), CODE: fingerprint.__version__}
+    return here(PACKAGES)

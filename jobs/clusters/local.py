@@ -14,7 +14,8 @@ from jobs.clusters.settings import ONE_THREAD, SETTINGS
 from jobs.config.cluster import Cluster
 
 if TYPE_CHECKING:
-    import psutil
+    from multiprocessing.process import BaseProcess
+
     from distributed import Client
     from distributed.utils import LoopRunner
 
@@ -91,10 +92,9 @@ def ended_if_interrupted(runner: LoopRunner) -> Iterator[None]:
     runner : distributed.utils.LoopRunner
         Of the loop that starts them, in a thread of its own, which is held for good.
     """
-    import psutil
+    from multiprocessing import active_children
 
-    me = psutil.Process()
-    before = set(me.children())
+    before = set(active_children())
     try:
         yield
     except Exception:  # Dask has closed what it could not start
@@ -106,24 +106,17 @@ def ended_if_interrupted(runner: LoopRunner) -> Iterator[None]:
         held.wait(5.0)
         quiet = 0
         while quiet < QUIET:
-            killed = [_killed(child) for child in set(me.children()) - before]
+            killed = [_killed(child) for child in set(active_children()) - before]
             quiet = 0 if any(killed) else quiet + 1
             time.sleep(POLL_S)
         raise
 
 
-def _killed(child: psutil.Process) -> bool:
-    """Kill a child, but not the one that Python itself clears up with; return whether it lived."""
-    import psutil
-
-    try:
-        if child.status() == psutil.STATUS_ZOMBIE:
-            return False
-        if any("resource_tracker" in word for word in child.cmdline()):
-            return False
-        child.kill()
-    except psutil.NoSuchProcess:
+def _killed(child: BaseProcess) -> bool:
+    """Kill a child; return whether it lived."""
+    if not child.is_alive():
         return False
+    child.kill()
     return True
 
 

@@ -135,7 +135,10 @@ class Pod(Strict):
 class Cluster(Strict):
     """Where the work is done."""
 
-    kind: Kind = "local"
+    kind: Kind = Field(
+        default="local",
+        description="where it is not given, less than 2 million events are read without workers",
+    )
     site: str | None = Field(
         default=None, description="a file with these keys, or its name in $DIMUCAL_SITES"
     )

@@ -87,6 +87,8 @@ def _selection(config: Config, calibration: Calibration, base: Path) -> Selectio
 def prepare(config_path: Path, out: Path) -> Work:
     """Return the work of a configuration in a directory, without writing anything.
 
+    A directory in which nothing was collected, since its first run was refused, takes any.
+
     Raises
     ------
     InputError
@@ -102,7 +104,8 @@ def in_directory(made: tuple[Config, Calibration], where: Path, out: Path) -> Wo
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file, expected a directory; choose another --out")
     if directory.exists:
-        _require_same(config, complete(directory / "config.yaml")[0], where, out)
+        if directory.has_events:
+            _require_same(config, complete(directory / "config.yaml")[0], where, out)
     elif out.is_dir() and any(p.name != ".calib" for p in out.iterdir()):
         raise InputError(
             f"{out}: has files in it but no config.yaml, so it is not the directory of a run;"
@@ -114,11 +117,14 @@ def in_directory(made: tuple[Config, Calibration], where: Path, out: Path) -> Wo
 def adopt(work: Work) -> None:
     """Write the configuration into the directory (its lock held)."""
     path = work.directory / "config.yaml"
-    if path.is_file():
+    if path.is_file() and work.directory.has_events:
         old = complete(path)
         _require_same(work.config, old[0], path, work.directory.path)
         _say_what_is_another((work.config, work.calibration), old, work.directory)
     text = dump(work.config)
+    if path.is_file() and not work.directory.has_events and text != path.read_text("utf-8"):
+        work.directory.forget("inputs")  # they are those of the configuration that is mended
+        work.directory.forget_steps()
     if not path.is_file() or path.read_text(encoding="utf-8") != text:
         write_text(path, text)
 

@@ -168,3 +168,12 @@ def dump(config: BaseModel) -> str:
     return yaml.safe_dump(
         config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
     )
+
+
+def is_chain(path: Path) -> bool:
+    """Return whether a configuration, or that in a directory, is one of a chain."""
+    try:
+        values = plain_values(path / "config.yaml" if path.is_dir() else path)
+    except InputError:
+        return False  # whoever reads it next says why
+    return isinstance(values, dict) and "chain" in values

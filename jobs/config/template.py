@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import textwrap
 import types
 import typing
@@ -19,11 +20,16 @@ from calib.calibrations.base import Calibration
 from calib.errors import InputError
 from calib.physics.constants import RESONANCES
 from calib.schema import Sample, Selection
+from jobs.config.chain import Chain
 from jobs.config.schema import Cluster, Config
 from jobs.events.addresses import SUFFIX
 from jobs.storage.files import write_text
 
+log = logging.getLogger(__name__)
+
 WIDTH = 100
+SCHEMA = "calib-schema.json"
+"""What a configuration calls the schema of its keys."""
 OF_TABLE = ("certified", "prescale")
 """Keys of the selection that mean something without muons."""
 
@@ -67,6 +73,8 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
     built = calibrations.build(config, "settings")
     (files,) = sample.files
     lines = [
+        f"# yaml-language-server: $schema={SCHEMA}",
+        f"# (for editors: `calib init {SCHEMA} --schema` writes it beside this file)",
         "# Configuration of a calibration: `calib run THIS_FILE --out DIR`.",
         "# Every key is here with its default; what is left out has it too.",
         f"name: {config.name}",
@@ -100,6 +108,55 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
         *_lines(config, 0, only=("payloads", "bad_files", "duplicates", "chunk_size", "seed")),
     ]
     return "\n".join(lines) + "\n"
+
+
+def write_json_schema(path: Path) -> None:
+    """Write the JSON schema of configurations.
+
+    Raises
+    ------
+    InputError
+        If it is not to be a JSON file.
+    """
+    if path.suffix != ".json":
+        raise InputError(f"{path}: a schema is JSON; name it *.json")
+    write_text(path, json.dumps(json_schema(), indent=1) + "\n")
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of configurations: of a run, or of a chain of calibrations.
+
+    It describes the keys ``settings`` of each calibration that can be had here.
+    """
+    definitions: dict[str, Any] = {}
+    places = {"run": Config, "chain": Chain}
+    settings = {}
+    for name in calibrations.available():
+        try:
+            settings[name] = calibrations.get(name).Settings
+        except InputError as error:  # a plug-in that cannot be imported has no settings
+            log.warning("left out of the schema: %s", error)
+    for name, model in (places | {f"settings of {n}": m for n, m in settings.items()}).items():
+        own = model.model_json_schema(ref_template=f"#/$defs/{name}: {{model}}")
+        for inner, definition in own.pop("$defs", {}).items():
+            definitions[f"{name}: {inner}"] = definition
+        definitions[name] = own
+    by_name = [
+        {
+            "if": {"properties": {"calibration": {"const": name}}, "required": ["calibration"]},
+            "then": {"properties": {"settings": {"$ref": f"#/$defs/settings of {name}"}}},
+        }
+        for name in settings
+    ]
+    definitions["run"]["allOf"] = definitions["chain: Step"]["allOf"] = by_name
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Configuration of dimucal",
+        "if": {"required": ["chain"]},
+        "then": {"$ref": "#/$defs/chain"},
+        "else": {"$ref": "#/$defs/run"},
+        "$defs": definitions,
+    }
 
 
 def _sample(kind: type[Calibration], resonance: str | None) -> Sample:

@@ -268,6 +268,7 @@ def _run(
     watch: provenance.Stopwatch,
     ledger: Ledger,
 ) -> None:
+    from jobs import compiling
     from jobs.event_loop import chunk_result as parcel
     from jobs.event_loop.executor import ChunkExecutor
     from processors.calibration import CalibrationProcessor
@@ -288,7 +289,7 @@ def _run(
         walk,
         inspection.corrections,
     )
-    client = workers.client()
+    client = workers.client_for(total - done)
 
     by_item = {work_item(piece.chunk, piece.excluded): piece for piece in todo}
 
@@ -314,11 +315,12 @@ def _run(
     )
     # not coffea's Runner: it makes arrays of every branch of a file before any is read
     function = workers.checked(partial(parcel.work, processor=processor))
-    executor(list(by_item), function, None)
+    with compiling.told_by_workers(client, partial(progress, compiling.TEXT, 0, 1)):
+        executor(list(by_item), function, None)
 
 
 def work_item(chunk: Chunk, excluded: input_checks.Excluded | None = None) -> WorkItem:
-    """Return a chunk as coffea names it, with what `processors.input_checks.duplicates` leaves out."""
+    """Return a chunk as coffea names it, with the events to leave out."""
     from coffea.processor.executor import WorkItem
 
     return WorkItem(

@@ -122,7 +122,8 @@ def _dask_awkward() -> Any:
         import dask_histogram  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"calib.open_lazy: {error.name} is not installed; pip install 'dimucal[lazy]'"
+            f"calib.open_lazy: {error.name} is not installed; pip install 'dimucal[lazy]' in an"
+            " environment of its own, since it brings dask 2025.3 (constraints-lazy.txt)"
         ) from None
     version = tuple(int(x) for x in dask.__version__.split(".")[:2])
     if version >= (2025, 4):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from jobs.config.complete import adopt, in_directory, resume
+from jobs.config.schema import is_chain
 from jobs.notebook.chains import ChainResult, open_chain, run_chain
 from jobs.notebook.configurations import Source, completed
 from jobs.notebook.progress import shown
 from jobs.notebook.result import Result, result_of
 from jobs.run import steps
-from jobs.run.chain.configuration import is_chain
 
 
 def run(

@@ -249,7 +249,7 @@ def checks(accounting: Mapping[str, Any]) -> list[Check]:
                     share,
                     MOST_REPEATED,
                     share <= MOST_REPEATED,
-                    "share of the simulated events with run, luminosityBlock and event of another one,"
+                    "share of the simulated events with run, section and event of another one,"
                     " and so with the same random numbers; give each event numbers of its own",
                 )
             )

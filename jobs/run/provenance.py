@@ -20,7 +20,6 @@ from jobs.config.schema import Config
 
 ROOT = Path(calib.errors.__file__).parent.parent
 PACKAGES = (
-    "dimucal",
     "awkward",
     "boost-histogram",
     "coffea",
@@ -69,7 +68,7 @@ def config_hash(config: Config) -> str:
 
 def packages() -> dict[str, str]:
     """Return the installed versions of the packages that matter."""
-    found = {"python": platform.python_version()}
+    found = {"python": platform.python_version(), "dimucal": calib.__version__}
     for name in PACKAGES:
         try:
             found[name] = version(name)

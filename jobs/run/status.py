@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from jobs.config.complete import resume
+from pydantic import BaseModel
+
+from jobs.config.schema import load
 from jobs.console import FAILED, NOT_PASSED, PASSED
-from jobs.run import steps
 from jobs.run.summary import verdict_line
+from jobs.storage.files import RunDirectory
+from jobs.storage.schemas import Accounting, Verdict, checked, written_json
 
 
 def state(path: Path) -> dict[str, Any]:
@@ -17,25 +20,23 @@ def state(path: Path) -> dict[str, Any]:
     ``exit_code`` is 0 where the verdict is passed, 3 where it is not, 1 where the run is not
     finished.
     """
-    work = resume(path)
-    directory = work.directory
-    accounting, decided = {}, {}
-    if (directory / "accounting.json").is_file():
-        accounting = steps.written_accounting(work)
-    if (directory / "verdict.json").is_file():
-        decided = steps.written_verdict(work)
+    directory = RunDirectory(path)
+    directory.require()
+    config = load(directory / "config.yaml")
+    accounting = _written(directory / "accounting.json", Accounting)
+    decided = _written(directory / "verdict.json", Verdict)
     marks = {"collect": directory.marker("collect.main")}
     marks |= {name: directory.marker(name) for name in ("reduce", "closure", "report")}
-    finished = bool(decided) and steps.is_finished(work)
+    finished = bool(decided) and directory.is_finished
     code = FAILED if not finished else PASSED if decided["passed"] else NOT_PASSED
     return {
         "directory": str(path),
-        "name": work.config.name,
-        "calibration": work.config.calibration,
+        "name": config.name,
+        "calibration": config.calibration,
         "in_use": directory.holder(),
         "steps": {name: "done" if mark else "not done" for name, mark in marks.items()},
         "finished": finished,
-        "current": finished and steps.is_current(work),
+        "current": finished and _is_current(directory),
         "chunks_done": len(list((path / "histograms").glob("*/chunks/*.npz"))),
         "edits": directory.edits(),
         "samples": {n: s["totals"] for n, s in accounting.get("samples", {}).items()},
@@ -45,6 +46,22 @@ def state(path: Path) -> dict[str, Any]:
         "report": str(directory / "report.html") if (directory / "report.html").is_file() else "",
         "exit_code": code,
     }
+
+
+def _written(path: Path, kind: type[BaseModel]) -> dict[str, Any]:
+    """Return what is in a file of ours, empty where it is not there."""
+    return checked(written_json(path), kind, path) if path.is_file() else {}
+
+
+def _is_current(directory: RunDirectory) -> bool:
+    """Return whether a finished run is of the sums, the edits and the code of now."""
+    stamp = directory.marker("report").get("stamp")
+    if stamp and stamp == directory.stamp():
+        return True
+    from jobs.config.complete import resume
+    from jobs.run import steps  # slow to load
+
+    return steps.is_current(resume(directory.path))
 
 
 def lines(found: dict[str, Any]) -> list[str]:

@@ -18,8 +18,7 @@ import pandas as pd
 
 from calib.calibrations.base import Calibration
 from calib.digests import digest
-from calib.documents import json_values
-from calib.errors import CalibError, InputError
+from calib.errors import CalibError
 from calib.events import histograms
 from calib.payload.payload import read as read_payload
 from calib.quality.contract import blaming, require_closure, require_payload, require_reduction
@@ -33,7 +32,7 @@ from jobs.progress import Progress, silent
 from jobs.run import accounting as accounts
 from jobs.run import input_checks, payloads, provenance
 from jobs.storage.files import write_csv, write_curves, write_json, write_parquet
-from jobs.storage.schemas import Accounting, Verdict, checked
+from jobs.storage.schemas import Accounting, Verdict, checked, written_json
 
 log = logging.getLogger(__name__)
 
@@ -375,7 +374,13 @@ def finish(
     done = not another and (directory.marker("closure") or not _has_closure(work))
     if another:
         log.warning("another pass over the events is needed: run `calib run %s`", directory.path)
-    directory.mark("report", {"whole": _whole_key(work) if done else ""})
+    directory.mark(
+        "report",
+        {
+            "whole": _whole_key(work) if done else "",
+            "stamp": directory.stamp() if done and _is_ours(work) else "",
+        },
+    )
     progress("report", 1, 1)
     return decided
 
@@ -448,24 +453,16 @@ def written_accounting(work: Work) -> dict[str, Any]:
     return checked(written_json(path), Accounting, path)
 
 
-def written_json(path: Path) -> dict[str, Any]:
-    """Return the values in a JSON file of ours."""
-    try:
-        found = json_values(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: not there; run `calib run {path.parent}`") from None
-    except ValueError as error:
-        raise InputError(f"{path}: not valid JSON ({error}); remove it and run again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{path}: found {type(found).__name__}, expected an object; remove it")
-    return found
-
-
 def compare_with(work: Work, earlier: Path | None) -> None:
     """Keep an earlier payload, which the report compares with."""
     if earlier is not None:
         document: Mapping[str, Any] = read_payload(earlier)
         write_json(work.directory.path / ".calib" / "earlier.json", dict(document))
+
+
+def _is_ours(work: Work) -> bool:
+    """Return whether the calibration is one of this package: its code is that of the stamp."""
+    return type(work.calibration).__module__.startswith("calib.")
 
 
 def earlier_text(work: Work) -> str:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
-from jobs.run import steps
-
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -18,6 +16,8 @@ if TYPE_CHECKING:
 
 def conclude(work: Work, own: Console) -> dict[str, Any]:
     """Show what came out; return it as plain values."""
+    from jobs.run import steps  # whoever shows a verdict alone loads nothing that makes numbers
+
     decided = steps.written_verdict(work)
     accounting = steps.written_accounting(work)
     for note in accounting["notes"]:

@@ -9,17 +9,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import yaml
 
 from calib.documents import json_values, yaml_values
 from calib.errors import InputError
 from calib.events import histograms
 from calib.results import Curve, Pass
+from jobs.clusters import fingerprint
 from jobs.storage import locks
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to load
 
 INSIDE = ".calib"
 
@@ -118,6 +121,12 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether this is the directory of a run."""
         return (self.path / "config.yaml").is_file()
+
+    @property
+    def has_events(self) -> bool:
+        """Whether anything was collected: before that a directory is bound to no configuration."""
+        histograms_ = self.path / "histograms"
+        return (self.path / "accounting.json").is_file() or any(histograms_.rglob("*.npz"))
 
     @property
     def is_finished(self) -> bool:
@@ -224,6 +233,21 @@ class RunDirectory:
     def keep(self, name: str, values: Mapping[str, Any]) -> None:
         """Keep plain values under a name."""
         write_json(self._inside / f"{name}.json", dict(values))
+
+    def stamp(self) -> str:
+        """Return a digest of the files that say whether a finished run is of now.
+
+        While it is the same, and the calibration is one of ours, so is all that follows from them:
+        nothing that makes numbers has to be loaded.
+        """
+        files = {
+            name: path.read_bytes()
+            for name in ("config.yaml", "edits.yaml", ".calib/earlier.json")
+            if (path := self.path / name).is_file()
+        }
+        marks = json.dumps(self.marker("collect.main"), sort_keys=True).encode()
+        code = fingerprint.LOADED.encode()
+        return fingerprint.digest(iter({**files, "collected": marks, "code": code}.items()))
 
     # passes over the events ------------------------------------------------------------------
     def chunks(self, walk: Pass) -> Path:

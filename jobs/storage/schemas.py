@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from calib.documents import json_values
 from calib.errors import InputError
 
 
@@ -101,3 +102,16 @@ def checked(values: dict[str, Any], model: type[BaseModel], path: Path) -> dict[
             f" and run `calib run {path.parent}`"
         ) from None
     return values
+
+
+def written_json(path: Path) -> dict[str, Any]:
+    """Return the values in a JSON file of ours."""
+    try:
+        found = json_values(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: not there; run `calib run {path.parent}`") from None
+    except ValueError as error:
+        raise InputError(f"{path}: not valid JSON ({error}); remove it and run again") from None
+    if not isinstance(found, dict):
+        raise InputError(f"{path}: found {type(found).__name__}, expected an object; remove it")
+    return found

@@ -22,8 +22,6 @@ from typing import Any
 
 from calib.documents import MAX_JSON, json_values
 from calib.errors import CalibError, InputError
-from calib.payload.payload import read as read_payload
-from calib.payload.payload import validate
 
 LIST = "files.json"
 
@@ -213,6 +211,9 @@ def _checked(sha: str) -> str:
 
 def _payload(path: Path) -> tuple[dict[str, Any], bytes]:
     """Return a payload and its bytes, the same that were validated."""
+    from calib.payload.payload import read as read_payload  # slow to load, and not needed to read
+    from calib.payload.payload import validate
+
     read_payload(path)  # refuses in a sentence what is none
     raw = _plain(path)
     if len(raw) > MAX_JSON:

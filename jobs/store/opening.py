@@ -10,7 +10,6 @@ from sqlalchemy import Connection, Engine
 
 from calib.documents import json_values
 from calib.errors import InputError
-from jobs.run.provenance import now
 from jobs.storage import database
 from jobs.storage.files import write_json
 from jobs.store import tables
@@ -90,6 +89,8 @@ def _made(folder: Path) -> Path:
 
 def _introduce(connection: Connection, files: Path | None) -> None:
     """Say which store this is."""
+    from jobs.run.provenance import now  # slow to load, and not needed to read
+
     facts = {"id": uuid.uuid4().hex, "made": now(), "files": "" if files is None else str(files)}
     if files is not None:
         if any((files / name).exists() for name in ("payloads", "runs")):

@@ -10,7 +10,6 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from jobs.run.provenance import now
 from jobs.store.revisions import Revision
 from jobs.store.tables import REVISIONS
 
@@ -42,6 +41,8 @@ def everything(connection: Connection) -> tuple[Revision, ...]:
 
 def append(connection: Connection, found: tuple[Revision, ...], **values: Any) -> Revision:
     """Add a revision after all others, the only writer being us; return it."""
+    from jobs.run.provenance import now  # slow to load, and not needed to read
+
     own = {"number": len(found) + 1, "made": now(), "by": who()}
     revision = Revision(**(_DEFAULTS | values | own))
     connection.execute(sa.insert(REVISIONS).values(**revision.as_dict()))

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from calib import calibrations
-from calib.calibrations.base import Calibration
 from calib.documents import json_values
 from calib.errors import InputError
 from jobs.config.schema import load
 from jobs.storage.files import RunDirectory
 from jobs.storage.schemas import Verdict, checked
 from jobs.store.revisions import checked_name
+
+if TYPE_CHECKING:
+    from calib.calibrations.base import Calibration
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,8 @@ def finished(path: Path, calibration: str | None = None) -> Run:
     InputError
         If it is no directory of a run, not finished, or of another calibration than asked for.
     """
+    from calib import calibrations  # slow to load, and not needed to read
+
     directory = RunDirectory(path)
     directory.require()
     config = load(directory / "config.yaml")

@@ -76,12 +76,8 @@ class Hidden:
 sys.meta_path.insert(0, Hidden)
 '''
 
-OTHER = '''
-"""An environment with another version of a package."""
-import uproot
-
-uproot.__version__ = "5.0.1"
-'''
+OTHER = "Metadata-Version: 2.1\nName: uproot\nVersion: 5.0.1\n"
+"""An environment with another version of a package, found before the one that is there."""
 
 
 @dataclass(frozen=True)
@@ -138,9 +134,10 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A gateway that asks for a password, and gives two workers at most."""
     pytest.importorskip("dask_gateway_server", reason="dask-gateway-server is not installed")
     folder = tmp_path_factory.mktemp("gateway")
-    for name, text in (("bare", BARE), ("other", OTHER)):
-        (folder / name).mkdir()
-        (folder / name / "sitecustomize.py").write_text(text)
+    environments = {"bare/sitecustomize.py": BARE, "other/uproot-5.0.1.dist-info/METADATA": OTHER}
+    for path, text in environments.items():
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text(text)
     (folder / "clusters").mkdir()
     (folder / "secret").write_text(PASSWORD)
     (folder / "secret").chmod(0o600)

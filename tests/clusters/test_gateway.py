@@ -17,7 +17,7 @@ from dask_gateway import Gateway
 
 from calib import calibrations
 from calib.errors import CalibError, InputError
-from jobs.clusters import client, fingerprint
+from jobs.clusters import client, environment, fingerprint
 from jobs.clusters.authentication import authentication
 from jobs.clusters.gateway import reached
 from jobs.config.cluster import Cluster
@@ -97,8 +97,8 @@ def test_workers_that_come_later_have_the_code_and_the_plug_in(
         assert found is not None
         named.scale(2)
         until(lambda: len(found.nthreads()) == 2, "a second worker")
-        answer = found.get_versions(packages=["jobs.clusters.fingerprint", "mean_mass"])["workers"]
-        codes = {v["packages"]["jobs.clusters.fingerprint"] for v in answer.values()}
+        answer = environment.ask(found, (environment.CODE,)).workers
+        codes = {versions[environment.CODE] for versions in answer.values()}
         assert codes == {f"{fingerprint.LOADED} sent"} and len(answer) == 2
         for worker in found.nthreads():
             module = found.submit(

@@ -250,3 +250,20 @@ def test_unexpected_errors_are_one_line(
     found = run("init", tmp_path / "c.yaml")
     assert found.exit_code == 1 and len(found.stderr.strip().splitlines()) == 1
     assert type(error).__name__ in found.stderr and not (tmp_path / "c.yaml").exists()
+
+
+def test_a_typo_costs_nothing(write: Any, tmp_path: Path) -> None:
+    """A first run that was refused before anything was collected binds its directory to nothing."""
+    out = tmp_path / "out"
+    sample = {"name": "data", "resonance": "z", "format": "stage1", "files": ["none/*.parquet"]}
+    refused(run("run", write(samples=[sample]), "--out", out), "none/*.parquet")
+    assert not (out / "histograms").exists()
+    mended = write(seed=7)
+    found = run("collect", mended, "--out", out)
+    assert found.exit_code == 0, found.output
+    kept = yaml.safe_load((out / "config.yaml").read_text(encoding="utf-8"))
+    assert kept["seed"] == 7
+    # from here on it is the directory of this run
+    refused(run("collect", write(seed=8), "--out", out), "'seed'", "choose another --out")
+    inputs = json.loads((out / ".calib" / "inputs.json").read_text(encoding="utf-8"))["inputs"]
+    assert inputs and not [i for i in inputs if "none" in i["path"]]

@@ -1,122 +1,19 @@
-"""Samples that are opened, eagerly and lazily: the selection and the sums of production."""
+"""Samples that are opened: the selection of production, and what is said where it cannot be."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+import subprocess
+import sys
 
-import awkward as ak
-import dask
-import hist.dask
 import numpy as np
 import pytest
 
 import calib
 from calib.errors import InputError
-from calib.events import histograms
-from calib.toys.generation import generate, momentum_truth
-from jobs.config.complete import adopt, in_directory
-from jobs.events.toys import write_nanoaod, write_stage1
-from jobs.notebook.configurations import completed
-from jobs.run import steps
+from calib.toys.generation import generate
+from jobs.events.toys import write_stage1
 
 from .conftest import N
-
-
-def produced(values: dict[str, Any], out: Path) -> dict[str, histograms.Sums]:
-    """Return the totals that `calib collect` writes."""
-    config, calibration, where = completed(values)
-    work = in_directory((config, calibration), Path(where), out)
-    with work.directory.lock("test"):
-        adopt(work)
-        steps.collect(work)
-    return {
-        s.name: histograms.read(out / "histograms" / f"main.{s.name}.npz") for s in config.samples
-    }
-
-
-def same(found: histograms.Sums, expected: histograms.Sums) -> None:
-    assert set(found) == set(expected) and any("counts" in name for name in found)
-    for name, values in expected.items():
-        if values.dtype.kind in "iu":
-            np.testing.assert_array_equal(found[name], values, err_msg=name)
-        else:
-            np.testing.assert_allclose(found[name], values, rtol=1e-12, err_msg=name)
-
-
-def test_lazy_sums_are_those_of_production_in_stage1(values, result):
-    lazy = calib.open_lazy(values)
-    assert lazy.pairs.npartitions > 4  # the chunks of production
-    expected = histograms.read(result.directory / "histograms" / "main.data.npz")
-    same(lazy.collect().compute(), expected)
-    mine, theirs = lazy.histograms()["mass"], result.histograms()["data"]["mass"]
-    assert mine == theirs
-    assert mine.sum().value == result.accounting["samples"]["data"]["totals"]["selected"]
-
-
-def test_lazy_sums_are_those_of_production_in_simulated_nanoaod(tmp_path):
-    """Weights, generated muons, and a calibration whose sums are no plain histograms."""
-    made = generate("jpsi", 4000, seed=3, truth=momentum_truth(), simulation=True)
-    for i, part in enumerate((slice(0, 2500), slice(2500, None))):
-        at = np.arange(4000)[part]
-        write_nanoaod(tmp_path / f"mc_{i}.root", made.pairs.take(at), simulation=True)
-    values = {
-        "name": "lazy",
-        "calibration": "momentum_scale",
-        "samples": [
-            {
-                "name": "mc",
-                "resonance": "jpsi",
-                "format": "nanoaod",
-                "simulation": True,
-                "files": [str(tmp_path / "*.root")],
-            }
-        ],
-        "settings": {"eta": [-2.4, 0, 2.4], "copies": 2},
-        "cluster": {"kind": "inline"},
-    }
-    expected = produced(values, tmp_path / "run")["mc"]
-    lazy = calib.open_lazy(values)
-    same(lazy.collect().compute(), expected)
-    found = lazy.histograms()
-    assert found["mass"].axes.name == ("half", "category", "mass")
-    assert found["mass"].sum().value == expected["mass/counts"].sum() > 1000
-    assert found["reference/mass"].sum().value == expected["reference/mass/counts"].sum()
-    assert lazy.events.fields.count("Muon_pt") == 1 and ak.num(lazy.events.Muon_pt.compute()).ndim
-
-
-def test_a_cut_of_ones_own(values):
-    lazy = calib.open_lazy(values)
-    central = lazy.pairs[abs(lazy.pairs.leading.eta) < 1.2]
-    found, everything = lazy.histograms(central)["mass"], lazy.histograms()["mass"]
-    inside = [c for c in everything.axes["category"] if c.split("_")[1].startswith("A")]
-    for category in everything.axes["category"]:
-        expected = everything[:, category, :].view()
-        if category in inside:
-            assert np.array_equal(found[:, category, :].view(), expected)
-        else:
-            assert found[:, category, :].sum().value == 0 < expected["value"].sum()
-    with dask.config.set(scheduler="synchronous"):
-        filled = hist.dask.Hist.new.Reg(50, 75, 105).Double().fill(lazy.pairs.mass).compute()
-    assert filled.sum(flow=True) == everything.sum().value
-
-
-def test_lazy_events_are_all_events(events):
-    lazy = calib.open_lazy(events, resonance="z")
-    assert len(lazy.events.compute()) == 2 * N > len(lazy.pairs.compute())
-    assert lazy.opened.sample.format == "stage1"
-
-
-def test_real_files_of_both_kinds(shared_data):
-    ttree = calib.open_lazy(shared_data / "cms2018_dy_simulation.nanoaod.root", simulation=True)
-    assert len(ttree.pairs.compute()) == ttree.opened.counts()["selected"] > 0
-    rntuple = calib.open_lazy(
-        shared_data / "cms2012_doublemuparked.rntuple.root",
-        settings={"predicted_resolution": [{"abs_eta": [0, 2.4], "a": 0.01, "c": 0.0001}]},
-    )
-    found = rntuple.pairs.mass.compute()
-    assert len(found) == rntuple.opened.counts()["selected"] > 0
-    assert ak.all((found > 75) & (found < 105))
 
 
 def test_an_opened_sample_says_what_it_is(values, result):
@@ -163,7 +60,24 @@ def test_what_is_wrong_is_one_sentence(tmp_path, values):
         assert error._render_traceback_() == [f"InputError: {error}"]
 
 
-def test_a_newer_dask_is_refused(monkeypatch, values):
-    monkeypatch.setattr(dask, "__version__", "2025.4.0")
-    with pytest.raises(InputError, match=r"below 2025\.4; pip install"):
-        calib.open_lazy(values)
+WITHOUT = """
+import sys
+
+sys.modules["dask_awkward"] = None  # as where it is not installed
+import calib
+
+try:
+    calib.open_lazy(sys.argv[1], resonance="z")
+except calib.errors.InputError as error:
+    print(error)
+"""
+
+
+def test_without_dask_awkward_it_is_said_how_to_install_it(events):
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, str(events)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == (
+        "calib.open_lazy: dask_awkward is not installed; pip install 'dimucal[lazy]' in an"
+        " environment of its own, since it brings dask 2025.3 (constraints-lazy.txt)\n"
+    )

@@ -13,9 +13,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2 as chi2_distribution
-from scipy.stats import norm
 
+from calib.distributions import chi2_sf, normal_sf
 from calib.events.histograms import Sums
 from calib.quality.closure import coverage
 from calib.results import Check, Closure, Curve, Pass, Reduction, Status
@@ -295,7 +294,7 @@ def _probability(z: Array, found: _Compared) -> tuple[float, int, str]:
     """
     tested = np.flatnonzero(np.isfinite(z))
     worst = int(tested[np.argmax(np.abs(z[tested]))])
-    single = 2 * norm.sf(abs(z[worst]))
+    single = 2 * normal_sf(abs(z[worst]))
     ps, words = [float(-np.expm1(len(tested) * np.log1p(-single)))], []
     half = found.table["half"].to_numpy()
     for part in (0, 1):
@@ -304,6 +303,6 @@ def _probability(z: Array, found: _Compared) -> tuple[float, int, str]:
             continue
         correlation = found.correlation[np.ix_(at, at)]
         chi2 = float(z[at] @ np.linalg.solve(correlation, z[at]))
-        ps.append(float(chi2_distribution.sf(chi2, len(at))))
+        ps.append(float(chi2_sf(chi2, len(at))))
         words.append(f"{chi2:.0f}/{len(at)}")
     return min(1.0, len(ps) * min(ps)), worst, f"chi2 of the halves {', '.join(words)}"

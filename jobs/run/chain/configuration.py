@@ -12,7 +12,7 @@ from calib.errors import InputError
 from jobs.config import complete as configuration
 from jobs.config.chain import Chain, Step, before, chain_of, config_of, order
 from jobs.config.complete import Work
-from jobs.config.schema import dump, plain_values
+from jobs.config.schema import dump, is_chain, plain_values
 from jobs.config.sites import with_site
 from jobs.storage.files import RunDirectory, write_text
 
@@ -65,15 +65,6 @@ def _work(chain: Chain, step: Step, payloads: list[str], out: Path, path: str) -
     config = config_of(chain, step, payloads, where)
     complete = configuration.filled(config, where, Path.cwd())
     return configuration.in_directory(complete, Path(path), out)
-
-
-def is_chain(path: Path) -> bool:
-    """Return whether a configuration, or that in a directory, is one of a chain."""
-    try:
-        values = plain_values(path / "config.yaml" if path.is_dir() else path)
-    except InputError:
-        return False  # whoever reads it next says why
-    return isinstance(values, dict) and KEY in values
 
 
 def prepare(path: Path, out: Path) -> ChainWork:

@@ -17,7 +17,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from calib.fitting.minuit import chi_square
 from calib.fitting.profile import SLOPE_SIGMA, Profile, Window, fractions, profile
@@ -221,6 +220,8 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
     shapes : Shapes
         Of the same rows.
     """
+    from scipy.interpolate import CubicSpline  # slow to load
+
     scale = scale_of(rows)
     counts = np.maximum(rows.counts, 0.0) * scale[:, None]
     floors = floors_of(shapes)

@@ -13,9 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.interpolate import CubicSpline
 
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.calibrations.mass_resolution.sums.collect import REFERENCE_PT, coarse_edges
@@ -24,6 +24,9 @@ from calib.results import Status
 from calib.types import AnyArray, Array, IntArray
 
 from .peaks import LOG_NODES, POINTS, powers_of
+
+if TYPE_CHECKING:
+    from scipy.interpolate import CubicSpline
 
 SPREAD, POWER = 0.3, 0.5
 """Of the logarithms of the factors around their mean, and of the powers of pt, before any event."""
@@ -200,6 +203,8 @@ def _rows(
         total(f"mean_pt_{m}")[good] / w for m, w in zip(("first", "second"), weights, strict=True)
     ]
     i, j = np.triu_indices(len(settings.muons.abs_eta) - 1)
+    from scipy.interpolate import CubicSpline  # slow to load
+
     pairs = np.arange(len(good)) % len(i)
     return _Muons(
         [CubicSpline(x, row - row.min()) for row in nll],

@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.signal import savgol_coeffs, savgol_filter
 
 from calib.calibrations.mass_resolution.sums.template_grid import MIDDLE, NODES, RESIDUAL_EDGES
 from calib.fitting.models.template import half_width
@@ -152,6 +151,8 @@ def smoothed(raw: Array, step: float, unit: float) -> tuple[Array, float]:
     length = max(int(_REACH * unit / step) // 2 * 2 + 1, _ORDER + 1 + _ORDER % 2)
     if not _ORDER + 1 < length <= raw.shape[-1]:
         return raw, 1.0
+    from scipy.signal import savgol_coeffs, savgol_filter  # slow to load
+
     left = float(np.sum(savgol_coeffs(length, _ORDER) ** 2))
     return np.asarray(savgol_filter(raw, length, _ORDER, axis=-1)), left
 

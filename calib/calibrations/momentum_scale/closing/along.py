@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2 as chi2_distribution
 
 from calib.calibrations.momentum_scale.constants.peaks import (
     sound,
@@ -21,6 +20,7 @@ from calib.calibrations.momentum_scale.constants.peaks import (
 )
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.calibrations.momentum_scale.sums.grid import Grid
+from calib.distributions import chi2_sf
 from calib.events.histograms import Sums
 from calib.fitting.kernel.result import CategoryFits
 from calib.fitting.many import fit_categories
@@ -154,7 +154,7 @@ def chi2_probability(values: Array, covariance: Array, tolerance: float) -> floa
     if not len(at):
         return float("nan")
     matrix = covariance[np.ix_(at, at)] + tolerance**2 * np.eye(len(at))
-    return float(chi2_distribution.sf(values[at] @ np.linalg.solve(matrix, values[at]), len(at)))
+    return float(chi2_sf(values[at] @ np.linalg.solve(matrix, values[at]), len(at)))
 
 
 def check_eta(
@@ -184,7 +184,7 @@ def check_phi(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE)
         mean, _ = weighted_mean(value, error)
         pull = (value - mean) / error
         n = int(np.isfinite(pull).sum())
-        p = float(chi2_distribution.sf(np.nansum(pull**2), n - 1)) if n > 1 else np.nan
+        p = float(chi2_sf(np.nansum(pull**2), n - 1)) if n > 1 else np.nan
         found.append(p)
     p = combined(found)
     return Check(

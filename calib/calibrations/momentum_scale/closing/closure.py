@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2 as chi2_distribution
 
 from calib.calibrations.momentum_scale.constants.peaks import Source
 from calib.calibrations.momentum_scale.constants.reduction import Kind, reduce_kind
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.calibrations.momentum_scale.sums.grid import grid
 from calib.calibrations.momentum_scale.sums.passes import CLOSURE, values_of
+from calib.distributions import chi2_sf
 from calib.events.histograms import Sums
 from calib.fitting.scale.model import KINDS
 from calib.results import Check, Closure, Pass, Reduction, Status
@@ -161,7 +161,7 @@ def _check_halves(first: Kind, second: Kind, good: BoolArray) -> Check:
     d = (second.chi2.values - first.chi2.values)[at]
     both = first.chi2.covariance[np.ix_(at, at)] + second.chi2.covariance[np.ix_(at, at)]
     chi2, ndf = distance2(d, both)
-    p = float(chi2_distribution.sf(chi2, ndf))
+    p = float(chi2_sf(chi2, ndf))
     return Check(
         "closure_halves",
         p,

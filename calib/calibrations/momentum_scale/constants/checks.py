@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2 as chi2_distribution
 
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.calibrations.momentum_scale.sums.collect import MARGIN
+from calib.distributions import chi2_sf
 from calib.fitting.cross_check import second_opinion
 from calib.fitting.scale.model import KINDS
 from calib.results import Check, Status
@@ -61,7 +61,7 @@ def of_kind(kind: Kind, settings: Settings) -> list[Check]:
         ),
     ]
     if kind.chi2.ndf > 0:
-        p = float(chi2_distribution.sf(kind.chi2.chi2, kind.chi2.ndf))
+        p = float(chi2_sf(kind.chi2.chi2, kind.chi2.ndf))
         out.append(
             Check(
                 f"{prefix}extraction_chi2_probability",

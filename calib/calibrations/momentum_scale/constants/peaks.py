@@ -14,11 +14,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.stats import chi2 as chi2_distribution
 
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.calibrations.momentum_scale.sums.collect import MEANS
 from calib.calibrations.momentum_scale.sums.grid import Grid
+from calib.distributions import chi2_sf
 from calib.events.histograms import Sums
 from calib.fitting.kernel.problem import SLOPE_ERROR
 from calib.fitting.kernel.result import CategoryFits
@@ -416,7 +416,7 @@ def _status(
     status[sound(data)] = Status.OK.value
     if reference is not None:
         status[(status == Status.OK.value) & ~sound(reference)] = Status.NO_TEMPLATE.value
-    p = chi2_distribution.sf(np.nan_to_num(data.chi2), np.maximum(data.ndf, 1))
+    p = chi2_sf(np.nan_to_num(data.chi2), np.maximum(data.ndf, 1))
     bad = (data.ndf > 0) & (p < gates.chi2_probability)
     status[(status == Status.OK.value) & bad] = Status.BAD_CHI2.value
     status[counts.sum(1) < gates.min_events] = Status.TOO_FEW_EVENTS.value

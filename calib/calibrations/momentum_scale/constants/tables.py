@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy.stats import chi2 as chi2_distribution
 
+from calib.distributions import chi2_sf
 from calib.fitting.scale.model import KINDS, Extraction
 from calib.results import Status
 from calib.types import AnyArray, Array
@@ -149,7 +149,7 @@ def extraction(kinds: Sequence[Kind]) -> pd.DataFrame:
         for found in (kind.chi2, kind.likelihood):
             if found is None:
                 continue
-            p = float(chi2_distribution.sf(found.chi2, found.ndf)) if found.ndf > 0 else np.nan
+            p = float(chi2_sf(found.chi2, found.ndf)) if found.ndf > 0 else np.nan
             rows.append(
                 {
                     "kind": kind.name,

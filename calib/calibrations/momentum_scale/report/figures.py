@@ -10,9 +10,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
-from scipy.stats import chi2 as chi2_distribution
-from scipy.stats import norm
 
+from calib.distributions import chi2_sf, normal_pdf
 from calib.plots.figures import BLUE, GREY, RED, empty_figure, in_style, moves
 from calib.plots.trends import COLOURS, against_eta, finished, series
 from calib.types import Array
@@ -212,7 +211,7 @@ def maps(fits: pd.DataFrame, edges: Array) -> Figure:
 
 def _probability(fits: pd.DataFrame) -> Array:
     chi2, ndf = (fits[c].to_numpy(dtype=float) for c in ("chi2", "ndf"))
-    return np.asarray(np.where(ndf > 0, chi2_distribution.sf(chi2, np.maximum(ndf, 1)), np.nan))
+    return np.asarray(np.where(ndf > 0, chi2_sf(chi2, np.maximum(ndf, 1)), np.nan))
 
 
 def _mean(fits: pd.DataFrame, values: Array, weights: pd.Series, edges: Array) -> Array:
@@ -276,7 +275,7 @@ def quality(fits: pd.DataFrame) -> Figure:
                         label=f"{title}: {words}",
                     )
         x = np.linspace(-5, 5, 201)
-        left.plot(x, norm.pdf(x), color=RED, linestyle="--", linewidth=1.0, label="unit Gaussian")
+        left.plot(x, normal_pdf(x), color=RED, linestyle="--", linewidth=1.0, label="unit Gaussian")
         left.set_xlabel("(data $-$ model) / error")
         left.set_ylabel("density of categories")
         right.axhline(1.0, color=RED, linestyle="--", linewidth=1.0, label="flat")
