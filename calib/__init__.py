@@ -12,7 +12,9 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from calib import moved
+from calib import compiled_cache, moved
+
+compiled_cache.provide()
 
 _OWN = {
     "extract_scale": "calib.fitting.scale.extract",

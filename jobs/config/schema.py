@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, field_validator
 
-from calib.documents import MAX_YAML, yaml_values
+from calib.documents import MAX_YAML, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.schema import (
     SECRET,
@@ -45,6 +44,15 @@ __all__ = [
     "refuse_secrets",
     "validated",
 ]
+
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+Isolation = Annotated[float, Field(gt=0)]
+
+
+Momentum = Annotated[float, Field(ge=0, lt=10_000)]
 
 
 class BadFiles(Strict):
@@ -162,6 +170,4 @@ def configuration(values: Any, where: str, base: Path | None = None) -> Config:
 
 def dump(config: BaseModel) -> str:
     """Return a configuration as YAML, keys in the order of the schema."""
-    return yaml.safe_dump(
-        config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-    )
+    return yaml_text(config.model_dump(mode="json"), allow_unicode=True, width=100)

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
-from calib.documents import json_values, yaml_values
+from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.events import histograms
 from calib.results import Curve, Pass
@@ -275,6 +274,6 @@ class RunDirectory:
         path = self.path / "edits.yaml"
         if edits:
             values = {category: dict(keys) for category, keys in edits.items()}
-            write_text(path, yaml.safe_dump(values, sort_keys=True, allow_unicode=True))
+            write_text(path, yaml_text(values, sort_keys=True, allow_unicode=True))
         else:
             path.unlink(missing_ok=True)
