@@ -21,7 +21,7 @@ test: $(INSTALLED)
 	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope
 
 lazy: $(LAZY)/.installed
-	$(LAZY)/bin/python -m pytest -m lazy tests/interactive
+	$(LAZY)/bin/python -m pytest -m lazy tests/notebook
 
 clean:
 	rm -rf $(VENV) $(LAZY) build *.egg-info

@@ -12,12 +12,11 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from calib import moved
-from calib.compiled_cache import keep_compiled_functions
+from calib import compiled_cache, moved
 
 __version__ = "0.1.0"
 
-keep_compiled_functions()
+compiled_cache.provide()
 
 _OWN = {
     "extract_scale": "calib.fitting.scale.extract",

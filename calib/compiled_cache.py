@@ -1,49 +1,61 @@
-"""Where numba keeps the functions that it has compiled, also where nothing can be written.
+"""Where numba keeps compiled functions, where it finds no place of its own.
 
-It keeps them beside the source, or in the user's cache. An installation that is read-only (an
-image, cvmfs) and a process without a home have neither, and then numba refuses to import. For
-those it is a folder of this user's in the temporary directory.
+Numba keeps them beside the source, else in the user's cache, else it refuses to work. In a
+container with a read-only root, on CVMFS or in a batch job without a home there is neither.
 """
 
 from __future__ import annotations
 
 import os
 import stat
+import tempfile
 from pathlib import Path
 
 VARIABLE = "NUMBA_CACHE_DIR"
 
 
-def keep_compiled_functions() -> None:
-    """Name a folder to numba, in the environment, where it would find none by itself.
+def provide() -> None:
+    """Name a temporary folder to numba where it could keep nothing.
 
-    Processes that are started from this one use the same.
+    Must be called before numba is imported. Processes that we start inherit the name.
     """
-    if os.environ.get(VARIABLE):
+    if os.environ.get(VARIABLE) or _is_writable(Path(__file__).parent / "__pycache__"):
         return
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    beside = Path(__file__).parent / "__pycache__"
-    if _is_writable(beside) or _is_writable(Path(home) / "numba"):
-        return
-    import tempfile
+    if not _is_writable(_of_user()):
+        os.environ[VARIABLE] = str(_temporary())
 
-    folder = Path(tempfile.gettempdir()) / f"dimucal-compiled-{os.getuid()}"
-    if not (_is_writable(folder) and _is_ours_alone(folder)):
-        # somebody else's: code is loaded from there
-        folder = Path(tempfile.mkdtemp(prefix="dimucal-compiled-"))
-    os.environ[VARIABLE] = str(folder)
+
+def _of_user() -> Path:
+    """Return where numba keeps what it cannot keep beside the source."""
+    named = os.environ.get("XDG_CACHE_HOME")
+    return (Path(named) if named else Path(os.path.expanduser("~")) / ".cache") / "numba"
 
 
 def _is_writable(folder: Path) -> bool:
-    """Return whether files can be written into a folder, which is made if it is not there."""
+    """Return whether files can be written into a folder, which may have to be made first."""
+    for place in (folder, *folder.parents):
+        try:
+            is_folder = stat.S_ISDIR(place.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        except OSError:  # below a file, or behind a door that is shut
+            return False
+        return is_folder and os.access(place, os.W_OK | os.X_OK)
+    return False
+
+
+def _temporary() -> Path:
+    """Return a folder that is ours alone: what is in it is run.
+
+    The same each time, so that functions are compiled once, unless somebody else has made it.
+    """
+    folder = Path(tempfile.gettempdir()) / f"dimucal-compiled-{os.getuid()}"
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
     except OSError:
-        return False
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _is_ours_alone(folder: Path) -> bool:
-    """Return whether nobody else can have put anything into a folder."""
-    found = folder.lstat()
-    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & 0o022
+        return Path(tempfile.mkdtemp(prefix="dimucal-compiled-"))
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if ours and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return folder
+    return Path(tempfile.mkdtemp(prefix="dimucal-compiled-"))

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from calib.errors import InputError
+from calib.sentences import sentence, short
 
 SECRET = re.compile(
     r"^[a-z0-9+.-]+://[^/@]*:[^/@]*@"
@@ -41,9 +43,82 @@ def refuse_secrets(address: str) -> None:
 
 
 class Strict(BaseModel):
-    """A part of the configuration: frozen, refuses unknown keys."""
+    """A part of the configuration: frozen, refuses unknown keys and numbers that are none."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields.get(info.field_name or "")
+        if field is not None and _holds(value, bool) and not _may_hold(field.annotation, bool):
+            raise ValueError("expected a number or text, not true or false")
+        return value
+
+
+def _holds(value: Any, kind: type) -> bool:
+    """Return whether a value, or one in a list, is of a kind."""
+    if isinstance(value, list | tuple):
+        return any(_holds(one, kind) for one in value)
+    return isinstance(value, kind)
+
+
+def _may_hold(annotation: Any, kind: type) -> bool:
+    """Return whether a key of this type may hold values of a kind, in a list as well."""
+    if annotation is Any or annotation is kind or annotation is object:
+        return True
+    if isinstance(annotation, type) and not get_args(annotation):
+        # of a model, or another class with a check of its own, that is for it to say
+        return annotation not in (int, float, complex, str, bytes, type(None))
+    if get_origin(annotation) is Literal:
+        return any(isinstance(value, kind) for value in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _may_hold(get_args(annotation)[0], kind)
+    return any(_may_hold(part, kind) for part in get_args(annotation) if part is not Ellipsis)
+
+
+# kinds of keys -----------------------------------------------------------------------------------
+def _ascending(edges: tuple[float, ...]) -> tuple[float, ...]:
+    for low, high in zip(edges[:-1], edges[1:], strict=True):
+        if low >= high:
+            raise ValueError(f"not ascending: {high:g} comes after {low:g}")
+    return edges
+
+
+def _window(window: tuple[float, float]) -> tuple[float, float]:
+    if window[0] >= window[1]:
+        raise ValueError(
+            f"the lower edge is not below the upper one; write [{window[1]:g}, {window[0]:g}]"
+            if window[0] > window[1]
+            else "the lower edge is not below the upper one"
+        )
+    return window
+
+
+def _none_negative(values: tuple[float, ...]) -> tuple[float, ...]:
+    for value in values:
+        if value < 0:
+            raise ValueError(f"{value:g} is below 0")
+    return values
+
+
+Edges = Annotated[tuple[float, ...], Field(min_length=2), AfterValidator(_ascending)]
+"""Ascending edges of bins."""
+
+PositiveEdges = Annotated[Edges, AfterValidator(_none_negative)]
+"""Ascending edges, none below 0: of a momentum or of |eta|."""
+
+Window = Annotated[tuple[float, float], AfterValidator(_window)]
+"""[low, high) of anything."""
+
+PositiveWindow = Annotated[Window, AfterValidator(_none_negative)]
+"""[low, high), none below 0: of a mass or a momentum."""
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Probability = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
 
 
 class Query(Strict):
@@ -108,19 +183,27 @@ class Sample(Strict):
         return files
 
 
+"""GeV; far larger ones are MeV."""
+
+
+Name = Annotated[str, Field(min_length=1)]
+Isolation = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(ge=0, lt=10_000)]
+
+
 class Fallback(Strict):
     """What is asked for where files lack a branch of the selection. None: as it is there."""
 
     name: str = Field(min_length=1, max_length=80)
-    triggers: tuple[str, ...] | None = None
+    triggers: tuple[Name, ...] | None = None
     identification: Literal["none", "loose", "medium", "tight"] | None = None
-    isolation: float | Literal["none"] | None = None
+    isolation: Isolation | Literal["none"] | None = None
 
 
 class Selection(Strict):
     """Which events are used. None means the default of the calibration."""
 
-    triggers: tuple[str, ...] = Field(
+    triggers: tuple[Name, ...] = Field(
         default=(),
         description="branches, any of which must have fired, of those that a file has; none: no"
         " requirement",
@@ -128,19 +211,19 @@ class Selection(Strict):
     identification: Literal["auto", "none", "loose", "medium", "tight"] = Field(
         default="auto", description="auto: medium where the input has it, else none (and says so)"
     )
-    isolation: float | Literal["auto", "none"] = Field(
+    isolation: Isolation | Literal["auto", "none"] = Field(
         default="auto", description="largest pfRelIso04_all; auto: 0.25 where the input has it"
     )
-    leading_pt: float | None = Field(default=None, description="GeV, lower edge, leading muon")
-    subleading_pt: float | None = Field(default=None, description="GeV, lower edge, the other")
-    abs_eta: float | None = Field(default=None, description="upper edge of |eta|")
+    leading_pt: Momentum | None = Field(default=None, description="GeV, lower edge, leading muon")
+    subleading_pt: Momentum | None = Field(default=None, description="GeV, lower edge, the other")
+    abs_eta: float | None = Field(default=None, gt=0, description="upper edge of |eta|")
     opposite_charge: bool = True
     muon_pt: Literal["pt", "bsConstrainedPt", "pt_raw"] = Field(
         default="pt",
         description="pt of a muon; bsConstrainedPt (and its error) is that of the beam-spot"
         " constraint, with pt where it failed; pt_raw that of tables before corrections",
     )
-    mass_window: tuple[float, float] | None = Field(
+    mass_window: PositiveWindow | None = Field(
         default=None, description="GeV, [low, high), of the mass from the muons"
     )
     certified: str | None = Field(
@@ -158,8 +241,8 @@ class Selection(Strict):
     )
 
 
-def validated(model: type[BaseModel], values: Any, where: str) -> Any:
-    """Return the model made from the values.
+def validated(model: type[BaseModel], values: Any, where: str, section: str = "") -> Any:
+    """Return the model made from the values, which stand below a key ``section``, if any.
 
     Raises
     ------
@@ -167,73 +250,12 @@ def validated(model: type[BaseModel], values: Any, where: str) -> Any:
         With one sentence that names the place, the key, what was found and what to do.
     """
     if not isinstance(values, Mapping):
-        raise InputError(f"{where}: found {_short(values)}, expected keys with values")
+        named = f"{where}: key {section!r}" if section else where
+        raise InputError(f"{named}: found {short(values)}, expected keys with values; correct it")
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise InputError(f"{where}: {_sentence(model, error)}") from None
-
-
-_TAGS = ("literal['stop']", "BadFiles", "a list", "a query")
-
-
-"""What pydantic adds to the place of a key that may be of several kinds."""
-
-
-def _sentence(model: type[BaseModel], error: ValidationError) -> str:
-    details = error.errors(include_url=False)
-    # an unknown key is the likely cause of a missing one: name it first
-    first = next((e for e in details if e["type"] == "extra_forbidden"), details[0])
-    key = ".".join(str(p) for p in first["loc"] if p not in _TAGS)
-    if first["type"] == "extra_forbidden":
-        known = _known_keys(model, first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
-        return f"unknown key {key!r}; {hint}"
-    if first["type"] == "missing":
-        return f"key {key!r} is missing; add it"
-    found = first.get("input")
-    if first["type"] == "value_error" and ("token in it" in first["msg"] or _is_large(found)):
-        return f"key {key!r}: {_lower(first['msg'].removeprefix('Value error, '))}"
-    text = _lower(first["msg"].removeprefix("Value error, "))
-    return f"key {key!r}: found {_short(found)}, {text}; correct it"
-
-
-def _is_large(value: Any) -> bool:
-    """Return whether a value is a whole part, of which the message says what is wrong."""
-    return isinstance(value, Mapping)
-
-
-def _short(value: Any) -> str:
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _lower(text: str) -> str:
-    return text[:1].lower() + text[1:]
-
-
-def _known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the schema knows at this place."""
-    current: Any = model
-    for part in path:
-        if isinstance(part, int) or not hasattr(current, "model_fields"):
-            continue
-        field = current.model_fields.get(part)
-        if field is None:
-            continue
-        current = _inner_model(field.annotation) or current
-    return sorted(current.model_fields)
-
-
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for part in getattr(annotation, "__args__", ()):
-        found = _inner_model(part)
-        if found is not None:
-            return found
-    return None
+        raise InputError(f"{where}: {sentence(model, error, section)}") from None
 
 
 class Configured(Protocol):

@@ -216,6 +216,6 @@ def _require_sections(sample: Sample, have: Have) -> None:
             )
 
 
-def near_matches(name: str, columns: Iterable[str], n: int = 3) -> list[str]:
+def near_matches(name: str, columns: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
     """Return the columns whose names are nearest to this one."""
-    return difflib.get_close_matches(name, list(columns), n=n, cutoff=0.6)
+    return difflib.get_close_matches(name, list(columns), n=n, cutoff=cutoff)

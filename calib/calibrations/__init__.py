@@ -105,7 +105,7 @@ def _imported(target: str, what: str) -> type[Calibration]:
 def build(config: Configured, where: str = "configuration") -> Calibration:
     """Return the calibration of a configuration, its settings validated, defaults filled in."""
     kind = get(config.calibration)
-    settings = validated(kind.Settings, config.settings, f"{where}: settings")
+    settings = validated(kind.Settings, config.settings, where, "settings")
     return kind(settings, config.samples, config.seed, config.selection)
 
 

@@ -18,6 +18,7 @@ from calib.calibrations.base import Calibration
 from calib.documents import MAX_JSON, json_values
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
+from calib.sentences import sentence
 from calib.types import AnyArray, Array
 
 
@@ -181,7 +182,7 @@ def parsed(raw: bytes, path: str) -> dict[str, Any]:
     try:
         validate(document, text)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:300]
         raise InputError(
             f"{path}: not a correctionlib payload of schema 2 ({reason}); give a payload.json"
         ) from None
@@ -192,6 +193,10 @@ def validate(document: Mapping[str, Any], text: str) -> None:
     """Raise where correctionlib's schema or its reader does not accept a payload."""
     import correctionlib
     from correctionlib.schemav2 import CorrectionSet
+    from pydantic import ValidationError
 
-    CorrectionSet.model_validate(document)
+    try:
+        CorrectionSet.model_validate(document)
+    except ValidationError as error:
+        raise ValueError(sentence(CorrectionSet, error).removesuffix("; correct it")) from None
     correctionlib.CorrectionSet.from_string(text)

@@ -67,12 +67,15 @@ def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> See
         If it cannot be read, or is none of this format.
     """
     from jobs.events.addresses import is_remote
+    from jobs.events.facts import no_events
     from jobs.events.parquet import inspect_parquet
     from jobs.events.root import inspect_root
 
     inspect = inspect_root if format == "nanoaod" else inspect_parquet
     before = None if is_remote(path) else _stamp(path)
     facts = inspect(path, ("run", "luminosityBlock"))
+    if not facts.n_events:
+        raise no_events(path)
     found = Seen(
         path=path,
         uuid=facts.uuid,

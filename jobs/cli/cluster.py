@@ -96,14 +96,13 @@ def manifest(
     Example: [bold]calib cluster manifest z-2018.yaml[/bold]
     """
     own = console(quiet, verbose, json)
-    import yaml
-
+    from calib.documents import yaml_text
     from jobs.clusters.kubernetes import manifest as of
 
     found = _require(config, ("kubernetes",), "a manifest")
     values = of(found.cluster, found.name.lower().replace("_", "-").replace(".", "-"))
     if not json:
-        typer.echo(yaml.safe_dump(values, sort_keys=False), nl=False)
+        typer.echo(yaml_text(values, sort_keys=False), nl=False)
     own.result({"manifest": values})
 
 

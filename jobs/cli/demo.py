@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
+from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.toys.generation import Truth, generate
 from jobs.config.complete import Work, adopt, prepare
@@ -61,12 +60,12 @@ def demonstrate(out: Path, events: int, workers: int, progress: Progress) -> Sho
     Everything lies below ``out``: ``toys/``, ``demo.yaml`` and the run in ``run/``. What is
     there already from an earlier demonstration of the same size is used again.
     """
-    config = yaml.safe_load(TEMPLATE.read_text(encoding="utf-8"))
+    config = yaml_values(TEMPLATE.read_text(encoding="utf-8"))
     config["cluster"]["workers"] = workers
     folders = [out / Path(sample["files"][0]).parent for sample in config["samples"]]
     _make_toys(folders, config["samples"], events, progress)
     path = out / "demo.yaml"
-    write_text(path, yaml.safe_dump(config, sort_keys=False))
+    write_text(path, yaml_text(config, sort_keys=False))
     work = prepare(path, out / "run")
     with work.directory.lock("calib demo"):
         adopt(work)
@@ -85,10 +84,10 @@ def _make_toys(
         raise InputError(f"{out}: exists and is not a demonstration; choose another --out")
     for number, (folder, sample) in enumerate(zip(folders, samples, strict=True)):
         if (folder / "truth.json").is_file():
-            text = (folder / "truth.json").read_text(encoding="utf-8")
-            if json.loads(text).get("events") != events:
+            made = json_values((folder / "truth.json").read_text(encoding="utf-8"))
+            if made.get("events") != events:
                 raise InputError(
-                    f"{out}: holds a demonstration of {json.loads(text).get('events')} events, and"
+                    f"{out}: holds a demonstration of {made.get('events')} events, and"
                     f" {events} are asked for; remove it or choose another --out"
                 )
             continue

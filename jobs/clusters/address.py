@@ -28,18 +28,11 @@ def at_address(cluster: Cluster) -> Iterator[Client]:
             " such as tcp://host:8786"
         )
     with dask.config.set(SETTINGS):
+        security = _security(cluster)
         try:
             found = Client(
-                cluster.address,
-                timeout=answer_s(cluster),
-                set_as_default=False,
-                security=_security(cluster),
+                cluster.address, timeout=answer_s(cluster), set_as_default=False, security=security
             )
-        except TypeError:  # Dask's way to say that there is no certificate at all
-            raise InputError(
-                f"key 'cluster.security': {cluster.address} speaks TLS, but no certificates are"
-                " named; give ca, cert and key, or set DASK_DISTRIBUTED__COMM__TLS__..."
-            ) from None
         except (OSError, TimeoutError, ValueError) as error:
             raise InputError(
                 f"key 'cluster.address': no Dask scheduler answers at {cluster.address}"
@@ -69,5 +62,14 @@ def _security(cluster: Cluster) -> Any:
                 " permissions"
             )
     given = {key: name for key, name in files.items() if name is not None}
-    is_tls = (cluster.address or "").startswith("tls://")
-    return Security(require_encryption=True, **given) if given or is_tls else None
+    is_tls = (cluster.address or "").startswith(("tls://", "wss://"))
+    if not (given or is_tls):
+        return None
+    found = Security(require_encryption=True, **given)
+    # asked for here: a client that finds out by itself is half started, and says so at its end
+    if is_tls and found.get_connection_args("client").get("ssl_context") is None:
+        raise InputError(
+            f"key 'cluster.security': {cluster.address} speaks TLS, but no certificates are"
+            " named; give ca, cert and key, or set DASK_DISTRIBUTED__COMM__TLS__..."
+        )
+    return found

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from calib.schema import Strict, refuse_secrets
 
@@ -36,6 +36,67 @@ ONLY_FOR = {
     "pod": ("kubernetes",),
 }
 """Keys that mean nothing for other kinds."""
+
+
+AMOUNT = re.compile(r"^([0-9]*\.?[0-9]+(?:[eE][0-9]+)?) *((?:[kKmMgGtTpP][iI]?)?[bB]?)$")
+QUANTITY = re.compile(r"^[0-9]+(\.[0-9]+)?([KMGTPE]i|[kMGTPE])?$")
+LEAST = 1_000_000
+"""Bytes; less is a slip of a unit."""
+
+
+def _amount(text: str) -> str:
+    """Return an amount of memory as Dask reads it, if it is one."""
+    found = AMOUNT.match(text.strip())
+    if not found:
+        raise ValueError("expected a number with a unit, such as 4 GB or 4 GiB")
+    number, unit = float(found.group(1)), found.group(2).lower()
+    power = "kmgtp".find(unit[:1]) + 1 if unit[:1] not in ("", "b") else 0
+    if number * (1024 if "i" in unit else 1000) ** power < LEAST:
+        raise ValueError(f"that is {number:g} {unit or 'bytes'}; write the unit, such as 4 GB")
+    return text
+
+
+def _text(value: Any) -> Any:
+    """Return a plain number as text: YAML has none in quotes."""
+    return f"{value:g}" if isinstance(value, int | float) and value is not True else value
+
+
+def _limit(text: str) -> str:
+    """Return a limit of memory: auto, 0 for none, a share of the machine, or an amount."""
+    if text == "auto" or re.match(r"^[01]?\.?[0-9]*$", text) and text and float(text) <= 1:
+        return text
+    return _amount(text)
+
+
+def _quantity(text: str) -> str:
+    """Return an amount as Kubernetes reads it, if it is one."""
+    if not QUANTITY.match(text) or text.isdigit() and int(text) < LEAST:
+        raise ValueError("expected a number with a unit of Kubernetes, such as 4Gi or 500M")
+    return text
+
+
+Amount = Annotated[str, AfterValidator(_amount)]
+Quantity = Annotated[str, AfterValidator(_quantity)]
+Limit = Annotated[str, BeforeValidator(_text), AfterValidator(_limit)]
+
+SCHEDULER = re.compile(
+    r"^(?:(?:tcp|tls|ws|wss|ucx)://)?(?:\[[0-9a-fA-F:]+\]|[^:/\[\]]+):([0-9]+)/?$"
+)
+
+
+def _require_scheduler(address: str) -> None:
+    """Raise ValueError where this is not the address of a Dask scheduler."""
+    if address.startswith(("http://", "https://")):
+        raise ValueError(
+            f"address: found {address!r}, that of a web page; a Dask scheduler has one such as"
+            " tcp://host:8786, and behind dask-gateway the kind is gateway"
+        )
+    found = SCHEDULER.match(address)
+    if not found or not 0 < int(found.group(1)) < 2**16:
+        raise ValueError(
+            f"address: found {address!r}, expected that of a Dask scheduler with its port, such as"
+            " tcp://host:8786 or tls://host:8786"
+        )
 
 
 class Security(Strict):
@@ -78,8 +139,8 @@ class Job(Strict):
     """One job of a batch system. None: as the site's jobqueue.yaml has it."""
 
     cores: int = Field(default=1, ge=1, description="of one job; each is a worker of one thread")
-    memory: str = Field(default="2 GB", description="of one job")
-    disk: str = Field(default="1 GB", description="htcondor; of one job")
+    memory: Amount = Field(default="2 GB", description="of one job")
+    disk: Amount = Field(default="1 GB", description="htcondor; of one job")
     walltime: str | None = Field(default=None, description='as the system writes it, "02:00:00"')
     queue: str | None = Field(default=None, description="slurm: partition")
     account: str | None = Field(default=None, description="slurm, pbs: account; sge, lsf: project")
@@ -108,8 +169,10 @@ class Pod(Strict):
 
     image: str = Field(default="dimucal:latest", description="made from containers/Containerfile")
     namespace: str | None = Field(default=None, description="null: the one of the context")
-    cpu: str = Field(default="1", description="request and limit of a worker")
-    memory: str = Field(default="2Gi", description="request and limit of a worker")
+    cpu: str = Field(
+        default="1", pattern=r"^[0-9]+(\.[0-9]+)?m?$", description="request and limit of a worker"
+    )
+    memory: Quantity = Field(default="2Gi", description="request and limit of a worker")
     environment: dict[str, str] = Field(default_factory=dict)
     environment_from: tuple[str, ...] = Field(
         default=(), description="Secrets whose entries become variables (tokens, proxies)"
@@ -179,7 +242,7 @@ class Cluster(Strict):
     versions: Literal["same", "warn"] = Field(
         default="same", description="of the packages there and here; warn: go on if they differ"
     )
-    memory_limit: str = Field(default="auto", description="per worker, as Dask writes it")
+    memory_limit: Limit = Field(default="auto", description="per worker, as Dask writes it")
     chunk_timeout: float = Field(
         default=1800.0, gt=0, description="seconds; a worker that takes longer is started again"
     )
@@ -210,6 +273,8 @@ class Cluster(Strict):
                 raise ValueError(
                     f"key {key!r} is for kind {' or '.join(kinds)}, but kind is {self.kind!r}"
                 )
+        if self.kind == "address" and self.address:
+            _require_scheduler(self.address)
         return self
 
     @property

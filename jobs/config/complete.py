@@ -80,7 +80,7 @@ def _selection(config: Config, calibration: Calibration, base: Path) -> Selectio
             values[key] = own[0]
     if values["certified"] is not None:
         values["certified"] = absolute(values["certified"], base)
-    found: Selection = validated(Selection, values, "selection")
+    found: Selection = validated(Selection, values, config.name, "selection")
     return found
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
+from calib.documents import yaml_values
 from calib.errors import InputError
 
 
@@ -46,9 +45,9 @@ def _parsed(setting: str) -> tuple[str, Any]:
     if not key.strip() or not equals:
         raise InputError(f"option --set: found {setting!r}, expected key=value; correct it")
     try:
-        return key.strip(), yaml.safe_load(text)
-    except yaml.YAMLError:
+        return key.strip(), yaml_values(text)
+    except ValueError as error:
         raise InputError(
-            f"option --set: the value of {key.strip()!r} is {text!r}, which is not YAML;"
+            f"option --set: the value of {key.strip()!r} is {text!r}, which is not YAML ({error});"
             " write a number, a word or a list such as [82, 98]"
         ) from None

@@ -10,10 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, Field, field_validator
 
-from calib.documents import MAX_YAML, yaml_values
+from calib.documents import MAX_YAML, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.schema import (
     SECRET,
@@ -165,9 +164,7 @@ def configuration(values: Any, where: str, base: Path | None = None) -> Config:
 
 def dump(config: BaseModel) -> str:
     """Return a configuration as YAML, keys in the order of the schema."""
-    return yaml.safe_dump(
-        config.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=100
-    )
+    return yaml_text(config.model_dump(mode="json"), allow_unicode=True, width=100)
 
 
 def is_chain(path: Path) -> bool:

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
+from calib.documents import yaml_values
 from calib.errors import InputError
 from calib.physics.constants import RESONANCES
 from calib.schema import Sample, Selection
@@ -260,7 +261,8 @@ def plain(value: Any) -> Any:
 def on_one_line(value: Any) -> str:
     """Return a value as YAML on one line."""
     if isinstance(value, str):
-        return value if yaml.safe_load(value) == value and value.isascii() else json.dumps(value)
+        plain = value.isascii() and yaml.safe_load(value) == value == yaml_values(value)
+        return value if plain else json.dumps(value)
     if value is None:
         return "null"
     text = yaml.safe_dump(value, default_flow_style=True, width=10_000, sort_keys=False)

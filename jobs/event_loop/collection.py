@@ -410,6 +410,7 @@ def _write_accounting(
         [*inspection.notes, *_changes(work)],
         {(f.sample, f.path): f.checksums for f in inspection.files},
     )
+    found["notes"] += [one.text for one in accounts.poor_files(found)]
     if error is None:
         found |= input_checks.account(
             work, {name: [p.path for p in own] for name, own in _by_sample(pieces).items()}, there

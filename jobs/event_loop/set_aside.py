@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
+from calib.documents import json_values
 from calib.errors import CalibError
 from calib.results import Pass
 from jobs.config.complete import Work
@@ -23,10 +23,15 @@ class Ledger:
         self.entries: list[dict[str, Any]] = []
         self._events = sum(f.n_events for f in inspection.files)
         self._unopened = [
-            {"sample": b.sample, "path": b.path, "events": None, "error": b.error}
+            {
+                "sample": b.sample,
+                "path": b.path,
+                "events": None,
+                "about": b.events,
+                "error": b.error,
+            }
             for b in inspection.bad
         ]
-        self._files = len(inspection.files)
         first = {} if walk.name == "main" else work.directory.marker("collect.main")
         self._earlier: list[dict[str, Any]] = list(first.get("bad", ()))
 
@@ -44,9 +49,10 @@ class Ledger:
             If that is more than the configuration allows.
         """
         self.entries.append(_entry(chunk, error, self.walk))
-        shut = len(self._unopened) / (len(self._unopened) + self._files)
-        known = sum(e["events"] for e in (*self._earlier, *self.entries)) / self._events
-        share, allowed = shut + (1 - shut) * known, self.work.config.allowed_bad
+        shut = sum(e["about"] for e in self._unopened)
+        known = sum(e["events"] for e in (*self._earlier, *self.entries))
+        share = (shut + known) / (shut + self._events)
+        allowed = self.work.config.allowed_bad
         if share > allowed:
             raise CalibError(
                 f"{share:.1%} of the events are in files that cannot be used, more than key"
@@ -79,7 +85,7 @@ class Ledger:
     def add_to_accounting(self) -> None:
         """Enter what this pass alone has left out into the accounting of the first."""
         path = self.work.directory / "accounting.json"
-        found = json.loads(path.read_text(encoding="utf-8"))
+        found = json_values(path.read_text(encoding="utf-8"))
         own = self.walk.name
         before = [b for b in found["bad_files"] if b.get("pass", "main") != own]
         if [*before, *self.entries] != found["bad_files"]:

@@ -80,8 +80,43 @@ def expect_format(path: str, start: bytes, wanted: str) -> None:
 
 
 def no_events(path: str) -> InputError:
-    """Return the error for a file without events."""
-    return InputError(f"{path}: 0 events in the file; leave it out of the key 'files'")
+    """Return the error for a file without events, where one can be of no use."""
+    return InputError(f"{path}: 0 events in the file; leave it out")
+
+
+def cannot_be_opened(path: str, what: str, error: Exception) -> InputError:
+    """Return the error for a file that could not be opened, with advice that fits the cause.
+
+    Parameters
+    ----------
+    path : str
+        A path or an address.
+    what : str
+        What it was to be opened as, such as ``a ROOT file``.
+    error : Exception
+        Whatever the library under us said.
+    """
+    if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__  # fsspec takes a server that does not answer for a missing file
+    text = " ".join(str(error).split())[:200] or type(error).__name__
+    if not is_remote(path):
+        advice = "copy it again or leave it out"
+    elif isinstance(error, ImportError):
+        advice = "install what it asks for, beside this program and on the workers"
+    elif isinstance(error, FileNotFoundError) or getattr(error, "status", None) == 404:
+        return InputError(f"{path}: there is no such file at the server ({text}); correct it")
+    elif isinstance(error, PermissionError) or getattr(error, "status", None) in (401, 403):
+        advice = "the server refuses us: give what it asks for (proxy, token) in the environment"
+    elif isinstance(error, OSError | TimeoutError) or type(error).__module__.startswith("aiohttp"):
+        advice = (
+            "the server does not answer, or breaks off: check the address, the network and the"
+            " proxy, and run the same command again"
+        )
+    elif isinstance(error, ValueError) and "rotocol" in text:
+        advice = f"correct the address, whose protocol {path.split('://')[0]!r} is not known"
+    else:
+        advice = "copy it again or leave it out"
+    return InputError(f"{path}: cannot be opened as {what} ({text}); {advice}")
 
 
 def uuid_bytes(text: str) -> bytes:

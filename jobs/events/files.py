@@ -10,7 +10,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,9 @@ from processors.corrections import Correction
 from processors.defaults import has_fallback, lacking, near_matches, resolve
 from processors.readers import columns
 from processors.selection import ResolvedSelection
+
+NEARLY = 0.87
+"""Likeness of two names of one column, such as mu1_ptErr and muon1_ptErr."""
 
 WHOLE_GROUP = 2
 """A row group or cluster is split only if it holds more than this many chunks: a part of it
@@ -69,11 +72,12 @@ class InputFile:
 
 @dataclass(frozen=True)
 class BadFile:
-    """A file that cannot be used, and the sentence that says why."""
+    """A file that cannot be used, the sentence that says why, and about how many events it had."""
 
     sample: str
     path: str
     error: str
+    events: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,8 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
     Raises
     ------
     InputError
-        If a file is missing, damaged, empty, of another format, named twice, or lacks a column.
+        If a file is missing, damaged, of another format, named twice, or lacks a column, or a
+        sample has no events at all.
     """
     corrections = payloads.corrections_of(config, base)
     sections = None
@@ -132,11 +137,14 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
         wanted, asked = _wanted(sample, base)
         queries += asked
         facts, broken = _facts(sample, config, calibration.needs(sample), wanted)
-        bad += broken
+        bad += _with_events(broken, facts)
         by_path = {file.path: file for file in wanted}
         found = [_input_file(sample, by_path[path], fact) for path, fact in facts]
         for file in found:
-            _refuse_twice(file, places)
+            if file.n_events:
+                _refuse_twice(file, places)
+        notes += _without_events(sample, facts)
+        facts = [(path, fact) for path, fact in facts if fact.n_events]
         have = {path: frozenset(fact.columns) for path, fact in facts}
         selection, remarks = resolve(
             sample, config.selection, calibration.selection(sample), have, sections
@@ -152,7 +160,7 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
             f" (sha256 {c.sha256[:12]})"
             for c in corrections[sample.name]
         ]
-    _require_few(bad, len(files), config.allowed_bad)
+    _require_few(bad, files, config.allowed_bad)
     return Inspection(
         tuple(files), selections, tuple(notes), tuple(bad), corrections, tuple(queries)
     )
@@ -279,6 +287,8 @@ def _facts(
             f" {bad[0].path}: {bad[0].error}"
         )
     if config.bad_files != "stop":
+        empty = [(path, fact) for path, fact in found if not fact.n_events]
+        found = [(path, fact) for path, fact in found if fact.n_events]
         for selection in (ResolvedSelection(), open_selection):
             if selection.triggers and _falls_back(sample, config, found):
                 continue  # for all files, those that have the triggers included
@@ -286,6 +296,7 @@ def _facts(
             required += columns.any_of(sample, selection).values()
             found, odd = _of_one_schema(sample.name, found, required)
             bad += odd
+        found += empty
     return found, bad
 
 
@@ -309,19 +320,67 @@ def _of_one_schema(
         if missing:
             named = " or ".join(map(repr, missing[0]))
             text = f"no {named}, which other files of sample {sample!r} have"
-            bad.append(BadFile(sample, path, text))
+            bad.append(BadFile(sample, path, text, fact.n_events))
         else:
             found.append((path, fact))
     return found, bad
 
 
-def _require_few(bad: Sequence[BadFile], n_good: int, allowed: float) -> None:
-    share = len(bad) / (len(bad) + n_good) if bad else 0.0
+def _with_events(bad: Sequence[BadFile], good: Sequence[tuple[str, Facts]]) -> list[BadFile]:
+    """Return bad files with about the events that they had, by their sizes beside those of others
+    where they could not be opened.
+
+    Of one of which no byte is left, or whose size is not known, as many as in the average file.
+    """
+    events = sum(fact.n_events for _, fact in good)
+    size = sum(fact.size for _, fact in good)
+    found = []
+    for one in bad:
+        own = _size(one.path)
+        estimate = events * own / size if own and size else events / len(good)
+        found.append(replace(one, events=one.events or max(1, round(estimate))))
+    return found
+
+
+def _size(path: str) -> int:
+    """Return the bytes of a local file, 0 where that cannot be said."""
+    try:
+        return 0 if is_remote(path) else os.stat(path).st_size
+    except OSError:
+        return 0
+
+
+def _require_few(bad: Sequence[BadFile], good: Sequence[InputFile], allowed: float) -> None:
+    lost = sum(file.events for file in bad)
+    share = lost / (lost + sum(file.n_events for file in good)) if bad else 0.0
     if share > allowed:
         raise InputError(
-            f"{len(bad)} of {len(bad) + n_good} files cannot be used, more than key"
-            f" 'bad_files.skip_up_to' {allowed:g} allows; the first: {bad[0].path}: {bad[0].error}"
+            f"{len(bad)} of {len(bad) + len(good)} files cannot be used, with about {share:.1%} of"
+            f" the events (by their sizes), more than key 'bad_files.skip_up_to' {allowed:g}"
+            f" allows; the first: {bad[0].path}: {bad[0].error}"
         )
+
+
+def _without_events(sample: Sample, facts: Sequence[tuple[str, Facts]]) -> list[str]:
+    """Return the remark on files that hold no events: they are whole, and have none to lose.
+
+    Raises
+    ------
+    InputError
+        If all of them are such.
+    """
+    none = [path for path, fact in facts if not fact.n_events]
+    if len(none) == len(facts):
+        raise InputError(
+            f"sample {sample.name!r}: 0 events in its {len(none)} files, the first: {none[0]}; give"
+            " files with events in the key 'files'"
+        )
+    if not none:
+        return []
+    return [
+        f"sample {sample.name}: {len(none)} of {len(facts)} files hold no events; the first:"
+        f" {none[0]}"
+    ]
 
 
 def _input_file(sample: Sample, wanted: Wanted, facts: Facts) -> InputFile:
@@ -412,13 +471,25 @@ def _missing_sentence(
             "one of them is enough, but the file has none: make two samples of such files and the"
             " others, or name a fallback in key 'selection.fallbacks'"
         ] = None
-    advice = list(hints) or ["give files that have them or correct the configuration"]
-    if near and not (needs.why and set(hints) & set(needs.why.values())):
-        advice.insert(0, f"did you mean {' or '.join(near)}?")
+    # a column that is there under a nearly equal name needs no hint how to do without it
+    renamed = [name for name in missing if near_matches(name, fact.columns, n=1, cutoff=NEARLY)]
+    if hints and not set(_explained(sample, needs)) & set(renamed):
+        advice = list(hints)
+    else:
+        advice = ["give files that have them or correct the configuration"]
+        if near:
+            shown = " or ".join(list(near)[:6])
+            advice.insert(0, f"did you mean {shown}? Columns are found by their names")
     return (
         f"{path}: no {plural} {named} (sample {sample.name!r}), needed by"
         f" {' and '.join(reasons)}; {'; '.join(advice)}"
     )
+
+
+def _explained(sample: Sample, needs: Needs) -> list[str]:
+    """Return the columns whose lack a calibration has advice for."""
+    format = sample.format
+    return [c for name in needs.why or {} for c in (name, *columns.muon_columns(format, name))]
 
 
 def _require_kind(sample: Sample, path: str, fact: Facts, wanted: Sequence[str]) -> None:

@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 from calib.errors import InputError
 from jobs.events.addresses import is_remote
 from jobs.events.checksums import of_parquet
-from jobs.events.facts import Column, Facts, expect_format, head, local_size, no_events
+from jobs.events.facts import Column, Facts, cannot_be_opened, expect_format, head, local_size
 from jobs.events.marks import of_schema
 from processors.readers.columns import IDENTITY, in_file, stand_ins
+from processors.readers.events import require_in_range, require_whole
 from processors.readers.stage1 import open_parquet
 
 MAGIC = b"PAR1"
@@ -29,7 +30,8 @@ def inspect_parquet(path: str, wanted: Iterable[str]) -> Facts:
     Raises
     ------
     InputError
-        If it is not a whole parquet file with events, or an integer column has nulls.
+        If it is not a whole parquet file, an integer column has nulls, or run, luminosityBlock or
+        event are no whole numbers.
     """
     if not is_remote(path):
         _check_ends(path)
@@ -39,10 +41,7 @@ def inspect_parquet(path: str, wanted: Iterable[str]) -> Facts:
     except InputError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(
-            f"{path}: cannot be opened as a parquet file ({text}); copy it again or leave it out"
-        ) from error
+        raise cannot_be_opened(path, "a parquet file", error) from error
 
 
 def _check_ends(path: str) -> None:
@@ -60,8 +59,6 @@ def _check_ends(path: str) -> None:
 
 def _facts(path: str, file: pq.ParquetFile, wanted: tuple[str, ...]) -> Facts:
     metadata = file.metadata
-    if metadata.num_rows == 0:
-        raise no_events(path)
     schema = file.schema_arrow
     columns = {field.name: Column(_kind(field.type), str(field.type)) for field in schema}
     made = stand_ins(columns)
@@ -69,6 +66,8 @@ def _facts(path: str, file: pq.ParquetFile, wanted: tuple[str, ...]) -> Facts:
     for name in wanted:
         if name in columns and (name in IDENTITY or _is_whole(schema.field(name).type)):
             _check_nulls(path, file, name)
+        if name in columns and name in IDENTITY and columns[name].kind == "flat":
+            _check_whole(path, file, name)
     sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
     _require_equal_lengths(path, metadata, sizes)
     size, uuid, checksums = _content(path, metadata, wanted)
@@ -121,11 +120,34 @@ def _check_nulls(path: str, file: pq.ParquetFile, name: str) -> None:
         )
 
 
+def _check_whole(path: str, file: pq.ParquetFile, name: str) -> None:
+    """Raise InputError where a number of a run, section or event is none.
+
+    Columns of whole numbers say their least and largest in the footer; others are read, since
+    footers leave out what is not a number.
+    """
+    groups = range(file.metadata.num_row_groups)
+    if not _is_whole(file.schema_arrow.field(name).type):
+        for group in groups:
+            values = file.read_row_group(group, columns=[name]).column(0)
+            require_whole(values.to_numpy(), name, path)
+        return
+    index = _leaf(file, name)
+    for group in groups:
+        known = file.metadata.row_group(group).column(index).statistics
+        if known is not None and known.has_min_max:
+            require_in_range(int(known.min), int(known.max), name, path)
+
+
+def _leaf(file: pq.ParquetFile, name: str) -> int:
+    leaves = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
+    return leaves.index(name)
+
+
 def _nulls(file: pq.ParquetFile, name: str) -> int:
     if not file.schema_arrow.field(name).nullable:
         return 0
-    leaves = [file.metadata.schema.column(i).path for i in range(file.metadata.num_columns)]
-    index, total = leaves.index(name), 0
+    index, total = _leaf(file, name), 0
     for group in range(file.metadata.num_row_groups):
         statistics = file.metadata.row_group(group).column(index).statistics
         if statistics is None or not statistics.has_null_count:
@@ -148,7 +170,7 @@ def _content(path: str, metadata: pq.FileMetaData, wanted: tuple[str, ...]) -> t
         end = file.read()
         file.seek(0)
         start = file.read(SAMPLED)
-        checksums = of_parquet(file, metadata, wanted)
+        checksums = of_parquet(file, metadata, wanted) if metadata.num_rows else ""
     digest = hashlib.blake2b(b"%d:" % size, digest_size=16)
     digest.update(end)
     digest.update(start)

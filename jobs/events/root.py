@@ -6,14 +6,17 @@ import struct
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 import uproot
 
 from calib.errors import InputError
 from jobs.events.addresses import is_remote
 from jobs.events.checksums import of_ntuple, of_tree
-from jobs.events.facts import Column, Facts, expect_format, head, local_size, no_events
+from jobs.events.facts import Column, Facts, cannot_be_opened, expect_format, head, local_size
 from jobs.events.marks import of_root
 from processors.readers.baskets import paths_of
+from processors.readers.columns import IDENTITY
+from processors.readers.events import require_whole
 
 TREE = "Events"
 
@@ -24,7 +27,7 @@ def inspect_root(path: str, wanted: Iterable[str]) -> Facts:
     Raises
     ------
     InputError
-        If it is not a whole ROOT file with events.
+        If it is not a whole ROOT file, or run, luminosityBlock or event are no whole numbers.
     """
     if not is_remote(path):
         _check_header(path)
@@ -35,10 +38,7 @@ def inspect_root(path: str, wanted: Iterable[str]) -> Facts:
     except InputError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())[:200] or type(error).__name__
-        raise InputError(
-            f"{path}: cannot be opened as a ROOT file ({text}); copy it again or leave it out"
-        ) from error
+        raise cannot_be_opened(path, "a ROOT file", error) from error
 
 
 def _check_header(path: str) -> None:
@@ -76,9 +76,7 @@ def _facts(path: str, file: Any, wanted: frozenset[str]) -> Facts:
             " correct the key 'files'"
         )
     n_events = int(events.num_entries)
-    if n_events == 0:
-        raise no_events(path)
-    if is_tree:
+    if is_tree and n_events:
         _require_equal_lengths(path, events, wanted, n_events)
     types = events.typenames(recursive=False) if is_tree else events.typenames()
     paths = paths_of(events)
@@ -87,15 +85,26 @@ def _facts(path: str, file: Any, wanted: frozenset[str]) -> Facts:
     }
     there = [".".join(paths[name]) for name in sorted(wanted & columns.keys())]
     size = local_size(path)
+    for name in wanted & columns.keys() & set(IDENTITY):
+        if n_events and ("float" in columns[name].type or "double" in columns[name].type):
+            require_whole(np.asarray(events[name].array(library="np")), name, path)
+    protected = (of_tree if is_tree else of_ntuple) if n_events else _of_nothing
     return Facts(
         n_events=n_events,
         size=int(file.file.source.num_bytes) if size is None else size,
         uuid=str(file.file.uuid),
-        boundaries=_boundaries(events, n_events, wanted & columns.keys(), is_tree),
+        boundaries=(
+            _boundaries(events, n_events, wanted & columns.keys(), is_tree) if n_events else (0,)
+        ),
         columns=columns,
-        checksums=(of_tree if is_tree else of_ntuple)(events, there),
+        checksums=protected(events, there),
         marks=of_root(file, columns),
     )
+
+
+def _of_nothing(events: Any, wanted: Iterable[str]) -> str:
+    """Return what protects the events of a file that has none."""
+    return ""
 
 
 def _column_of(typename: str, depth: int) -> Column:

@@ -16,9 +16,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from calib.digests import code_version, digest
+from calib.documents import yaml_text
 from calib.errors import CalibError, InputError
 from calib.events.pairs import Pairs
 from calib.physics.kinematics import mass
@@ -419,9 +419,8 @@ def lines(use: Config, directory: Path) -> str:
     selection = {"triggers": [], "identification": "none", "isolation": "none", "certified": None}
     if use.selection.muon_pt != "pt":
         selection["muon_pt"] = use.selection.muon_pt
-    return yaml.safe_dump(
-        {"samples": samples, "selection": selection}, sort_keys=False, allow_unicode=True, width=100
-    )
+    values = {"samples": samples, "selection": selection}
+    return yaml_text(values, allow_unicode=True, width=100)
 
 
 # accounts --------------------------------------------------------------------------------------
@@ -440,7 +439,7 @@ def _write_accounting(
         ]
         files.append((file.sample, file.path, file.n_events, Counts.total(own)))
     unopened = [
-        {"sample": b.sample, "path": b.path, "events": None, "error": b.error}
+        {"sample": b.sample, "path": b.path, "events": None, "about": b.events, "error": b.error}
         for b in inspection.bad
     ]
     found = accounts.account(

@@ -19,9 +19,11 @@ import pyarrow.parquet as pq
 import uproot
 from pydantic import TypeAdapter, ValidationError
 
+from calib.documents import json_values
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
 from calib.physics.constants import MUON_MASS
+from calib.sentences import sentence
 from calib.toys.generation import ToyEvents, Truth, named_truth
 from calib.types import AnyArray
 from processors.readers.columns import muon_columns
@@ -66,17 +68,14 @@ def truth_of_toys(choice: str, resonance: str, simulation: bool) -> Truth:
     try:
         return TypeAdapter(Truth).validate_python({**asdict(own), **given})
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        found = f"found {first['input']!r}, {first['msg'][:1].lower()}{first['msg'][1:]}"
-        raise InputError(f"{choice}: key {key!r}: {found}; correct it") from None
+        raise InputError(f"{choice}: {sentence(Truth, error)}") from None
     except InputError as error:
         raise InputError(f"{choice}: {error}") from None
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json_values(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(
             f"option --truth: found {str(path)!r}; expected a JSON file or one of the names in"

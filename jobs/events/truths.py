@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
+from calib.documents import json_values
 from calib.errors import InputError
 from calib.events.pairs import Pairs
 from jobs.storage.files import write_json
@@ -17,7 +17,7 @@ from jobs.storage.files import write_json
 def add_truths(out: Path, pairs: Pairs) -> None:
     """Write into ``truth.json``, under ``calibrations``, what each calibration should find."""
     path = out / "truth.json"
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json_values(path.read_text(encoding="utf-8"))
     found["calibrations"] = {}
     for name in calibrations.available():
         expected = calibrations.get(name).truth(pairs)
@@ -35,8 +35,8 @@ def truth_of(path: Path, kind: type[Calibration]) -> Mapping[str, Any]:
         If the file does not know.
     """
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8"))["calibrations"][kind.name])
-    except (OSError, ValueError, KeyError) as error:
+        return dict(json_values(path.read_text(encoding="utf-8"))["calibrations"][kind.name])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: no truth for calibration {kind.name!r} ({type(error).__name__});"
             " make the toys again with `calib toys`"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -154,5 +153,5 @@ def shared_events(
 
 def inputs_of(work: Work) -> tuple[Mapping[str, Any], ...]:
     """Return the inputs of a finished run."""
-    made = json.loads((work.directory / "provenance.json").read_text(encoding="utf-8"))
+    made = json_values((work.directory / "provenance.json").read_text(encoding="utf-8"))
     return tuple(made.get("inputs") or ())

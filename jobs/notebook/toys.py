@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from calib.documents import json_values
 from calib.errors import InputError
 from calib.toys.generation import generate
 from jobs.events.toys import truth_of_toys
@@ -43,7 +43,7 @@ def write_toys(
         made = generate(resonance, events, seed=seed, truth=put_in, simulation=simulation)
         write(Path(out), made, format, files)
         add_truths(Path(out), made.pairs)
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    found: dict[str, Any] = json_values(path.read_text(encoding="utf-8"))
     if found.get("events") != events:
         raise InputError(
             f"{out}: holds {found.get('events')} toys, and {events} are asked for; remove it or"

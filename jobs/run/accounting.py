@@ -60,7 +60,7 @@ def account(
     files : sequence of (sample, path, events in the file, Counts)
     bad_files : sequence of {sample, path, error, events}
         ``events`` were left out; None where the file could not be opened, which is then not
-        among the files.
+        among the files, and had ``about`` so many.
     notes : sequence of str
     checksums : mapping of (sample, path) to what protects the content of a file
     """
@@ -99,14 +99,16 @@ def _if_any(bad: int) -> dict[str, int]:
 def bad_share(accounting: Mapping[str, Any]) -> float:
     """Return the share of the events that was left out.
 
-    Files that could not be opened count as the average of the others.
+    Files that could not be opened count by their size, as ``about`` says; where that is not
+    known, as the average of the others.
     """
     files = [f for s in accounting["samples"].values() for f in s["files"]]
     events = sum(f["events"] for f in files)
     known = sum(f.get("bad", 0) for f in files)
-    unopened = sum(b.get("events") is None for b in accounting["bad_files"])
-    shut = unopened / (unopened + len(files)) if unopened else 0.0
-    return shut + (1 - shut) * (known / events if events else 0.0)
+    average = events / len(files) if files else 0.0
+    unopened = [b for b in accounting["bad_files"] if b.get("events") is None]
+    shut = sum(float(b.get("about") or average) for b in unopened)
+    return (shut + known) / (shut + events) if shut + events else float(bool(unopened))
 
 
 def checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[Check, ...]:
@@ -153,6 +155,95 @@ def _check_lost(accounting: Mapping[str, Any]) -> Check:
         threshold=0.0,
         passed=lost == 0,
         text=f"events neither selected, nor rejected under a reason, nor in bad files{where}",
+    )
+
+
+# files that give far less than others ----------------------------------------------------------
+CHOSEN = ("other_run", "not_certified", "prescaled")
+"""Reasons that were asked for: what is left out so says nothing about a file."""
+
+LEAST_EXPECTED = 25.0
+"""Pairs that a file should have given, before their lack is believed."""
+
+FAR_LESS = 0.2
+"""Of what the others give."""
+
+UNSEEN = 0.01
+"""Share of the pairs of a sample that may be missing so without failing the verdict."""
+
+
+@dataclass(frozen=True)
+class Poor:
+    """A file that gave far less than the others of its sample."""
+
+    sample: str
+    path: str
+    events: int
+    selected: int
+    expected: float
+    reason: str
+
+    @property
+    def text(self) -> str:
+        """What is said of it."""
+        main = f", most of its events end under {self.reason!r}" if self.reason else ""
+        return (
+            f"sample {self.sample}: {self.path} gave {self.selected} pairs of {self.events} events,"
+            f" where the others of the sample give {self.expected:.0f} of so many{main}"
+        )
+
+
+def poor_files(accounting: Mapping[str, Any]) -> list[Poor]:
+    """Return the files that gave far fewer pairs of their events than others of their sample."""
+    found = []
+    for name, sample in accounting["samples"].items():
+        rows = [(file, _asked(file)) for file in sample["files"]]
+        events = sum(n for _, n in rows)
+        selected = sum(file["selected"] for file, _ in rows)
+        for file, n in rows:
+            others = events - n
+            expected = n * (selected - file["selected"]) / others if others > 0 else 0.0
+            if expected >= LEAST_EXPECTED and file["selected"] < FAR_LESS * expected:
+                rejected = {k: v for k, v in file["rejected"].items() if k not in CHOSEN}
+                reason = max(rejected, key=lambda k: rejected[k], default="")
+                found.append(Poor(name, file["path"], n, file["selected"], expected, reason))
+    return found
+
+
+def _asked(file: Mapping[str, Any]) -> int:
+    """Return the events of a file that were to be used."""
+    return int(file["read"]) - sum(int(file["rejected"].get(reason, 0)) for reason in CHOSEN)
+
+
+def yield_checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[Check, ...]:
+    """Return the check that no files lack what the others of their sample give; none if all do.
+
+    Parameters
+    ----------
+    accounting : mapping
+        As `account` returns it.
+    allowed : float
+        Largest share of the events that may be in bad files: it holds for these as well.
+    """
+    poor = poor_files(accounting)
+    if not poor:
+        return ()
+    share = 0.0
+    for name in dict.fromkeys(one.sample for one in poor):
+        missing = sum(one.expected - one.selected for one in poor if one.sample == name)
+        share = max(share, missing / (missing + accounting["samples"][name]["totals"]["selected"]))
+    threshold = max(UNSEEN, allowed)
+    more = f", and {len(poor) - 1} more" if len(poor) > 1 else ""
+    return (
+        Check(
+            "file_yields",
+            share,
+            threshold,
+            share <= threshold,
+            f"share of the pairs of a sample that is missing in files which give far less than the"
+            f" others: {poor[0].text}{more}; look at them, and leave them out of 'files', or allow"
+            " them by key 'bad_files.skip_up_to'",
+        ),
     )
 
 

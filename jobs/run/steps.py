@@ -6,7 +6,6 @@ The reduction itself is not kept: it is made again from the sums, the same to th
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import pandas as pd
 
 from calib.calibrations.base import Calibration
 from calib.digests import digest
+from calib.documents import json_values
 from calib.errors import CalibError
 from calib.events import histograms
 from calib.payload.payload import read as read_payload
@@ -354,7 +354,7 @@ def finish(
     watch = provenance.Stopwatch()
     text = earlier_text(work)
     sections = work.calibration.sections(
-        reduced.reduction, tested, json.loads(text) if text else None
+        reduced.reduction, tested, json_values(text) if text else None
     )
     made = write_provenance(work)
     context = ReportContext(
@@ -403,6 +403,7 @@ def decide(
         *work.calibration.check_payload(document, reduction),
         *tested.checks,
         *accounts.checks(accounting, work.config.allowed_bad),
+        *accounts.yield_checks(accounting, work.config.allowed_bad),
         *input_checks.checks(accounting),
     ]
     return verdict(checks)

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import yaml
 
-from calib.documents import json_values, yaml_values
+from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.events import histograms
 from calib.results import Curve, Pass
@@ -299,6 +298,6 @@ class RunDirectory:
         path = self.path / "edits.yaml"
         if edits:
             values = {category: dict(keys) for category, keys in edits.items()}
-            write_text(path, yaml.safe_dump(values, sort_keys=True, allow_unicode=True))
+            write_text(path, yaml_text(values, sort_keys=True, allow_unicode=True))
         else:
             path.unlink(missing_ok=True)

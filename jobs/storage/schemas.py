@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from calib.documents import json_values
 from calib.errors import InputError
+from calib.sentences import sentence
 
 
 class _Open(BaseModel):
@@ -39,6 +40,7 @@ class _Bad(_Open):
     error: str
     sample: str = ""
     events: int | None = None
+    about: int | None = None
 
 
 class _Doubles(_Open):
@@ -95,11 +97,9 @@ def checked(values: dict[str, Any], model: type[BaseModel], path: Path) -> dict[
     try:
         model.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])[:200]
+        text = sentence(model, error).removesuffix("; correct it")
         raise InputError(
-            f"{path}: key {key!r}: {first['msg'][:1].lower()}{first['msg'][1:]}; remove the file"
-            f" and run `calib run {path.parent}`"
+            f"{path}: {text}; remove the file and run `calib run {path.parent}`"
         ) from None
     return values
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from calib.calibrations.base import Needs
+from calib.errors import InputError
 from calib.events.pairs import Pairs
 from calib.types import AnyArray, Array, BoolArray, UIntArray
 from processors.readers import columns as names
@@ -72,7 +73,7 @@ def identity_of(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, UInt
     out: dict[str, UIntArray] = {}
     for name in names.IDENTITY:
         if name in columns.names:
-            out[name] = _whole(columns.flat(name))
+            out[name] = _whole(columns.flat(name), name, _place(columns, metadata))
         elif name == "event":
             start = int(metadata.get("entrystart", 0))
             out[name] = np.arange(start, start + columns.length, dtype=np.uint64)
@@ -81,8 +82,60 @@ def identity_of(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, UInt
     return out
 
 
-def _whole(values: AnyArray) -> UIntArray:
+LARGEST = {"run": 2**32 - 1, "luminosityBlock": 2**32 - 1, "event": 2**64 - 1}
+"""As NanoAOD has them; beyond, a number is something else."""
+
+
+def _place(columns: Columns, metadata: Mapping[str, Any]) -> str:
+    return str(getattr(columns, "where", "") or metadata.get("filename", "events"))
+
+
+def require_whole(values: AnyArray, name: str, where: str) -> None:
+    """Raise InputError where numbers of runs, sections or events are none.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        Of any type of numbers.
+    name : str
+        run, luminosityBlock or event.
+    where : str
+        The file.
+    """
+    if not len(values):
+        return
+    if values.dtype.kind == "f":
+        bad = ~(np.isfinite(values) & (values == np.floor(values)))
+        if bad.any():
+            first = values[np.argmax(bad)]
+            raise InputError(
+                f"{where}: column {name!r} has {np.count_nonzero(bad)} of {len(bad)} values that"
+                f" are no whole numbers (the first: {first}), expected one in each row; fill or"
+                " drop those rows"
+            )
+        exact = 2.0 ** (np.finfo(values.dtype).nmant + 1)
+        if np.abs(values).max() > exact:
+            raise InputError(
+                f"{where}: column {name!r} ({values.dtype}) holds numbers above {exact:.0f}, which"
+                " this type cannot tell apart; write it as whole numbers of 64 bits"
+            )
+    if values.dtype.kind == "f" or values.dtype.kind == "i" or name != "event":
+        require_in_range(int(values.min()), int(values.max()), name, where)
+
+
+def require_in_range(low: int, high: int, name: str, where: str) -> None:
+    """Raise InputError where the least or the largest number is none of a run, section or event."""
+    largest = LARGEST[name]
+    if low < 0 or high > largest:
+        raise InputError(
+            f"{where}: column {name!r} holds {low if low < 0 else high}, expected numbers from 0 to"
+            f" {largest}; correct the column or drop those rows"
+        )
+
+
+def _whole(values: AnyArray, name: str, where: str) -> UIntArray:
     """Return the values as whole numbers of 64 bits; a column of those is not copied."""
+    require_whole(values, name, where)
     same = values.dtype.kind in "iu" and values.dtype.itemsize == 8
     return values.view(np.uint64) if same else values.astype(np.uint64)
 

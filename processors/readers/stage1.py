@@ -83,7 +83,7 @@ class Table:
     """Columns of a stage1 chunk; an empty cell is not a number."""
 
     def __init__(self, table: pa.Table, where: str) -> None:
-        self._table, self._where = table, where
+        self._table, self.where = table, where
         self.names = frozenset(table.column_names)
         self.length = table.num_rows
 
@@ -92,7 +92,7 @@ class Table:
         whole = name in names.IDENTITY or pa.types.is_integer(column.type)
         if column.null_count and (whole or pa.types.is_boolean(column.type)):
             raise InputError(
-                f"{self._where}: column {name!r} has {column.null_count} empty cells (nulls),"
+                f"{self.where}: column {name!r} has {column.null_count} empty cells (nulls),"
                 " expected a number in each row; fill or drop those rows"
             )
         values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
@@ -100,7 +100,7 @@ class Table:
 
     def take(self, rows: IntArray) -> Table:
         """Return some rows."""
-        return Table(self._table.take(pa.array(rows)), self._where)
+        return Table(self._table.take(pa.array(rows)), self.where)
 
 
 @contextmanager

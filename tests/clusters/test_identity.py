@@ -137,7 +137,8 @@ def test_a_function_that_is_sent_by_value_needs_no_module_of_ours(tmp_path: Path
     (tmp_path / "function").write_bytes(dumps(environment.by_value(environment.installed)))
     code = (
         "from distributed.protocol.pickle import loads; import pathlib\n"
-        "print(loads(pathlib.Path('function').read_bytes())(['numpy', 'jobs.clusters.fingerprint', 'no']))"
+        "ask = loads(pathlib.Path('function').read_bytes())\n"
+        "print(ask(['numpy', 'jobs.clusters.fingerprint', 'no']))"
     )
     env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     done = subprocess.run(

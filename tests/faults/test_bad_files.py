@@ -120,7 +120,9 @@ def test_bad_files_are_left_out_and_told(make: Make, some_bad: list[Path]) -> No
     totals = found["samples"]["data"]["totals"]
     assert totals["events"] == totals["read"] == 8 * 600
     check = checks(work.directory.path)["bad_files"]
-    assert check["passed"] and check["value"] == pytest.approx(0.2) and "3.parquet" in check["text"]
+    assert check["passed"] and "3.parquet" in check["text"]
+    # 600 events in the one that lacks a column; of the truncated one, what its bytes tell
+    assert 600 / 5400 < check["value"] < 0.2
     assert decided["passed"] == all(c["passed"] for c in decided["checks"])
     assert "3.parquet" in (work.directory / "report.html").read_text()
 

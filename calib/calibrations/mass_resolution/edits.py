@@ -52,5 +52,5 @@ def _with_bins(
             f" of the bins of {step:.6g} GeV that were collected; move an edge"
         )
     values["fit"] = {**fit, "range": (low, high), "bins": round(bins)}
-    found: Settings = validated(Settings, values, where)
+    found: Settings = validated(Settings, values, where.removesuffix(": settings"), "settings")
     return found

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
-from calib.schema import Strict
+from calib.schema import Positive, PositiveEdges, PositiveWindow, Probability, Share, Strict
 from calib.types import Array
 
 LineShape = Literal["embedded", "simulation", "kernel", "breit_wigner"]
@@ -16,7 +16,7 @@ LineShape = Literal["embedded", "simulation", "kernel", "breit_wigner"]
 class PredictedResolution(Strict):
     """Relative resolution of a muon, sigma_k/k = a (+) c pt, in a range of |eta|."""
 
-    abs_eta: tuple[float, float] = Field(description="[low, high)")
+    abs_eta: PositiveWindow = Field(description="[low, high)")
     a: float = Field(ge=0, description="constant term")
     c: float = Field(ge=0, description="1/GeV")
 
@@ -24,7 +24,7 @@ class PredictedResolution(Strict):
 class FitSettings(Strict):
     """The fit of one category."""
 
-    range: tuple[float, float] = Field(default=(80.0, 100.0), description="GeV")
+    range: PositiveWindow = Field(default=(80.0, 100.0), description="GeV")
     bins: int = Field(default=120, ge=10, le=2000, description="equal bins in the range")
     background: Literal["exponential", "none"] = "exponential"
 
@@ -33,31 +33,28 @@ class Gates(Strict):
     """What a category must pass before its own value is published."""
 
     min_events: int = Field(default=1000, ge=1, description="effective ones, with weights")
-    relative_error: float = Field(
+    relative_error: Positive = Field(
         default=0.15, description="largest of a factor; fits less certain than that are skewed"
     )
-    chi2_probability: float = Field(default=1e-6, description="least")
-    neighbours: float = Field(
+    chi2_probability: Probability = Field(default=1e-6, description="least")
+    neighbours: Positive = Field(
         default=5.0, description="most standard deviations from the same rings at other pt"
     )
     neighbour_spread: float = Field(
-        default=0.02, description="relative spread of true factors among neighbours"
+        default=0.02, ge=0, description="relative spread of true factors among neighbours"
     )
-    factor_range: tuple[float, float] = (0.5, 2.0)
-    max_held: float = Field(default=0.15, description="share of the events in held categories")
+    factor_range: PositiveWindow = (0.5, 2.0)
+    max_held: Share = Field(default=0.15, description="share of the events in held categories")
 
 
 class MuonSettings(Strict):
     """Factors of single muons, in fine bins."""
 
-    abs_eta: tuple[float, ...] = Field(
-        default=(0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4),
-        min_length=2,
-        description="edges of |eta|",
+    abs_eta: PositiveEdges = Field(
+        default=(0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4), description="edges of |eta|"
     )
-    pt: tuple[float, ...] = Field(
+    pt: PositiveEdges = Field(
         default=(20.0, 30.0, 37.5, 45.0, 52.0, 62.0, 80.0, 200.0),
-        min_length=2,
         description="GeV, edges of the payload; between them the factor is a power of pt",
     )
 
@@ -65,46 +62,30 @@ class MuonSettings(Strict):
 class ClosureSettings(Strict):
     """The closure test."""
 
-    edges: tuple[float, ...] = (
-        0.6,
-        0.7,
-        0.8,
-        0.9,
-        1.0,
-        1.1,
-        1.2,
-        1.3,
-        1.4,
-        1.5,
-        1.7,
-        2.0,
-        2.5,
-        3.5,
-    )
-    abs_eta: tuple[float, ...] = Field(
+    edges: PositiveEdges = (0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5, 1.7, 2.0, 2.5, 3.5)
+    abs_eta: PositiveEdges = Field(
         default=(0.0, 0.3, 0.6, 0.9, 1.2, 1.5, 1.8, 2.1, 2.4),
-        min_length=2,
         description="edges of |eta|, for both muons",
     )
-    leading_pt: tuple[float, ...] = Field(
+    leading_pt: PositiveEdges = Field(
         default=(30.0, 34.0, 38.0, 41.0, 43.0, 45.0, 47.0, 49.0, 52.0, 57.0, 62.0, 75.0, 200.0),
-        min_length=2,
         description="GeV, edges of the finer leading pt",
     )
     phi_bins: int = Field(default=12, ge=1, le=72, description="of phi of the leading muon")
     periods: int = Field(default=4, ge=1, le=24, description="of runs, with as many events each")
     min_events: int = Field(default=500, ge=1, description="below: too_few_events")
-    max_error: float = Field(
+    max_error: Positive = Field(
         default=0.2, description="largest expected error of a width that is compared"
     )
-    coverage: float = Field(
+    coverage: Share = Field(
         default=0.5, description="least share of the events in bins that can be tested"
     )
     tolerance: float = Field(
         default=0.02,
+        ge=0,
         description="relative; half of the central 68 % of a mixture is not its median",
     )
-    probability: float = Field(
+    probability: Probability = Field(
         default=1e-3, description="least probability of the pulls of one kind of bins"
     )
 
@@ -118,10 +99,10 @@ class Settings(Strict):
     compare: tuple[LineShape, ...] = Field(
         default=("breit_wigner",), description="other models, for the appendix of the report"
     )
-    leading_pt: tuple[float, ...] = Field(default=(30.0, 45.0, 52.0, 62.0, 200.0), min_length=2)
-    abs_eta: tuple[float, ...] = Field(default=(0.0, 0.9, 1.8, 2.4), min_length=2, max_length=27)
-    window: tuple[float, float] = Field(default=(75.0, 105.0), description="GeV, kept")
-    source_window: tuple[float, float] = Field(
+    leading_pt: PositiveEdges = Field(default=(30.0, 45.0, 52.0, 62.0, 200.0))
+    abs_eta: PositiveEdges = Field(default=(0.0, 0.9, 1.8, 2.4), max_length=27)
+    window: PositiveWindow = Field(default=(75.0, 105.0), description="GeV, kept")
+    source_window: PositiveWindow = Field(
         default=(86.0, 96.0), description="GeV, events under the peak that are embedded"
     )
     copies: Literal["auto"] | float = Field(
@@ -159,11 +140,6 @@ class Settings(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
-        for name, edges in (("leading_pt", self.leading_pt), ("abs_eta", self.abs_eta)):
-            if np.any(np.diff(edges) <= 0):
-                raise ValueError(f"edges of {name} are not ascending")
-        if self.abs_eta[0] < 0:
-            raise ValueError("abs_eta begins below 0")
         low, high = self.fit.range
         if not self.window[0] <= low < high <= self.window[1]:
             raise ValueError(f"fit.range {self.fit.range} is not inside window {self.window}")

@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from calib.schema import Strict
+from calib.schema import Edges, Positive, PositiveWindow, Probability, Share, Strict
 from calib.types import Array
 
 DEFAULT_ETA = tuple(round(-2.4 + 0.1 * i, 10) for i in range(49))
@@ -16,22 +16,18 @@ DEFAULT_ETA = tuple(round(-2.4 + 0.1 * i, 10) for i in range(49))
 class ResonanceSettings(Strict):
     """Categories and fits of one resonance."""
 
-    log_pt_ratio: tuple[float, ...] = Field(
-        min_length=2, description="edges of log(pt_plus / pt_minus)"
-    )
-    cos_delta_phi: tuple[float, ...] = Field(
-        min_length=2, description="edges of the cosine of the angle between the muons"
-    )
-    window: tuple[float, float] = Field(description="GeV, range of the fit")
+    log_pt_ratio: Edges = Field(description="edges of log(pt_plus / pt_minus)")
+    cos_delta_phi: Edges = Field(description="edges of the cosine of the angle between the muons")
+    window: PositiveWindow = Field(description="GeV, range of the fit")
     bins: int = Field(ge=10, le=1000, description="equal bins in the window")
     leading_pt: float = Field(gt=0, description="GeV, least corrected pt of the leading muon")
     subleading_pt: float = Field(gt=0, description="GeV, least corrected pt of the other")
     background: Literal["exponential", "quadratic", "none"] = "exponential"
-    source_window: tuple[float, float] = Field(
+    source_window: PositiveWindow = Field(
         description="GeV, events under the peak that are embedded where there is no simulation"
     )
-    shares: tuple[float, ...] = Field(
-        default=(1.0,), description="of the peaks, for embedding (Upsilon 1S, 2S, 3S)"
+    shares: tuple[Positive, ...] = Field(
+        default=(1.0,), min_length=1, description="of the peaks, for embedding (Upsilon 1S, 2S, 3S)"
     )
 
     @property
@@ -41,9 +37,6 @@ class ResonanceSettings(Strict):
 
     @model_validator(mode="after")
     def _fits_together(self) -> ResonanceSettings:
-        for name in ("log_pt_ratio", "cos_delta_phi"):
-            if np.any(np.diff(getattr(self, name)) <= 0):
-                raise ValueError(f"edges of {name} are not ascending")
         if self.cos_delta_phi[0] > -1 or self.cos_delta_phi[-1] <= 1:
             raise ValueError(
                 f"cos_delta_phi {list(self.cos_delta_phi)} leaves a hole; it must begin at or"
@@ -59,38 +52,38 @@ class ResonanceSettings(Strict):
 class JpsiSettings(ResonanceSettings):
     """J/psi."""
 
-    log_pt_ratio: tuple[float, ...] = (-4.0, -0.6, -0.2, 0.2, 0.6, 4.0)
-    cos_delta_phi: tuple[float, ...] = (-1.0, 0.8, 0.9, 0.96, 1.01)
-    window: tuple[float, float] = (2.9, 3.3)
-    bins: int = 100
-    leading_pt: float = 4.0
-    subleading_pt: float = 4.0
-    source_window: tuple[float, float] = (3.02, 3.17)
+    log_pt_ratio: Edges = (-4.0, -0.6, -0.2, 0.2, 0.6, 4.0)
+    cos_delta_phi: Edges = (-1.0, 0.8, 0.9, 0.96, 1.01)
+    window: PositiveWindow = (2.9, 3.3)
+    bins: int = Field(default=100, ge=10, le=1000)
+    leading_pt: Positive = 4.0
+    subleading_pt: Positive = 4.0
+    source_window: PositiveWindow = (3.02, 3.17)
 
 
 class UpsilonSettings(ResonanceSettings):
     """Upsilon 1S, 2S, 3S."""
 
-    log_pt_ratio: tuple[float, ...] = (-4.0, -0.3, 0.3, 4.0)
-    cos_delta_phi: tuple[float, ...] = (-1.0, -0.5, 0.3, 1.01)
-    window: tuple[float, float] = (8.5, 11.5)
-    bins: int = 100
-    leading_pt: float = 4.0
-    subleading_pt: float = 4.0
-    source_window: tuple[float, float] = (9.2, 9.7)
-    shares: tuple[float, ...] = (0.65, 0.22, 0.13)
+    log_pt_ratio: Edges = (-4.0, -0.3, 0.3, 4.0)
+    cos_delta_phi: Edges = (-1.0, -0.5, 0.3, 1.01)
+    window: PositiveWindow = (8.5, 11.5)
+    bins: int = Field(default=100, ge=10, le=1000)
+    leading_pt: Positive = 4.0
+    subleading_pt: Positive = 4.0
+    source_window: PositiveWindow = (9.2, 9.7)
+    shares: tuple[Positive, ...] = (0.65, 0.22, 0.13)
 
 
 class ZSettings(ResonanceSettings):
     """Z."""
 
-    log_pt_ratio: tuple[float, ...] = (-3.0, -0.2, 0.2, 3.0)
-    cos_delta_phi: tuple[float, ...] = (-1.0, -0.95, 1.01)
-    window: tuple[float, float] = (75.0, 110.0)
-    bins: int = 70
-    leading_pt: float = 25.0
-    subleading_pt: float = 20.0
-    source_window: tuple[float, float] = (86.0, 96.0)
+    log_pt_ratio: Edges = (-3.0, -0.2, 0.2, 3.0)
+    cos_delta_phi: Edges = (-1.0, -0.95, 1.01)
+    window: PositiveWindow = (75.0, 110.0)
+    bins: int = Field(default=70, ge=10, le=1000)
+    leading_pt: Positive = 25.0
+    subleading_pt: Positive = 20.0
+    source_window: PositiveWindow = (86.0, 96.0)
 
 
 class Resolution(Strict):
@@ -107,23 +100,23 @@ class Gates(Strict):
         default=150, ge=1, description="events; below, joined along the pt ratio, then the angle"
     )
     min_events: int = Field(default=60, ge=10, description="events; below, dropped")
-    chi2_probability: float = Field(default=1e-6, description="least, of the fit of a category")
-    residual: float = Field(default=6.0, description="most standard deviations from the model")
-    extraction_probability: float = Field(
+    chi2_probability: Probability = Field(
+        default=1e-6, description="least, of the fit of a category"
+    )
+    residual: Positive = Field(default=6.0, description="most standard deviations from the model")
+    extraction_probability: Probability = Field(
         default=1e-6, description="least, of the chi2 of all categories together"
     )
-    max_dropped: float = Field(default=0.1, description="share of the events in dropped ones")
-    A_err: float = Field(default=0.01, description="an eta bin is not determined above")
-    e_err: float = Field(default=0.2, description="GeV; an eta bin is not determined above")
-    M_err: float = Field(default=1e-3, description="1/GeV; an eta bin is not determined above")
+    max_dropped: Share = Field(default=0.1, description="share of the events in dropped ones")
+    A_err: Positive = Field(default=0.01, description="an eta bin is not determined above")
+    e_err: Positive = Field(default=0.2, description="GeV; an eta bin is not determined above")
+    M_err: Positive = Field(default=1e-3, description="1/GeV; an eta bin is not determined above")
 
 
 class Settings(Strict):
     """Settings of momentum_scale."""
 
-    eta: tuple[float, ...] = Field(
-        default=DEFAULT_ETA, min_length=2, description="edges of the eta bins of the parameters"
-    )
+    eta: Edges = Field(default=DEFAULT_ETA, description="edges of the eta bins of the parameters")
     method: Literal["likelihood", "chi2"] = Field(
         default="likelihood", description="whose numbers are published; both are made"
     )
@@ -148,12 +141,6 @@ class Settings(Strict):
         default=0.1, gt=0, description="largest move of a parameter in units of its error"
     )
     gates: Gates = Gates()
-
-    @model_validator(mode="after")
-    def _fits_together(self) -> Settings:
-        if np.any(np.diff(self.eta) <= 0):
-            raise ValueError("edges of eta are not ascending")
-        return self
 
     def of(self, resonance: str) -> ResonanceSettings:
         """Return the settings of a resonance."""

@@ -198,7 +198,7 @@ def test_settings_and_edits_are_checked() -> None:
     own = calibration()
     assert own.settings.names("d0")[:2] == ["d0_e0_p0", "d0_e0_p1"]  # type: ignore[attr-defined]
     for settings, said in (
-        ({"eta": [1, 0]}, "eta are not ascending"),
+        ({"eta": [1, 0]}, "settings.eta'.*not ascending"),
         ({"p_tilde": [0, 1, 2]}, "at or below"),
         ({"closure": {"pt": [2, 1]}}, "closure.pt"),
     ):
