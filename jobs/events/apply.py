@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -225,8 +224,7 @@ def _stage1(
         simulated = _has_generated(file, have)
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
-            events = SimpleNamespace(metadata=where)
-            chunk = _read(events, "stage1", simulated, selection)
+            chunk = _read(reader.FileEntries(where), "stage1", simulated, selection)
             part = _pairs(kind, document, chunk, selection)
             tally.update(part.left_alone)
             return _by_row(part, table)
@@ -246,7 +244,7 @@ def _table(
         numbers = [f.name for f in file.schema_arrow if f.type.to_pandas_dtype() is not np.object_]
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
-            rows = Table(table.select(numbers), str(path))
+            rows = Table(table.select(numbers), str(path), where["entrystart"])
             try:
                 found = kind.apply(
                     document, records_of(rows, Needs(optional=tuple(numbers)), where)

@@ -22,9 +22,9 @@ from jobs.events.files import Chunk, Inspection, chunk_size, chunks, inspect
 from jobs.notebook import html
 from jobs.notebook.configurations import Source, completed, is_configuration, of_files
 from jobs.notebook.histograms import as_hists
+from processors.calibration import CalibrationProcessor
 from processors.fill import fill
-from processors.readers.chunk import selected
-from processors.readers.stage1 import chunk_of
+from processors.readers.chunk import entries_of, selected
 from processors.selection import ResolvedSelection, leave_out
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ class OpenSample:
         """Return the pairs of a chunk that the calibration uses, and why others are left out."""
         name = self.sample.name
         found = selected(
-            chunk_of(work_item(chunk)),
+            entries_of(work_item(chunk)),
             self.sample,
             self.calibration.needs(self.sample),
             self.selection,
@@ -125,6 +125,26 @@ class OpenSample:
             left -= stop - chunk.start
             if left <= 0:
                 return
+
+    def processor(self) -> CalibrationProcessor:
+        """Return coffea's processor of this sample: for a Runner, or for events of your own.
+
+        Examples
+        --------
+        >>> z = calib.open_sample("toys/*.root", resonance="z")  # doctest: +SKIP
+        >>> events = NanoEventsFactory.from_root({"toys/a.root": "Events"}).events()
+        ... # doctest: +SKIP
+        >>> events["Muon", "pt"] = events.Muon.pt * 1.001  # doctest: +SKIP
+        >>> z.processor().process(events)["data"]["counts"]  # doctest: +SKIP
+        """
+        name = self.sample.name
+        return CalibrationProcessor(
+            self.calibration,
+            {name: self.sample},
+            {name: self.selection},
+            self.walk,
+            {name: self.inspection.corrections.get(name, ())},
+        )
 
     # histograms --------------------------------------------------------------------------------
     def collect(self, pairs: Pairs) -> Sums:

@@ -7,21 +7,16 @@ used or not.
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from coffea.processor import ProcessorABC
-from coffea.processor.executor import WorkItem
 
 from calib.calibrations.base import Needs
 from calib.errors import InputError
-from calib.events.histograms import narrow
 from calib.schema import Sample
 from calib.types import AnyArray, Array, IntArray
 from processors.certified import is_certified, is_other_run
@@ -29,6 +24,7 @@ from processors.corrections import Corrections, corrected_events, corrected_rows
 from processors.pairing import select_rows
 from processors.readers import columns as names
 from processors.readers.events import (
+    Columns,
     Events,
     Selected,
     asked_of,
@@ -43,44 +39,12 @@ from processors.rows import Both, Rows
 from processors.selection import ResolvedSelection
 
 
-@dataclass(frozen=True)
-class Stage1Chunk:
-    """Where the entries of a chunk are; the processor's reader fetches the columns."""
-
-    metadata: dict[str, Any]
-
-    def __len__(self) -> int:
-        return int(self.metadata["entrystop"] - self.metadata["entrystart"])
-
-
-def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
-    """Return the result of one chunk, as the function that coffea's Runner hands to executors."""
-    out = processor.process(chunk_of(item))
-    for found in out.values():
-        found["sums"] = narrow(found["sums"])
-    return {"out": out, "processed": {item}}
-
-
-def chunk_of(item: WorkItem) -> Stage1Chunk:
-    """Return where the entries of a chunk are."""
-    return Stage1Chunk(
-        {
-            "dataset": item.dataset,
-            "filename": item.filename,
-            "treename": item.treename,
-            "entrystart": item.entrystart,
-            "entrystop": item.entrystop,
-            "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
-            **(item.usermeta or {}),
-        }
-    )
-
-
 class Table:
-    """Columns of a stage1 chunk; an empty cell is not a number."""
+    """Columns of rows of a file, of which the first is an entry; an empty cell is not a number."""
 
-    def __init__(self, table: pa.Table, where: str) -> None:
+    def __init__(self, table: pa.Table, where: str, start: int = 0) -> None:
         self._table, self._where = table, where
+        self.at = np.arange(start, start + table.num_rows)
         self.names = frozenset(table.column_names)
         self.length = table.num_rows
 
@@ -97,17 +61,18 @@ class Table:
 
     def take(self, rows: IntArray) -> Table:
         """Return some rows."""
-        return Table(self._table.take(pa.array(rows)), self._where)
+        fewer = Table(self._table.take(pa.array(rows)), self._where)
+        fewer.at = self.at[rows]
+        return fewer
 
 
 @contextmanager
-def open_table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
-    """Open the wanted columns of a chunk, those that are there."""
-    metadata = events.metadata
+def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[Table]:
+    """Open the wanted columns of the entries that metadata name, those that are there."""
     start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
     with open_parquet(str(metadata["filename"])) as file:
         have = [name for name in wanted if name in file.schema_arrow.names]
-        yield Table(read_rows(file, have, start, stop), str(metadata["filename"]))
+        yield Table(read_rows(file, have, start, stop), str(metadata["filename"]), start)
 
 
 @contextmanager
@@ -138,33 +103,67 @@ def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -
     return table.slice(start - before, stop - start)
 
 
-def read_stage1(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
-    """Return what is needed of a chunk of stage1; ``events`` says where it is."""
-    with open_table(events, names.read(sample, needs, selection)) as table:
-        return _events(table, sample, needs, selection)
+class RowColumns(Columns, Protocol):
+    """Columns of rows of two muons, of which some can be taken."""
+
+    def take(self, rows: IntArray) -> RowColumns:
+        """Return some rows."""
+
+
+def read_stage1(
+    columns: Columns,
+    where: Mapping[str, Any],
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+) -> Events:
+    """Return what is needed of all rows of a chunk; ``where`` (what they are) is not needed."""
+    n = columns.length
+
+    def both(name: str) -> AnyArray:
+        """Return a column of the first muons, then of the second ones."""
+        parts = [columns.flat(column) for column in names.muon_columns("stage1", name)]
+        kind = np.result_type(*parts)
+        return np.concatenate(parts, dtype=np.float64 if kind.kind == "f" else kind)
+
+    first, count = np.arange(n), np.full(n, 2)
+    muons, extra = candidates_of(both, first, count, n, columns.names, "stage1", needs, selection)
+    identity = identity_of(columns, {})
+    gen, gen_mass = _generated(columns, sample)
+    return Events(
+        muons=muons,
+        weight=weight_of(columns, names.GEN_WEIGHT["stage1"]),
+        run=identity["run"],
+        luminosityBlock=identity["luminosityBlock"],
+        event=identity["event"],
+        fired=has_fired(columns, selection),
+        gen={name: np.concatenate(values) for name, values in gen.items()} or None,
+        gen_mass=gen_mass,
+        extra=extra,
+    )
 
 
 def select_stage1(
-    events: Any,
+    columns: RowColumns,
+    where: Mapping[str, Any],
     sample: Sample,
     needs: Needs,
     selection: ResolvedSelection,
     corrections: Corrections = (),
 ) -> Selected:
     """Return the selected pairs of a chunk of stage1, without making events of its rows."""
-    with open_table(events, names.read(sample, needs, selection)) as table:
 
-        def events_of(rows: IntArray) -> Events:
-            found = _events(table.take(rows), sample, needs, selection)
-            return corrected_events(found, corrections, sample.simulation)
+    def events_of(rows: IntArray) -> Events:
+        found = read_stage1(columns.take(rows), where, sample, needs, selection)
+        return corrected_events(found, corrections, sample.simulation)
 
-        rows = _rows(table, sample, needs, selection)
-        rows = corrected_rows(rows, corrections, sample.simulation)
-        pairs, rejected = select_rows(rows, selection, events_of)
-        return Selected(pairs, len(rows), rejected)
+    rows = _rows(columns, sample, needs, selection)
+    rows = corrected_rows(rows, corrections, sample.simulation)
+    pairs, rejected = select_rows(rows, selection, events_of)
+    return Selected(pairs, len(rows), rejected)
 
 
-def _rows(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Rows:
+def _rows(table: Columns, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Rows:
     def both(name: str) -> Both:
         first, second = names.muon_columns("stage1", name)
         return table.flat(first), table.flat(second)
@@ -196,7 +195,7 @@ def _rows(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelecti
     )
 
 
-def _generated(table: Table, sample: Sample) -> tuple[dict[str, Both], Array | None]:
+def _generated(table: Columns, sample: Sample) -> tuple[dict[str, Both], Array | None]:
     """Return the generated muons and the generated mass, where a simulation has them."""
     if not sample.simulation:
         return {}, None
@@ -208,28 +207,3 @@ def _generated(table: Table, sample: Sample) -> tuple[dict[str, Both], Array | N
         gen["gen_pt"] = positive(gen["gen_pt"][0]), positive(gen["gen_pt"][1])
     has_mass = names.GEN_MASS in table.names
     return gen, positive(double(table.flat(names.GEN_MASS))) if has_mass else None
-
-
-def _events(table: Table, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
-    def both(name: str) -> AnyArray:
-        """Return a column of the first muons, then of the second ones."""
-        parts = [table.flat(column) for column in names.muon_columns("stage1", name)]
-        kind = np.result_type(*parts)
-        return np.concatenate(parts, dtype=np.float64 if kind.kind == "f" else kind)
-
-    n = table.length
-    first, count = np.arange(n), np.full(n, 2)
-    muons, extra = candidates_of(both, first, count, n, table.names, "stage1", needs, selection)
-    identity = identity_of(table, {})
-    gen, gen_mass = _generated(table, sample)
-    return Events(
-        muons=muons,
-        weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
-        run=identity["run"],
-        luminosityBlock=identity["luminosityBlock"],
-        event=identity["event"],
-        fired=has_fired(table, selection),
-        gen={name: np.concatenate(columns) for name, columns in gen.items()} or None,
-        gen_mass=gen_mass,
-        extra=extra,
-    )
