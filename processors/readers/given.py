@@ -152,7 +152,7 @@ class GivenColumns:
 
     def _plain(self, name: str) -> ak.Array:
         """Return a column of all events as numbers or lists of numbers, nothing missing."""
-        head, tail = self._of[name]
+        head, tail = self._place(name)
         array = ak.materialize(ak.Array(self._layout(head, tail)))
         if has_none(array.layout):
             array = self._without_none(name, array)
@@ -167,6 +167,15 @@ class GivenColumns:
             )
         return ak.Array(layout)
 
+    def _place(self, name: str) -> tuple[str, str]:
+        place, *others = self._of[name]
+        if others:
+            raise InputError(
+                f"{self.where}: {name!r} is there twice, as a column and in a record; drop one,"
+                " nobody knows which is meant"
+            )
+        return place
+
     def _layout(self, head: str, tail: str = "") -> ak.contents.Content:
         return self._events[head][tail] if tail else self._events[head]
 
@@ -179,7 +188,7 @@ class GivenColumns:
         return ak.is_none(layout, axis=1)
 
     def _without_none(self, name: str, array: ak.Array) -> ak.Array:
-        head, tail = self._of[name]
+        head, tail = self._place(name)
         if array.ndim > 1:
             array = ak.drop_none(ak.fill_none(array, [], axis=0), axis=0)
             if head == MUON and tail and has_none(self._layout(head)):
@@ -238,15 +247,16 @@ def _nulls(footer: pq.FileMetaData, name: str) -> int:
     return sum(s.null_count for s in found if s is not None and s.has_null_count)
 
 
-def _names(events: ak.contents.Content) -> dict[str, tuple[str, str]]:
-    """Return where the columns are, by their names as branches.
+def _names(events: ak.contents.Content) -> dict[str, list[tuple[str, str]]]:
+    """Return where the columns are, by their names as branches: (field, field in it).
 
     The number of muons is left out: it is that of the muons that are given.
     """
-    found: dict[str, tuple[str, str]] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
     for field in events.fields:
         inner = events[field].fields
-        found |= {f"{field}_{name}": (field, name) for name in inner}
+        for name in inner:
+            found.setdefault(f"{field}_{name}", []).append((field, name))
         if not inner and field != N_MUONS:
-            found[field] = (field, "")
+            found.setdefault(field, []).append((field, ""))
     return found

@@ -1,8 +1,8 @@
 """Stage1 (flat parquet, one row a pair) to the events of a chunk, by row group.
 
-coffea's own parquet reader is not used: it reads the whole file for every chunk, takes an empty
-cell (null) for a number, and refuses files that hold any column of text or time, whether it is
-used or not.
+coffea's own parquet reader is not used for files: it reads the whole file for every chunk, takes an
+empty cell (null) for a number, and refuses files that hold any column of text or time, whether it
+is used or not.
 """
 
 from __future__ import annotations

@@ -308,6 +308,9 @@ def test_bad_events_are_refused_in_one_sentence(records: ak.Array) -> None:
         "column 'Muon_pt' has one number an event": ak.with_field(flat, np.ones(n), "Muon_pt"),
         "column 'run' has lists": ak.with_field(flat, flat["Muon_pt"], "run"),
         "no columns in them": flat["run"],
+        "'Muon_.*' is there twice, as a column and in a record": ak.with_field(
+            flat, records["Muon"], "Muon"
+        ),
         "of dataset 'x', expected one of s": ak.with_parameter(flat, "metadata", {"dataset": "x"}),
         "events of type builtins.dict": {"Muon_pt": [[1.0]]},
     }
