@@ -16,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -34,6 +33,7 @@ from jobs.events.skim import skim
 from processors import pairing
 from processors.readers import chunk
 from processors.readers.events import Selected
+from processors.readers.given import GivenColumns
 from processors.readers.nanoaod import read_nanoaod
 from processors.selection import ResolvedSelection
 
@@ -128,14 +128,16 @@ def at_once(path: Path, n: int, sample: Sample, cuts: ResolvedSelection) -> tupl
         events = NanoEventsFactory.from_root(
             file, treepath="Events", schemaclass=BaseSchema, mode="virtual", metadata=where
         ).events()
-        pairs, _ = pairing.select(read_nanoaod(events, sample, NEEDS, cuts), cuts)
+        pairs, _ = pairing.select(
+            read_nanoaod(GivenColumns(events), where, sample, NEEDS, cuts), cuts
+        )
         return pairs, file.file.source.num_requested_bytes
 
 
 def in_levels(path: Path, n: int, sample: Sample, cuts: ResolvedSelection) -> Selected:
     """Return the selected pairs, read in levels."""
     where = {"filename": str(path), "entrystart": 0, "entrystop": n}
-    return chunk.selected(SimpleNamespace(metadata=where), sample, NEEDS, cuts)
+    return chunk.selected(chunk.FileEntries(where), sample, NEEDS, cuts)
 
 
 def levels(folder: Path, events: int, repeat: int) -> Iterator[str]:
@@ -222,8 +224,8 @@ def _pass(config: Path) -> Any:
     return np.concatenate(
         [
             chunk.selected(
-                SimpleNamespace(
-                    metadata={"filename": c.file.path, "entrystart": c.start, "entrystop": c.stop}
+                chunk.FileEntries(
+                    {"filename": c.file.path, "entrystart": c.start, "entrystop": c.stop}
                 ),
                 sample,
                 needs,

@@ -26,8 +26,8 @@ from processors import pairing
 from processors.certified import is_certified, is_other_run
 from processors.corrections import Corrections, corrected_events, corrects_muons
 from processors.readers import columns as names
-from processors.readers.baskets import Baskets, open_baskets
 from processors.readers.events import (
+    EventColumns,
     Events,
     Selected,
     candidates_of,
@@ -58,7 +58,6 @@ LEVELS = ("trigger", "identification", "kinematics", "mass", "calibration")
 COLUMNS = "pairs"
 """Not a level of the selection: the columns that are read for selected pairs alone."""
 
-N_MUONS = "nMuon"
 AT = "at"
 """A column of positions that goes along with the muons through the choice of the pair."""
 
@@ -77,14 +76,15 @@ def level_of(reason: str) -> str:
 
 
 def select_nanoaod(
-    events: Any,
+    branches: EventColumns,
+    where: Mapping[str, Any],
     sample: Sample,
     needs: Needs,
     selection: ResolvedSelection,
     along: tuple[str, ...] = (),
     corrections: Corrections = (),
 ) -> Selected:
-    """Return the selected pairs of a chunk of NanoAOD; ``events.metadata`` says where it is.
+    """Return the selected pairs of a chunk of NanoAOD; ``where`` says what it is.
 
     Columns ``along`` go with the muons (``extra``) and decide nothing, even ptErr. Payloads that
     correct muons are applied before the kinematics decide.
@@ -94,32 +94,32 @@ def select_nanoaod(
     InputError
         If the columns of the muons do not fit together.
     """
-    where = events.metadata
     costs: dict[str, dict[str, float]] = {}
     rejected: dict[str, int] = {}
-    with open_baskets(where) as branches:
-        read = branches.length
-        with _costs(costs, "trigger", branches):
-            muons = _MuonColumns(branches, selection, str(where["filename"]))
-            muons = muons.left(_by_event(muons, selection), rejected)
-        if muons.has_identification:
-            with _costs(costs, "identification", branches):
-                muons = muons.left(_by_identification(muons), rejected)
-        with _costs(costs, "kinematics", branches):
-            measured = _events(muons, sample, needs)
-            if corrects_muons(corrections):
-                identity = _identity(muons.branches, where)
-                measured = corrected_events(measured, corrections, sample.simulation, identity)
-            pairs, refused = pairing.select(
-                measured, replace(selection, runs=None, certified=None, triggers=(), veto=())
-            )
-        with _costs(costs, COLUMNS, branches):
-            pairs = _completed(pairs, muons, sample, needs, along, where)
+    read = branches.length
+    with _costs(costs, "trigger", branches):
+        muons = _MuonColumns(branches, selection)
+        muons = muons.left(_by_event(muons, selection), rejected)
+    if muons.has_identification:
+        with _costs(costs, "identification", branches):
+            muons = muons.left(_by_identification(muons), rejected)
+    with _costs(costs, "kinematics", branches):
+        measured = _events(muons, sample, needs)
+        if corrects_muons(corrections):
+            identity = _identity(muons.branches, where)
+            measured = corrected_events(measured, corrections, sample.simulation, identity)
+        pairs, refused = pairing.select(
+            measured, replace(selection, runs=None, certified=None, triggers=(), veto=())
+        )
+    with _costs(costs, COLUMNS, branches):
+        pairs = _completed(pairs, muons, sample, needs, along, where)
     return Selected(pairs, read, _in_order(rejected, refused), costs)
 
 
 @contextmanager
-def _costs(costs: dict[str, dict[str, float]], level: str, branches: Baskets) -> Iterator[None]:
+def _costs(
+    costs: dict[str, dict[str, float]], level: str, branches: EventColumns
+) -> Iterator[None]:
     start, before = time.perf_counter(), branches.bytes
     yield
     costs[level] = {"bytes": float(branches.bytes - before), "seconds": time.perf_counter() - start}
@@ -137,13 +137,9 @@ class _MuonColumns:
     """The muons of the events that are left: their number, and columns as they are asked for."""
 
     def __init__(
-        self,
-        branches: Baskets,
-        selection: ResolvedSelection,
-        path: str,
-        count: IntArray | None = None,
+        self, branches: EventColumns, selection: ResolvedSelection, count: IntArray | None = None
     ) -> None:
-        self.branches, self.selection, self._path = branches, selection, path
+        self.branches, self.selection = branches, selection
         self.count = self._number() if count is None else count
         self.first = np.cumsum(self.count) - self.count
 
@@ -160,11 +156,11 @@ class _MuonColumns:
         return bool(self.cheap)
 
     def _number(self) -> IntArray:
-        if N_MUONS in self.branches.names:
-            found = self.branches.flat(N_MUONS)
+        if names.N_MUONS in self.branches.names:
+            found = self.branches.flat(names.N_MUONS)
             if found.dtype.kind in "iu":
                 return found.astype(np.int64)
-        # an RNTuple has no counter: the offsets of the column that is read next
+        # an RNTuple has no counter, given muons none to be relied on: the next column's offsets
         return np.diff(self.branches.jagged(f"Muon_{[*self.cheap, 'charge'][0]}")[0])
 
     def __call__(self, name: str) -> AnyArray:
@@ -172,8 +168,8 @@ class _MuonColumns:
         offsets, content = self.branches.jagged(f"Muon_{name}")
         if not np.array_equal(np.diff(offsets), self.count):
             raise InputError(
-                f"{self._path}: Muon_{name} has other numbers of muons per event than the other"
-                " columns; the file is damaged, write it again"
+                f"{self.branches.where}: Muon_{name} has other numbers of muons per event than the"
+                f" other columns; {self.branches.advice}"
             )
         return wide(content)
 
@@ -182,7 +178,7 @@ class _MuonColumns:
         branches = self.branches.take(kept)
         if branches is self.branches:
             return self
-        return _MuonColumns(branches, self.selection, self._path, self.count[kept])
+        return _MuonColumns(branches, self.selection, self.count[kept])
 
     def left(self, reason: IntArray, rejected: dict[str, int]) -> _MuonColumns:
         """Return the muons of the events without a reason, and count those with one."""
@@ -265,13 +261,10 @@ def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
     )
 
 
-def _identity(branches: Baskets, where: Mapping[str, Any]) -> dict[str, UIntArray]:
+def _identity(branches: EventColumns, where: Mapping[str, Any]) -> dict[str, UIntArray]:
     """Return run, luminosityBlock and event of the events that are left."""
     branches.load(name for name in names.IDENTITY if name in branches.names)
-    found = identity_of(branches, where)
-    if "event" not in branches.names:
-        found["event"] = branches.at.astype(np.uint64)
-    return found
+    return identity_of(branches, where)
 
 
 def _completed(

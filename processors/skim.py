@@ -25,8 +25,9 @@ from calib.types import AnyArray
 from processors import pairing
 from processors.levels import AT, select_nanoaod
 from processors.readers import columns as names
+from processors.readers.chunk import entries_of, open_columns, where_of
 from processors.readers.events import Selected
-from processors.readers.stage1 import chunk_of, open_parquet, read_rows, read_stage1
+from processors.readers.stage1 import read_stage1
 from processors.selection import ResolvedSelection, of_chunk
 
 OPTIONS: dict[str, Any] = {
@@ -60,11 +61,12 @@ class SkimProcessor(ProcessorABC):  # type: ignore[misc]
 
     def process(self, events: Any) -> dict[str, Any]:
         """Return ``{sample: {"parquet": bytes, "counts", "costs"}}``."""
-        name = events.metadata["dataset"]
+        where = where_of(events)
+        name = where["dataset"]
         kept = self.kept[name]
         found = _selected(events, kept)
         counts = {"read": found.n_read, "selected": len(found.pairs), "rejected": found.rejected}
-        table = table_of(found.pairs, kept, str(events.metadata["filename"]))
+        table = table_of(found.pairs, kept, str(where.get("filename", "the events")))
         return {name: {"parquet": _written(table), "counts": counts, "costs": found.costs}}
 
     def postprocess(self, accumulator: Any) -> Any:
@@ -74,17 +76,23 @@ class SkimProcessor(ProcessorABC):  # type: ignore[misc]
 
 def work(item: WorkItem, processor: SkimProcessor) -> dict[str, Any]:
     """Return the result of one chunk, as the function that executors run."""
-    return {"out": processor.process(chunk_of(item)), "processed": {item}}
+    return {"out": processor.process(entries_of(item)), "processed": {item}}
 
 
 def _selected(events: Any, kept: Kept) -> Selected:
-    selection = of_chunk(kept.selection, events.metadata)
-    if kept.sample.format == "nanoaod":
-        return select_nanoaod(events, kept.sample, kept.needs, selection, kept.along)
-    chunk = read_stage1(events, kept.sample, kept.needs, selection)
+    sample, needs, where = kept.sample, kept.needs, where_of(events)
+    selection = of_chunk(kept.selection, where)
+    further = replace(needs, optional=tuple(dict.fromkeys((*needs.optional, *kept.along))))
+    with open_columns(events, sample, further, selection) as columns:
+        if sample.format == "nanoaod":
+            return select_nanoaod(columns, where, sample, needs, selection, kept.along)
+        chunk = read_stage1(columns, where, sample, needs, selection)
+        found = {
+            name: np.concatenate([columns.flat(c) for c in names.muon_columns("stage1", name)])
+            for name in kept.along
+        }
     at = {AT: np.arange(len(chunk.muons.pt))}
     pairs, rejected = pairing.select(replace(chunk, extra={**chunk.extra, **at}), selection)
-    found = {name: _both(events.metadata, name) for name in kept.along}
 
     def along(muon: Muons) -> Muons:
         place = muon.extra[AT]
@@ -93,15 +101,6 @@ def _selected(events: Any, kept: Kept) -> Selected:
 
     pairs = replace(pairs, leading=along(pairs.leading), subleading=along(pairs.subleading))
     return Selected(pairs, len(chunk), rejected)
-
-
-def _both(metadata: Mapping[str, Any], name: str) -> AnyArray:
-    """Return a column of the first muons of a chunk of stage1, then of the second ones."""
-    wanted = names.muon_columns("stage1", name)
-    with open_parquet(str(metadata["filename"])) as file:
-        start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
-        table = read_rows(file, list(wanted), start, stop)
-    return np.concatenate([table.column(c).to_numpy() for c in wanted])
 
 
 def table_of(pairs: Pairs, kept: Kept, path: str) -> pa.Table:

@@ -17,7 +17,7 @@ from calib.events.histograms import Sums
 from jobs.run import input_checks, selection_levels
 from jobs.run.accounting import Counts
 from processors.input_checks import taken_out
-from processors.readers import stage1
+from processors.readers import chunk
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Parcel:
 
 def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
     """Return the result of one chunk, a `Parcel` for its sample."""
-    done = stage1.work(item, processor)
+    done = chunk.work(item, processor)
     return {**done, "out": {name: packed(found) for name, found in done["out"].items()}}
 
 

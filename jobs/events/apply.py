@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -44,7 +43,9 @@ from processors.readers.columns import (
     GEN_PARTICLES,
     GEN_PARTNER,
     GEN_WEIGHT,
+    IDENTITY,
     ISOLATION,
+    N_MUONS,
     gen_kinematics,
     identification_column,
     muon_columns,
@@ -324,8 +325,8 @@ def _stage1(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
         uuid = str(UUID(bytes=uuid_bytes(inspect_parquet(str(path), ()).uuid)))
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
-            events = SimpleNamespace(metadata={**where, "fileuuid": uuid})
-            chunk = _read(events, "stage1", assumed.simulation and bool(shown), selection)
+            entries = reader.FileEntries({**where, "fileuuid": uuid})
+            chunk = _read(entries, "stage1", assumed.simulation and bool(shown), selection)
             part = _pairs(task.kind, task.document, _told(chunk, assumed), selection)
             task.tally.update(part.left_alone)
             return _by_row(part, table)
@@ -369,7 +370,7 @@ def _table(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
         marks = of_schema(file.schema_arrow)
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
-            rows = Table(table.select(numbers), str(path))
+            rows = Table(table.select(numbers), str(path), where["entrystart"])
             try:
                 found = task.kind.apply(
                     task.document, records_of(rows, Needs(optional=tuple(numbers)), where)
@@ -495,18 +496,11 @@ def _with_columns(table: pa.Table, columns: Mapping[str, AnyArray]) -> pa.Table:
 
 
 # NanoAOD -----------------------------------------------------------------------------------------
-class _Block:
-    """Some entries of NanoAOD as the reader wants them: columns by name."""
-
-    def __init__(self, columns: Mapping[str, ak.Array], length: int, where: dict[str, Any]) -> None:
-        self._columns, self._length, self.metadata = columns, length, where
-        self.fields = list(columns)
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, name: str) -> ak.Array:
-        return self._columns[name]
+def _block(columns: Mapping[str, ak.Array], where: Mapping[str, Any]) -> ak.Array:
+    """Return some entries of NanoAOD as the reader takes them: the muons and theirs."""
+    wanted = (*IDENTITY, N_MUONS, GEN_WEIGHT["nanoaod"], *GEN_PARTICLES)
+    own = {n: c for n, c in columns.items() if n in wanted or n.startswith("Muon_")}
+    return ak.with_parameter(ak.zip(own, depth_limit=1), "metadata", dict(where))
 
 
 def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
@@ -539,7 +533,7 @@ def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written
                     "entrystop": stop,
                     "fileuuid": str(file.file.uuid),
                 }
-                block = _Block(columns, stop - start, where)
+                block = _block(columns, where)
                 simulated = matched and assumed.simulation
                 chunk = _read(block, "nanoaod", simulated, selection)
                 part = _each_muon(task.kind, task.document, chunk, assumed.simulation)

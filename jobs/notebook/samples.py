@@ -22,9 +22,9 @@ from jobs.events.files import Chunk, Inspection, chunk_size, chunks, inspect
 from jobs.notebook import html
 from jobs.notebook.configurations import Source, completed, is_configuration, of_files
 from jobs.notebook.histograms import as_hists
+from processors.calibration import CalibrationProcessor
 from processors.fill import fill
-from processors.readers.chunk import selected
-from processors.readers.stage1 import chunk_of
+from processors.readers.chunk import FileEntries, entries_of, selected
 from processors.selection import ResolvedSelection, leave_out
 
 if TYPE_CHECKING:
@@ -89,16 +89,48 @@ class OpenSample:
 
     def read(self, chunk: Chunk) -> tuple[Pairs, dict[str, int]]:
         """Return the pairs of a chunk that the calibration uses, and why others are left out."""
-        name = self.sample.name
+        return self.select(entries_of(work_item(chunk)))
+
+    def select(self, events: Any) -> tuple[Pairs, dict[str, int]]:
+        """Return the pairs of some events that the calibration uses, and why others are left out.
+
+        Parameters
+        ----------
+        events : NanoEvents or awkward array of records
+            Those that are given, changed muons and all; nothing is read from the files.
+
+        Raises
+        ------
+        InputError
+            If the events lack a column, or the runs of the files are not all used.
+
+        Examples
+        --------
+        >>> z = calib.open_sample("toys/*.root", resonance="z")  # doctest: +SKIP
+        >>> events["Muon", "pt"] = events.Muon.pt * 1.001  # doctest: +SKIP
+        >>> pairs, rejected = z.select(events)  # doctest: +SKIP
+        """
+        if not isinstance(events, FileEntries):
+            self._require_all_runs()
         found = selected(
-            chunk_of(work_item(chunk)),
+            events,
             self.sample,
             self.calibration.needs(self.sample),
             self.selection,
-            self.inspection.corrections.get(name, ()),
+            self.inspection.corrections.get(self.sample.name, ()),
         )
         pairs, refused = leave_out(found.pairs, self.calibration.rejects(found.pairs, self.sample))
         return pairs, found.rejected | refused
+
+    def _require_all_runs(self) -> None:
+        """Raise InputError where files hold runs that are not used: events know no file."""
+        for file in self.inspection.files:
+            if file.sample == self.sample.name and file.runs is not None:
+                raise InputError(
+                    f"{file.path}: sample {self.sample.name!r} uses some runs of it alone, which"
+                    " is not known of events in memory; select the runs there, and open the sample"
+                    " from files"
+                )
 
     def pairs(self, events: int | None = None) -> Pairs:
         """Return the selected pairs, of the first ``events`` events of the files or of all."""
@@ -125,6 +157,32 @@ class OpenSample:
             left -= stop - chunk.start
             if left <= 0:
                 return
+
+    def processor(self) -> CalibrationProcessor:
+        """Return coffea's processor of this sample: for a Runner, or for events of your own.
+
+        Raises
+        ------
+        InputError
+            If the runs of the files are not all used.
+
+        Examples
+        --------
+        >>> z = calib.open_sample("toys/*.root", resonance="z")  # doctest: +SKIP
+        >>> events = NanoEventsFactory.from_root({"toys/a.root": "Events"}).events()
+        ... # doctest: +SKIP
+        >>> events["Muon", "pt"] = events.Muon.pt * 1.001  # doctest: +SKIP
+        >>> z.processor().process(events)["data"]["counts"]  # doctest: +SKIP
+        """
+        self._require_all_runs()
+        name = self.sample.name
+        return CalibrationProcessor(
+            self.calibration,
+            {name: self.sample},
+            {name: self.selection},
+            self.walk,
+            {name: self.inspection.corrections.get(name, ())},
+        )
 
     # histograms --------------------------------------------------------------------------------
     def collect(self, pairs: Pairs) -> Sums:

@@ -64,6 +64,13 @@ class Baskets:
         self._more = more
         self._loaded: dict[str, Column] = {}
 
+    advice = "the file is damaged, write it again"
+
+    @property
+    def where(self) -> str:
+        """The name of the file."""
+        return str(self._tree.file.file_path)
+
     @property
     def bytes(self) -> int:
         """Bytes that were asked of the file until now."""
@@ -133,7 +140,7 @@ class Baskets:
             first, last = np.searchsorted(self.at, (low, high))
             inside = self.at[first:last] - low
             for name in names:
-                column = _column(arrays[self._paths[name]])
+                column = column_of(arrays[self._paths[name]])
                 if len(arrays) != high - low:
                     raise InputError(
                         f"{self._tree.file.file_path}: {len(arrays)} events between entries {low}"
@@ -179,7 +186,8 @@ def _edges(tree: Any, name: str, start: int, stop: int) -> IntArray:
     return np.concatenate([[start], inner, [stop]])
 
 
-def _column(array: ak.Array) -> Column:
+def column_of(array: ak.Array) -> Column:
+    """Return (offsets, content) of lists of numbers, (None, numbers) of numbers."""
     layout = ak.to_layout(array)
     if layout.purelist_depth == 1:
         return None, np.asarray(ak.to_numpy(layout))

@@ -18,6 +18,9 @@ GEN_WEIGHT = {"nanoaod": "genWeight", "stage1": "wgt_nominal"}
 WEIGHT = "weight"
 """Of a row of a table."""
 
+N_MUONS = "nMuon"
+"""Of NanoAOD: how many muons an event has."""
+
 GEN_MASS = "gen_dimuon_mass"
 GEN_KINEMATICS = ("gen_pt", "gen_eta", "gen_phi")
 

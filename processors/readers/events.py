@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import numpy as np
 from calib.calibrations.base import Needs
 from calib.errors import InputError
 from calib.events.pairs import Pairs
-from calib.types import AnyArray, Array, BoolArray, UIntArray
+from calib.types import AnyArray, Array, BoolArray, IntArray, UIntArray
 from processors.readers import columns as names
 from processors.selection import Candidates, ResolvedSelection
 
@@ -60,12 +60,39 @@ class Columns(Protocol):
     names: frozenset[str]
     length: int
 
+    @property
+    def at(self) -> IntArray:
+        """Entries of the events in their file."""
+
     def flat(self, name: str) -> AnyArray:
         """Return a column of one number an event."""
 
 
+class EventColumns(Columns, Protocol):
+    """Columns of events with any number of muons: of the entries of a file, or given ones.
+
+    ``where`` says what the events are, and ``advice`` what to do where they do not fit together.
+    """
+
+    where: str
+    advice: str
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that were read until now."""
+
+    def jagged(self, name: str) -> tuple[AnyArray, AnyArray]:
+        """Return (offsets, content), offsets from 0."""
+
+    def take(self, kept: BoolArray | IntArray) -> EventColumns:
+        """Return fewer of the events."""
+
+    def load(self, names: Iterable[str]) -> None:
+        """Read columns together, which is cheaper than one by one."""
+
+
 def identity_of(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, UIntArray]:
-    """Return run, luminosityBlock and event; a file without them is told apart by its uuid."""
+    """Return run, luminosityBlock and event; without them a file is told apart by its uuid."""
     missing = {
         "run": run_of(str(metadata.get("fileuuid") or metadata.get("filename", ""))),
         "luminosityBlock": 0,
@@ -75,8 +102,7 @@ def identity_of(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, UInt
         if name in columns.names:
             out[name] = _whole(columns.flat(name), name, _place(columns, metadata))
         elif name == "event":
-            start = int(metadata.get("entrystart", 0))
-            out[name] = np.arange(start, start + columns.length, dtype=np.uint64)
+            out[name] = columns.at.astype(np.uint64)
         else:
             out[name] = np.full(columns.length, missing[name], dtype=np.uint64)
     return out

@@ -1,27 +1,22 @@
 """Stage1 (flat parquet, one row a pair) to the events of a chunk, by row group.
 
-coffea's own parquet reader is not used: it reads the whole file for every chunk, takes an empty
-cell (null) for a number, and refuses files that hold any column of text or time, whether it is
-used or not.
+coffea's own parquet reader is not used for files: it reads the whole file for every chunk, takes an
+empty cell (null) for a number, and refuses files that hold any column of text or time, whether it
+is used or not.
 """
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from coffea.processor import ProcessorABC
-from coffea.processor.executor import WorkItem
 
 from calib.calibrations.base import Needs
 from calib.errors import InputError
-from calib.events.histograms import narrow
 from calib.physics.kinematics import mass as pair_mass
 from calib.schema import Sample
 from calib.types import AnyArray, Array, IntArray
@@ -30,6 +25,7 @@ from processors.corrections import Corrections, corrected_events, corrected_rows
 from processors.pairing import select_rows
 from processors.readers import columns as names
 from processors.readers.events import (
+    Columns,
     Events,
     Selected,
     asked_of,
@@ -46,44 +42,12 @@ from processors.rows import Both, Rows
 from processors.selection import ResolvedSelection
 
 
-@dataclass(frozen=True)
-class Stage1Chunk:
-    """Where the entries of a chunk are; the processor's reader fetches the columns."""
-
-    metadata: dict[str, Any]
-
-    def __len__(self) -> int:
-        return int(self.metadata["entrystop"] - self.metadata["entrystart"])
-
-
-def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
-    """Return the result of one chunk, as the function that coffea's Runner hands to executors."""
-    out = processor.process(chunk_of(item))
-    for found in out.values():
-        found["sums"] = narrow(found["sums"])
-    return {"out": out, "processed": {item}}
-
-
-def chunk_of(item: WorkItem) -> Stage1Chunk:
-    """Return where the entries of a chunk are."""
-    return Stage1Chunk(
-        {
-            "dataset": item.dataset,
-            "filename": item.filename,
-            "treename": item.treename,
-            "entrystart": item.entrystart,
-            "entrystop": item.entrystop,
-            "fileuuid": str(uuid.UUID(bytes=item.fileuuid)) if item.fileuuid else "",
-            **(item.usermeta or {}),
-        }
-    )
-
-
 class Table:
-    """Columns of a stage1 chunk; an empty cell is not a number."""
+    """Columns of rows of a file, of which the first is an entry; an empty cell is not a number."""
 
-    def __init__(self, table: pa.Table, where: str) -> None:
+    def __init__(self, table: pa.Table, where: str, start: int = 0) -> None:
         self._table, self.where = table, where
+        self.at = np.arange(start, start + table.num_rows)
         self.names = frozenset(table.column_names)
         self.length = table.num_rows
 
@@ -100,19 +64,20 @@ class Table:
 
     def take(self, rows: IntArray) -> Table:
         """Return some rows."""
-        return Table(self._table.take(pa.array(rows)), self.where)
+        fewer = Table(self._table.take(pa.array(rows)), self.where)
+        fewer.at = self.at[rows]
+        return fewer
 
 
 @contextmanager
-def open_table(events: Any, wanted: tuple[str, ...]) -> Iterator[Table]:
-    """Open the wanted columns of a chunk, those that are there."""
-    metadata = events.metadata
+def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[Table]:
+    """Open the wanted columns of the entries that metadata name, those that are there."""
     start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
     with open_parquet(str(metadata["filename"])) as file:
         have = file.schema_arrow.names
         rows = read_rows(file, list(names.in_file(wanted, have)), start, stop)
         made = [name for name in wanted if name in names.stand_ins(have)]
-        yield Table(completed(rows, made), str(metadata["filename"]))
+        yield Table(completed(rows, made), str(metadata["filename"]), start)
 
 
 def completed(table: pa.Table, made: Sequence[str]) -> pa.Table:
@@ -169,34 +134,69 @@ def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -
     return table.slice(start - before, stop - start)
 
 
-def read_stage1(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection) -> Events:
-    """Return what is needed of a chunk of stage1; ``events`` says where it is."""
-    with open_table(events, names.read(sample, needs, selection)) as table:
-        return _events(table, sample, needs, selection, events.metadata)
+class RowColumns(Columns, Protocol):
+    """Columns of rows of two muons, of which some can be taken."""
+
+    def take(self, rows: IntArray) -> RowColumns:
+        """Return some rows."""
+
+
+def read_stage1(
+    columns: Columns,
+    where: Mapping[str, Any],
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
+) -> Events:
+    """Return what is needed of all rows of a chunk; ``where`` says what they are."""
+    n = columns.length
+
+    def both(name: str) -> AnyArray:
+        """Return a column of the first muons, then of the second ones."""
+        parts = [columns.flat(column) for column in names.muon_columns("stage1", name)]
+        kind = np.result_type(*parts)
+        return np.concatenate(parts, dtype=np.float64 if kind.kind == "f" else kind)
+
+    first, count = np.arange(n), np.full(n, 2)
+    muons, extra = candidates_of(both, first, count, n, columns.names, "stage1", needs, selection)
+    identity = identity_of(columns, where)
+    gen, gen_mass = _generated(columns, sample)
+    return Events(
+        muons=muons,
+        weight=weight_of(columns, names.GEN_WEIGHT["stage1"]),
+        run=identity["run"],
+        luminosityBlock=identity["luminosityBlock"],
+        event=identity["event"],
+        fired=has_fired(columns, selection),
+        vetoed=is_vetoed(columns, selection),
+        gen={name: np.concatenate(values) for name, values in gen.items()} or None,
+        gen_mass=gen_mass,
+        extra=extra,
+    )
 
 
 def select_stage1(
-    events: Any,
+    columns: RowColumns,
+    where: Mapping[str, Any],
     sample: Sample,
     needs: Needs,
     selection: ResolvedSelection,
     corrections: Corrections = (),
 ) -> Selected:
     """Return the selected pairs of a chunk of stage1, without making events of its rows."""
-    with open_table(events, names.read(sample, needs, selection)) as table:
 
-        def events_of(rows: IntArray) -> Events:
-            found = _events(table.take(rows), sample, needs, selection, events.metadata)
-            return corrected_events(found, corrections, sample.simulation)
+    def events_of(rows: IntArray) -> Events:
+        found = read_stage1(columns.take(rows), where, sample, needs, selection)
+        return corrected_events(found, corrections, sample.simulation)
 
-        rows = _rows(table, sample, needs, selection, events.metadata)
-        rows = corrected_rows(rows, corrections, sample.simulation)
-        pairs, rejected = select_rows(rows, selection, events_of)
-        return Selected(pairs, len(rows), rejected)
+    rows = _rows(columns, sample, needs, selection, where)
+    rows = corrected_rows(rows, corrections, sample.simulation)
+    pairs, rejected = select_rows(rows, selection, events_of)
+    return Selected(pairs, len(rows), rejected)
 
 
 def _rows(
-    table: Table,
+    table: Columns,
     sample: Sample,
     needs: Needs,
     selection: ResolvedSelection,
@@ -247,7 +247,7 @@ def _rows(
     )
 
 
-def _generated(table: Table, sample: Sample) -> tuple[dict[str, Both], Array | None]:
+def _generated(table: Columns, sample: Sample) -> tuple[dict[str, Both], Array | None]:
     """Return the generated muons and the generated mass, where a simulation has them."""
     if not sample.simulation:
         return {}, None
@@ -259,35 +259,3 @@ def _generated(table: Table, sample: Sample) -> tuple[dict[str, Both], Array | N
         gen["gen_pt"] = positive(gen["gen_pt"][0]), positive(gen["gen_pt"][1])
     has_mass = names.GEN_MASS in table.names
     return gen, positive(double(table.flat(names.GEN_MASS))) if has_mass else None
-
-
-def _events(
-    table: Table,
-    sample: Sample,
-    needs: Needs,
-    selection: ResolvedSelection,
-    where: Mapping[str, Any],
-) -> Events:
-    def both(name: str) -> AnyArray:
-        """Return a column of the first muons, then of the second ones."""
-        parts = [table.flat(column) for column in names.muon_columns("stage1", name)]
-        kind = np.result_type(*parts)
-        return np.concatenate(parts, dtype=np.float64 if kind.kind == "f" else kind)
-
-    n = table.length
-    first, count = np.arange(n), np.full(n, 2)
-    muons, extra = candidates_of(both, first, count, n, table.names, "stage1", needs, selection)
-    identity = identity_of(table, where)
-    gen, gen_mass = _generated(table, sample)
-    return Events(
-        muons=muons,
-        weight=weight_of(table, names.GEN_WEIGHT["stage1"]),
-        run=identity["run"],
-        luminosityBlock=identity["luminosityBlock"],
-        event=identity["event"],
-        fired=has_fired(table, selection),
-        vetoed=is_vetoed(table, selection),
-        gen={name: np.concatenate(columns) for name, columns in gen.items()} or None,
-        gen_mass=gen_mass,
-        extra=extra,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,19 @@ from calib.schema import Sample
 from calib.types import AnyArray, BoolArray
 from processors.certified import is_certified, is_other_run
 from processors.readers import columns as names
-from processors.readers.events import Selected, identity_of, weight_of, wide
-from processors.readers.stage1 import Table, open_table
+from processors.readers.events import Columns, Selected, identity_of, weight_of, wide
 from processors.selection import ResolvedSelection, leave_out
 
 
 def select_table(
-    events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
+    columns: Columns,
+    where: Mapping[str, Any],
+    sample: Sample,
+    needs: Needs,
+    selection: ResolvedSelection,
 ) -> Selected:
-    """Return the rows of a chunk whose numbers are all finite; ``events`` says where it is."""
-    with open_table(events, names.read(sample, needs, selection)) as table:
-        found = records_of(table, needs, events.metadata)
+    """Return the rows of a chunk whose numbers are all finite; ``where`` says what they are."""
+    found = records_of(columns, needs, where)
     masks: dict[str, BoolArray] = {}
     if selection.runs is not None:
         masks["other_run"] = is_other_run(found.run, selection.runs)
@@ -35,7 +38,7 @@ def select_table(
     return Selected(kept, len(found), rejected)
 
 
-def records_of(table: Table, needs: Needs, where: Any) -> Records:
+def records_of(table: Columns, needs: Needs, where: Mapping[str, Any]) -> Records:
     """Return all rows, with the columns that a calibration asks for."""
     there = [n for n in (*needs.columns, *needs.optional) if n in table.names]
     return Records(

@@ -89,6 +89,7 @@ def test_lazy_sums_are_those_of_production_in_simulated_nanoaod(tmp_path):
     assert found["mass"].axes.name == ("half", "category", "mass")
     assert found["mass"].sum().value == expected["mass/counts"].sum() > 1000
     assert found["reference/mass"].sum().value == expected["reference/mass/counts"].sum()
+    same(lazy.collect(lazy.select(lazy.events)).compute(), expected)
     assert lazy.events.fields.count("Muon_pt") == 1 and ak.num(lazy.events.Muon_pt.compute()).ndim
 
 
@@ -112,6 +113,26 @@ def test_lazy_events_are_all_events(events):
     lazy = calib.open_lazy(events, resonance="z")
     assert len(lazy.events.compute()) == 2 * N > len(lazy.pairs.compute())
     assert lazy.opened.sample.format == "stage1"
+
+
+def test_lazy_events_with_muons_of_ones_own(values):
+    """The cuts are made on them; the mass moves with them."""
+    lazy = calib.open_lazy(values)
+    events = lazy.events
+    for name in ("mu1_pt", "mu2_pt"):
+        events[name] = events[name] * np.float64(1.01)
+    before, after = (lazy.pairs.compute(), lazy.select(events).compute())
+    assert len(before) != len(after) > 1000
+    both = np.intersect1d(before.event, after.event)
+    mass = [x.mass[np.isin(x.event, both)] for x in (before, after)]
+    # the muons' own mass, 0.1 GeV, does not grow
+    np.testing.assert_allclose(mass[1] / mass[0], 1.01, rtol=1e-6)
+    opened = calib.open_sample(values)
+    pairs, rejected = opened.select(events.compute())
+    assert np.array_equal(pairs.mass, after.mass)
+    assert len(pairs) + sum(rejected.values()) == 2 * N
+    found = opened.processor().process(events.compute())["data"]
+    assert found["counts"]["selected"] == len(pairs)
 
 
 def test_real_files_of_both_kinds(shared_data):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -98,7 +97,7 @@ def selected(
             "entrystop": min(n, start + step),
         }
         found = chunk.selected(
-            SimpleNamespace(metadata=where), sample(format, simulation), NEEDS, cuts, corrections
+            chunk.FileEntries(where), sample(format, simulation), NEEDS, cuts, corrections
         )
         parts.append(found.pairs)
         for reason, count in found.rejected.items():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import awkward as ak
@@ -19,7 +18,9 @@ from calib.events.pairs import Pairs
 from calib.schema import Sample
 from processors import pairing
 from processors.levels import LEVELS, level_of, select_nanoaod
+from processors.readers.baskets import open_baskets
 from processors.readers.events import Selected
+from processors.readers.given import GivenColumns
 from processors.readers.nanoaod import read_nanoaod
 from processors.selection import REASONS, ResolvedSelection
 from tests.processors import writing
@@ -85,7 +86,8 @@ def sample(simulation: bool = False) -> Sample:
 
 def in_levels(path: Path, start: int, stop: int, simulation: bool, cuts: ResolvedSelection) -> Any:
     where = {"filename": str(path), "treename": "Events", "entrystart": start, "entrystop": stop}
-    return select_nanoaod(SimpleNamespace(metadata=where), sample(simulation), NEEDS, cuts)
+    with open_baskets(where) as baskets:
+        return select_nanoaod(baskets, where, sample(simulation), NEEDS, cuts)
 
 
 def at_once(
@@ -103,7 +105,7 @@ def at_once(
             entry_start=start,
             entry_stop=stop,
         ).events()
-        chunk = read_nanoaod(events, sample(simulation), NEEDS, cuts)
+        chunk = read_nanoaod(GivenColumns(events), where, sample(simulation), NEEDS, cuts)
     pairs, rejected = pairing.select(chunk, cuts)
     return Selected(pairs, len(chunk), rejected)
 
@@ -170,7 +172,8 @@ def test_an_rntuple_has_no_counter(tmp_path: Path) -> None:
     cuts = ResolvedSelection(identification="medium", **CUTS)
     where = {"filename": str(path), "entrystart": 1, "entrystop": 11}
     needs = Needs(muon=("ptErr",))
-    found = select_nanoaod(SimpleNamespace(metadata=where), sample(), needs, cuts)
+    with open_baskets(where) as baskets:
+        found = select_nanoaod(baskets, where, sample(), needs, cuts)
     assert found.rejected == {"fewer_than_two_muons": 7, "identification": 2}
     assert found.pairs.event.tolist() == [100]
 

@@ -64,12 +64,13 @@ def test_as_event_by_event(rows, selection, is_double) -> None:
     kind = np.float64 if is_double else np.float32
     columns = stage1.Table(table(rows, kind), "here")
     needs = Needs(muon=("ptErr",))
-    events = stage1._events(columns, SAMPLE, needs, selection, {})
-    expected, reasons = pairing.select(events, selection)
+    expected, reasons = pairing.select(
+        stage1.read_stage1(columns, {}, SAMPLE, needs, selection), selection
+    )
     found, found_reasons = pairing.select_rows(
         stage1._rows(columns, SAMPLE, needs, selection, {}),
         selection,
-        lambda at: stage1._events(columns.take(at), SAMPLE, needs, selection, {}),
+        lambda at: stage1.read_stage1(columns.take(at), {}, SAMPLE, needs, selection),
     )
     assert found_reasons == reasons
     assert len(rows) == len(found) + sum(reasons.values())

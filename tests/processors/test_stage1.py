@@ -11,7 +11,7 @@ from coffea.processor.executor import WorkItem
 from calib.results import Pass
 from jobs.events.files import chunks, inspect
 from processors.calibration import CalibrationProcessor
-from processors.readers import stage1
+from processors.readers import chunk as reader
 from tests.processors import writing
 from tests.processors.peak import Peak, Settings, collect, configured
 
@@ -38,7 +38,7 @@ def test_columns_that_are_not_numbers_do_not_matter(tmp_path: Path) -> None:
     results = []
     for chunk in chunks(found, 20):
         item = WorkItem("s", chunk.file.path, "", chunk.start, chunk.stop, b"")
-        result = stage1.work(item, processor)
+        result = reader.work(item, processor)
         assert result["processed"] == {item}
         results.append(result["out"]["s"])
     assert [r["counts"]["read"] for r in results] == [20, 20, 10]

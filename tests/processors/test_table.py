@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -44,9 +43,7 @@ def path(tmp_path: Path) -> Path:
 def selected(path: Path, start: int, stop: int, **selection: Any) -> Any:
     where = {"filename": str(path), "entrystart": start, "entrystop": stop, "runs": None}
     where |= {"runs": selection.pop("runs", None)}
-    return chunk.selected(
-        SimpleNamespace(metadata=where), SAMPLE, NEEDS, ResolvedSelection(**selection)
-    )
+    return chunk.selected(chunk.FileEntries(where), SAMPLE, NEEDS, ResolvedSelection(**selection))
 
 
 def test_rows_come_as_they_are_but_for_bad_ones(path: Path) -> None:

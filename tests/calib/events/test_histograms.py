@@ -44,6 +44,26 @@ def test_narrow_counts_do_not_overflow(sums: histograms.Sums) -> None:
     assert total["mass/counts"].max() > 300
 
 
+def test_chunks_are_added_in_their_order_however_they_come(sums: histograms.Sums) -> None:
+    """Numbers of any size: their sum depends on the order in its last bits."""
+    random = np.random.default_rng(7)
+    files = [("b.root", 0), ("a.root", 900), ("a.root", 0), ("a.root", 100)]
+    parts = {}
+    for chunk in files:
+        weight = random.normal(size=1000) * 10.0 ** random.integers(-8, 8, 1000)
+        parts[chunk] = {**sums, "w": weight, "whole": random.integers(0, 90, 1000).astype(float)}
+    parts["a.root", 0].pop("small")
+    wanted = histograms.add(parts[chunk] for chunk in sorted(files))
+    other = histograms.add(parts[chunk] for chunk in files)
+    assert not np.array_equal(wanted["w"], other["w"])
+    a, b, c, d = (histograms.ChunkSums(parts[chunk], chunk) for chunk in files)
+    for total in ((a + b) + (c + d), d + (c + (b + a)), ((a + c) + b) + d):
+        assert set(total) == set(wanted)
+        for name, values in wanted.items():
+            assert np.array_equal(total[name], values) and total[name].dtype == values.dtype, name
+    assert a["w"] is parts["b.root", 0]["w"]
+
+
 def test_few_filled_bins_take_few_bytes(tmp_path: Path) -> None:
     sums = {"mass/counts": np.zeros((23_000, 100), dtype=np.uint8)}
     sums["mass/counts"][::100, 7] = 3
