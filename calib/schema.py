@@ -5,15 +5,18 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -44,6 +47,25 @@ class Strict(BaseModel):
     """A part of the configuration: frozen, refuses unknown keys."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+def _ascending(edges: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    if any(b <= a for a, b in pairwise(edges)):
+        raise ValueError(f"edges of {info.field_name} are not ascending")
+    return edges
+
+
+def _above_zero(edges: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+    if edges[0] <= 0:
+        raise ValueError(f"{info.field_name} begins at or below 0")
+    return edges
+
+
+Edges = Annotated[tuple[float, ...], Field(min_length=2), AfterValidator(_ascending)]
+"""Edges of bins, in ascending order."""
+
+PositiveEdges = Annotated[Edges, AfterValidator(_above_zero)]
+"""Edges of bins, the first one above 0."""
 
 
 class Query(Strict):

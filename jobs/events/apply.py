@@ -21,7 +21,8 @@ import pyarrow.parquet as pq
 import uproot
 
 from calib import calibrations
-from calib.calibrations.base import Calibration, Needs
+from calib.calibrations.base import Needs
+from calib.calibrations.capabilities import AddsColumns, CorrectsMuons
 from calib.errors import InputError
 from calib.events.pairs import Muons
 from calib.payload.payload import read as read_payload
@@ -116,6 +117,10 @@ def apply_payload(payload: Path, path: Path, out: Path, progress: Progress) -> d
     """
     document = read_payload(payload)
     kind = calibrations.of_payload(document)
+    if not issubclass(kind, AddsColumns):
+        raise InputError(
+            f"{payload}: calibration {kind.name!r} gives no columns of events; use its payload.json"
+        )
     suffix = path.suffix.lower()
     if suffix not in (".root", ".parquet"):
         raise InputError(f"{path}: expected a .root or .parquet file; give one of these")
@@ -155,7 +160,7 @@ def _read(events: Any, format: str, simulated: bool, selection: ResolvedSelectio
 
 
 def _pairs(
-    kind: type[Calibration],
+    kind: type[AddsColumns],
     document: Mapping[str, Any],
     chunk: Events,
     selection: ResolvedSelection,
@@ -178,16 +183,14 @@ def _pairs(
 
 
 def _each_muon(
-    kind: type[Calibration], document: Mapping[str, Any], chunk: Events, simulated: bool
-) -> Corrected | None:
-    """Correct all muons, None where the calibration corrects pairs."""
+    kind: type[CorrectsMuons], document: Mapping[str, Any], chunk: Events, simulated: bool
+) -> Corrected:
+    """Correct all muons, each for itself."""
     n, own = len(chunk), chunk.muons
     of_event = np.repeat(np.arange(n), own.count)
     muons = Muons(own.pt, own.eta, own.phi, own.charge.astype(np.int64), own.pt_err)
     identity = (chunk.run[of_event], chunk.luminosityBlock[of_event], chunk.event[of_event])
     made = kind.apply_muons(document, muons, *identity, simulated)
-    if made is None:
-        return None
     moved = np.isfinite(made.pt) & (made.pt != own.pt)
     chosen = np.bincount(of_event[moved], minlength=n) > 0
     left = {
@@ -208,7 +211,7 @@ def _spread(values: AnyArray, chosen: BoolArray) -> AnyArray:
 
 # stage1 ----------------------------------------------------------------------------------------
 def _stage1(
-    kind: type[Calibration],
+    kind: type[AddsColumns],
     document: Mapping[str, Any],
     path: Path,
     out: Path,
@@ -235,7 +238,7 @@ def _stage1(
 
 
 def _table(
-    kind: type[Calibration],
+    kind: type[AddsColumns],
     document: Mapping[str, Any],
     path: Path,
     out: Path,
@@ -359,7 +362,7 @@ def _with_columns(table: pa.Table, columns: Mapping[str, AnyArray]) -> pa.Table:
 
 # NanoAOD -----------------------------------------------------------------------------------------
 def _nanoaod(
-    kind: type[Calibration],
+    kind: type[AddsColumns],
     document: Mapping[str, Any],
     path: Path,
     out: Path,
@@ -403,8 +406,10 @@ def _nanoaod(
                     },
                 ).events()
                 chunk = _read(events, "nanoaod", matched, selection)
-                part = _each_muon(kind, document, chunk, simulated)
-                part = part or _pairs(kind, document, chunk, selection)
+                if issubclass(kind, CorrectsMuons):
+                    part = _each_muon(kind, document, chunk, simulated)
+                else:
+                    part = _pairs(kind, document, chunk, selection)
                 tally.update(part.left_alone)
                 branches, replaced = _branches(events, part)
                 added = [name for name in part.columns if name not in (*REPLACED, *have)]
