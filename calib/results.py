@@ -254,6 +254,12 @@ class Parameters:
         }
         return pd.DataFrame(found)
 
+    def all_usable(self) -> Check:
+        """Return whether every bin has values that may be used."""
+        bad = [name for name, usable in zip(self.bins, self.usable, strict=True) if not usable]
+        text = "bins without a value" + f": {', '.join(bad[:5])}" * bool(bad)
+        return Check("bins_usable", float(len(bad)), 0.0, not bad, text)
+
     def as_fits(self, sample: str) -> pd.DataFrame:
         """Return the parameters as fits, one row a bin, where there is no other fit.
 

@@ -22,6 +22,7 @@ from typing import Any, ClassVar, Generic, Literal
 import numpy as np
 import pandas as pd
 
+from calib.errors import InputError
 from calib.events.histograms import Fill, Sums, add
 from calib.events.pairs import Muons, Pairs
 from calib.events.random import half
@@ -98,8 +99,11 @@ class ClosesInHalves(Closes, Generic[EventsT]):
     there are `normalise` and a `closure` of its own.
     """
 
+    name: ClassVar[str]
     samples: tuple[Sample, ...]
 
+    editable: ClassVar[tuple[str, ...]] = ()
+    """Keys that can be set for a single category by hand."""
     looks_again: ClassVar[bool] = False
     """Whether the closure walks over the events, each half with what the other has given."""
     closure_coverage: ClassVar[float] = 0.5
@@ -161,7 +165,18 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         return {name: _stacked(found, halves[1][name]) for name, found in halves[0].items()}
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
-        """Fit all events, then each half, with and without the edits."""
+        """Fit all events, then each half, with and without the edits.
+
+        Raises
+        ------
+        InputError
+            If there is an edit, and nothing is `editable`.
+        """
+        if edits and not self.editable:
+            raise InputError(
+                f"category {next(iter(edits))!r}: nothing of a category of {type(self).name} can be"
+                " set by hand; change its settings"
+            )
         total = self.by_kind(sums)
         halves = [{k: half_of(own, h) for k, own in total.items()} for h in (0, 1)]
         both = {k: add([halves[0][k], halves[1][k]]) for k in total}
@@ -205,7 +220,7 @@ class ClosesInHalves(Closes, Generic[EventsT]):
                         "error": error,
                         "pull": (values[1, :, j] - values[0, :, j]) / error,
                         "status": [Status.OK if e > 0 else Status.TOO_FEW_EVENTS for e in error],
-                        "n_events": 0 if own.n_events is None else own.n_events,
+                        "n_events": 1 if own.n_events is None else own.n_events,
                         "kind": name,
                         "half": 1,
                     }

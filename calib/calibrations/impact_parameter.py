@@ -49,8 +49,7 @@ LOW = (0.25, 0.32, 0.42, 0.55, 0.7, 0.9, 1.2, 1.5, 2.0, 2.6, 3.4, 4.4, 5.7, 7.4,
 P_TILDE = (*LOW, 16.0, 21.0, 27.0, 35.0, 46.0, 60.0, 100.0)
 ETA = tuple(round(0.4 * i, 1) for i in range(-6, 7))
 
-CM = 1e4
-"""In um."""
+CM = 1e4  # in um
 
 
 class Gates(BinGates):
@@ -129,6 +128,7 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
             inputs=WHERE,
         ),
     }
+    editable = rw.EDITABLE
     payload_names = (SIGMA.format(key="d0"), SIGMA.format(key="z0"))
     reduction_only = (
         "gates",

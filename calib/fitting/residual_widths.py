@@ -26,6 +26,9 @@ from calib.quality.fallbacks import BinGates, Estimates
 from calib.results import Status
 from calib.types import Array, IntArray
 
+EDITABLE = ("use", "reach")
+"""Keys that can be set for a single category."""
+
 MEANS = ("u", "u_squared", "error_squared")
 """Kept beside the counts; the last one is of the error that the events have, NaN without."""
 
@@ -280,7 +283,7 @@ def require_edits(edits: Mapping[str, Mapping[str, Any]], names: Collection[str]
     InputError
         If a category or a key does not exist, or ``reach`` is no width.
     """
-    require_known(edits, names, ("use", "reach"))
+    require_known(edits, names, EDITABLE)
     for category, changes in edits.items():
         reach = changes.get("reach", 1.0)
         if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not reach > 0:

@@ -23,6 +23,7 @@ from calib.payload import nodes
 from calib.payload.expressions import (
     covariance_name,
     evaluated,
+    names_in,
     parsed,
     substituted,
     tformula,
@@ -202,7 +203,7 @@ def _formula_nodes(
     k = len(own.names)
     tree, constants = spec.tree_of(key), tuple(spec.constants)
     of_error = tuple(covariance_name(i, j) for j in range(k) for i in range(j + 1))
-    variables = tuple(inputs)
+    variables = tuple(n for n in inputs if n in names_in(tree))
     nominal = tformula(tree, variables, (*own.names, *constants))
     formulas, texts = [nominal], {"nom": 0}
     if "error" in spec.variations:
@@ -219,7 +220,7 @@ def _formula_nodes(
             rows = np.concatenate([values, known, *([covariance] if index else [])], axis=1)
             cells = [nodes.formula_of(index, row) for row in np.nan_to_num(rows)]
             found[text] = _over(spec, own, cells)
-    return found, [nodes.formula(text, inputs) for text in formulas]
+    return found, [nodes.formula(text, variables) for text in formulas]
 
 
 def _over(spec: Formula, own: Parameters, cells: Sequence[Any]) -> dict[str, Any]:
