@@ -31,7 +31,7 @@ from calib.payload.nodes import evaluate_at
 from calib.quality.closure import coverage, worst_pull
 from calib.results import MAIN, Closure, Exported, Pass, Reduction, Status
 from calib.schema import Sample
-from calib.types import AnyArray, Array
+from calib.types import AnyArray, Array, IntArray
 
 Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
@@ -112,8 +112,11 @@ class ClosesInHalves(Closes, Generic[EventsT]):
     """Least probability of the worst pull, given their number."""
 
     @abstractmethod
-    def observe(self, events: EventsT, sample: Sample) -> Mapping[str, Fill | AnyArray]:
-        """Return columns of some events to be filled, or sums ready to be added, by name."""
+    def observe(self, events: EventsT, sample: Sample) -> Mapping[str, Fill]:
+        """Return columns to be filled, by name: one entry an event, or blocks of one an event each.
+
+        Two blocks are the leading muons of all pairs, then the others.
+        """
 
     @abstractmethod
     def fit(
@@ -146,7 +149,7 @@ class ClosesInHalves(Closes, Generic[EventsT]):
 
     def normalise(
         self, events: EventsT, sample: Sample, other: Mapping[str, Array]
-    ) -> Mapping[str, Fill | AnyArray]:
+    ) -> Mapping[str, Fill]:
         """Return columns of events of one half, looked at with what `of_half` gave of the other."""
         raise NotImplementedError
 
@@ -154,15 +157,19 @@ class ClosesInHalves(Closes, Generic[EventsT]):
     def collect(self, events: EventsT, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return the columns of both halves, those of half 0 in the first categories."""
         part = half(events.run, events.luminosityBlock, events.event)
-        halves = []
-        for h in (0, 1):
-            own = events.take(part == h)
-            if walk.name == MAIN.name:
-                halves.append(self.observe(own, sample))
-            else:
-                other = {n: np.asarray(x)[1 - h] for n, x in _halves_in(walk.values).items()}
-                halves.append(self.normalise(own, sample, other))
-        return {name: _stacked(found, halves[1][name]) for name, found in halves[0].items()}
+        if walk.name == MAIN.name:
+            found = self.observe(events, sample)
+            return {name: _by_half(name, own, part) for name, own in found.items()}
+        given = _halves_in(walk.values)
+        one, other = (
+            self.normalise(
+                events.take(np.flatnonzero(part == h)),
+                sample,
+                {n: np.asarray(x)[1 - h] for n, x in given.items()},
+            )
+            for h in (0, 1)
+        )
+        return {name: _stacked(own, other[name]) for name, own in one.items()}
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit all events, then each half, with and without the edits.
@@ -251,20 +258,36 @@ def half_of(sums: Sums, h: int) -> Sums:
     return {name: np.split(np.asarray(x), 2)[h] for name, x in sums.items()}
 
 
-def _stacked(one: Fill | AnyArray, other: Fill | AnyArray) -> Fill | AnyArray:
-    """Return the columns of both halves as one, the categories of half 1 after those of half 0."""
-    if isinstance(one, Fill) and isinstance(other, Fill):
-        category = np.where(other.category < 0, -1, other.category + one.n_categories)
-        return Fill(
-            np.concatenate([one.category, category]),
-            2 * one.n_categories,
-            np.concatenate([one.value, other.value]),
-            one.edges,
-            np.concatenate([one.weight, other.weight]),
-            {n: np.concatenate([x, other.means[n]]) for n, x in one.means.items()},
+def _by_half(name: str, found: Fill, part: IntArray) -> Fill:
+    """Return columns with the categories of half 1 after those of half 0.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many entries of each event.
+    """
+    blocks, rest = divmod(len(found.value), max(len(part), 1))
+    if rest or len(found.category) != len(found.value):
+        raise ValueError(
+            f"{name}: {len(found.value)} entries of {len(part)} events, expected one an event, or"
+            " blocks of one an event each"
         )
-    assert not isinstance(one, Fill) and not isinstance(other, Fill)
-    return np.concatenate([np.atleast_1d(one), np.atleast_1d(other)])
+    of_entry = np.tile(part, blocks) * found.n_categories
+    category = np.where(found.category < 0, -1, found.category + of_entry)
+    return replace(found, category=category, n_categories=2 * found.n_categories)
+
+
+def _stacked(one: Fill, other: Fill) -> Fill:
+    """Return the columns of both halves as one, the categories of half 1 after those of half 0."""
+    category = np.where(other.category < 0, -1, other.category + one.n_categories)
+    return Fill(
+        np.concatenate([one.category, category]),
+        2 * one.n_categories,
+        np.concatenate([one.value, other.value]),
+        one.edges,
+        np.concatenate([one.weight, other.weight]),
+        {n: np.concatenate([x, other.means[n]]) for n, x in one.means.items()},
+    )
 
 
 # what a payload does -----------------------------------------------------------------------------

@@ -186,16 +186,16 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
             weight=pairs.weight,
         )
 
-    def observe(self, events: Pairs, sample: Sample) -> Mapping[str, Fill | AnyArray]:
+    def observe(self, events: Pairs, sample: Sample) -> Mapping[str, Fill]:
         """Return d0 and z0 by category."""
         n, how = len(self.settings.places), self.settings.how
         return {name: self.entries(events, name).fill(n, how) for name in OBSERVABLES}
 
     def normalise(
         self, events: Pairs, sample: Sample, other: Mapping[str, Array]
-    ) -> Mapping[str, Fill | AnyArray]:
+    ) -> Mapping[str, Fill]:
         """Return d0 and z0 over their resolution, in bins of the place, of pt and of phi."""
-        found: dict[str, Fill | AnyArray] = {}
+        found: dict[str, Fill] = {}
         suffix = KINDS[plugin.kind_of(sample, self.samples)]
         for name in OBSERVABLES:
             entries, lines = self.entries(events, name), other[f"{name}{suffix}"]

@@ -31,10 +31,7 @@ class Position(plugin.ClosesInHalves[Pairs], plugin.CorrectsMuons, plugin.Calibr
 
     def observe(self, events: Pairs, sample: Sample) -> dict[str, Any]:
         at = BINS.index(np.abs(events.leading.eta))
-        return {
-            "mass": Fill(at, len(BINS), events.mass, EDGES, events.weight, {"m": events.mass}),
-            "n": np.array(len(events)),
-        }
+        return {"mass": Fill(at, len(BINS), events.mass, EDGES, events.weight, {"m": events.mass})}
 
     def fit(self, sums: Any, edits: Any, whole: Reduction | None = None) -> Reduction:
         w = np.asarray(sums["data"]["mass/sumw"])
@@ -67,8 +64,8 @@ def test_halves_are_made_and_compared(pairs: Pairs) -> None:
     halves = [half_of(sums["s0"], h) for h in (0, 1)]
     for name, values in whole.items():
         np.testing.assert_allclose(halves[0][name] + halves[1][name], values, rtol=1e-12)
-    sizes = [int(h["n"][0]) for h in halves]
-    assert sum(sizes) == len(pairs) and abs(sizes[0] - sizes[1]) < 5 * np.sqrt(len(pairs))
+    sizes = [int(h["mass/counts"].sum()) for h in halves]
+    assert abs(sizes[0] - sizes[1]) < 5 * np.sqrt(len(pairs))
     found = own.reduce(sums, {})
     assert own.closure_pass(found) is None
     tested = own.closure(sums, found)
@@ -169,3 +166,15 @@ def test_iterations_end() -> None:
     assert walk is not None and walk.name == "1" and list(walk.values) == ["c"]
     assert Walker().next_pass(reduction(True), Pass()) is None
     assert Walker().next_pass(reduction(False), Pass("2")) is None
+
+
+def test_entries_that_belong_to_no_event_are_refused(pairs: Pairs) -> None:
+    class Odd(Position):
+        def observe(self, events: Pairs, sample: Sample) -> dict[str, Any]:
+            found = super().observe(events, sample)["mass"]
+            first = replace(found, **{n: getattr(found, n)[1:] for n in ("category", "value")})
+            return {"mass": first}
+
+    own = Odd(plugin.Strict(), position(False).samples, 1)
+    with pytest.raises(ValueError, match="mass: 19999 entries of 20000 events"):
+        own.collect(pairs, own.samples[0], Pass())
