@@ -138,7 +138,8 @@ class ClosesInHalves(Closes, Generic[EventsT]):
     ) -> Mapping[str, AnyArray]:
         """Return what a half gives and the closure needs: arrays, by name.
 
-        By default values and errors of the parameters of `fit`, shape (n, k), NaN without.
+        `normalise` gets those that go by the keys of the parameters, the closure all of them. By
+        default values and errors of the parameters of `fit`, shape (n, k), NaN without.
         """
         found: dict[str, AnyArray] = {}
         for key, own in self.fit(sums, edits, whole).parameters.items():
@@ -197,9 +198,11 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         return replace(whole, state=state)
 
     def closure_pass(self, reduction: Reduction) -> Pass | None:
-        """Return the pass with what the halves have given, arrays of shape (2, ...); or None."""
-        given = {n: x for n, x in reduction.state.items() if n.endswith(HALVES)}
-        return Pass("closure", given) if self.looks_again else None
+        """Return the pass with what the halves have given for each key, shape (2, ...); or None."""
+        if not self.looks_again:
+            return None
+        names = [f"{key}{HALVES}" for key in reduction.parameters]
+        return Pass("closure", {name: reduction.state[name] for name in names})
 
     def by_kind(self, sums: Mapping[str, Sums]) -> dict[str, Sums]:
         """Return the sums of all samples of a kind, ``data`` and ``simulation``, targets first."""
