@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
-from calib.types import AnyArray, Array
+import numpy as np
+
+from calib.events.categories import Axis, Categories
+from calib.types import AnyArray, Array, BoolArray, IntArray
 
 if TYPE_CHECKING:
     import pandas as pd  # slow to load
@@ -80,6 +84,20 @@ class Curve:
     text: str = ""
     observable: str = "mass"
 
+    @classmethod
+    def of(cls, name: str, edges: Array, counts: Array, variance: Array | None = None) -> Curve:
+        """Return the picture of a histogram without a model, which is drawn as itself.
+
+        Parameters
+        ----------
+        name : str
+        edges : array, shape (bins + 1,)
+        counts, variance : array, shape (bins,)
+            The variance is that of counted events where it is not given.
+        """
+        w = np.asarray(counts, dtype=np.float64)
+        return cls(name, edges, w, w if variance is None else variance, w, np.zeros_like(w))
+
 
 @dataclass(frozen=True)
 class Section:
@@ -114,6 +132,192 @@ MAIN = Pass()
 
 
 @dataclass(frozen=True)
+class Parameters:
+    """What a calibration has found: some parameters in each bin of some axes.
+
+    Everything that is written of a result follows from it: table, covariance, payload, the
+    payload's read-back, what moved, figures.
+
+    Parameters
+    ----------
+    axes : tuple of Axis
+        The bins, n in all, the last axis fastest.
+    names, units : tuple of str, length k
+        The parameters of a bin.
+    values : array, shape (n, k)
+    covariance : array, shape (n k, n k)
+        In the order of the values: the parameters of the first bin, then those of the next.
+    status : sequence of Status, length n
+    fallback : sequence of str, length n, optional
+        What a bin has its values from, where they are not its own; else empty.
+    bins : sequence of str, length n, optional
+        Names of the bins; by default those of their edges.
+    labels : mapping of name to str
+        What all bins have in common: the first columns of the table. ``sample`` sets results of
+        the same kind apart, which are drawn into one panel.
+    n_events, chi2, ndf : array, shape (n,), optional
+    own_status, reason : sequence, length n, optional
+        What became of a bin's own fit, and the sentence that explains it; by default its status.
+    file : str
+        Name of its table, without ``.csv``.
+    """
+
+    axes: tuple[Axis, ...]
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    values: Array
+    covariance: Array
+    status: Sequence[Status]
+    fallback: Sequence[str] = ()
+    bins: Sequence[str] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    n_events: Array | None = None
+    chi2: Array | None = None
+    ndf: IntArray | None = None
+    own_status: Sequence[Status] = ()
+    reason: Sequence[str] = ()
+    file: str = "parameters"
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.values, dtype=np.float64)
+        values = values.reshape(len(values), -1)
+        places = Categories.of(self.axes)
+        n, k = len(places), len(self.names)
+        for what, found, wanted in (
+            ("values", values.shape, (n, k)),
+            ("covariance", np.shape(self.covariance), (n * k, n * k)),
+            ("status", (len(self.status),), (n,)),
+        ):
+            if found != wanted:
+                raise ValueError(f"parameters: {what} of shape {found}, expected {wanted}")
+        object.__setattr__(self, "values", values)
+        object.__setattr__(self, "fallback", self.fallback or ("",) * n)
+        object.__setattr__(self, "bins", self.bins or places.names)
+        object.__setattr__(self, "own_status", self.own_status or self.status)
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def errors(self) -> Array:
+        """Standard deviations, shape (n, k)."""
+        return np.asarray(np.sqrt(np.diagonal(self.covariance)).reshape(self.values.shape))
+
+    @property
+    def codes(self) -> IntArray:
+        """The status of each bin as a number, shape (n,)."""
+        return np.array([s.code for s in self.status], dtype=np.int64)
+
+    @property
+    def usable(self) -> BoolArray:
+        """Whether the values of each bin may be used, shape (n,)."""
+        return np.array([s.usable for s in self.status], dtype=np.bool_)
+
+    @property
+    def own(self) -> BoolArray:
+        """Whether the values of each bin are measured in itself, shape (n,)."""
+        return np.array([s is Status.OK for s in self.own_status], dtype=np.bool_)
+
+    def of_bin(self, i: int) -> Array:
+        """Return the covariance of the parameters of a bin, shape (k, k)."""
+        k = len(self.names)
+        return self.covariance[i * k : (i + 1) * k, i * k : (i + 1) * k]
+
+    def table(self) -> pd.DataFrame:
+        """Return one row a bin: its edges, values with errors, status, and what it falls back on.
+
+        With two parameters, their correlation as well.
+        """
+        k, errors = len(self.names), self.errors
+        edges = list(product(*(list(axis.bins()) for axis in self.axes)))
+        found: dict[str, Any] = dict(self.labels) | {"bin": list(self.bins)}
+        for i, axis in enumerate(self.axes):
+            if axis.whole:
+                found[axis.name] = [int(e[i][0]) for e in edges]
+            else:
+                found[f"{axis.name}_low"] = [e[i][0] for e in edges]
+                found[f"{axis.name}_high"] = [e[i][1] for e in edges]
+        if self.n_events is not None:
+            found["n_events"] = np.asarray(self.n_events).astype(np.int64)
+        for j, name in enumerate(self.names):
+            found |= {name: self.values[:, j], f"{name}_err": errors[:, j]}
+        if k == 2:
+            between = np.array([self.of_bin(i)[0, 1] for i in range(len(self))])
+            found["correlation"] = between / (errors[:, 0] * errors[:, 1])
+        if self.chi2 is not None:
+            found["chi2"] = self.chi2
+        if self.ndf is not None:
+            found["ndf"] = self.ndf
+        found |= {
+            "status": [s.value for s in self.status],
+            "own_status": [s.value for s in self.own_status],
+            "held_at": list(self.fallback),
+            "reason": list(self.reason) or "",
+        }
+        import pandas as pd
+
+        return pd.DataFrame(found)
+
+    def all_usable(self) -> Check:
+        """Return whether every bin has values that may be used."""
+        bad = [name for name, usable in zip(self.bins, self.usable, strict=True) if not usable]
+        text = "bins without a value" + f": {', '.join(bad[:5])}" * bool(bad)
+        return Check("bins_usable", float(len(bad)), 0.0, not bad, text)
+
+    def as_fits(self, sample: str) -> pd.DataFrame:
+        """Return the parameters as fits, one row a bin, where there is no other fit.
+
+        Parameters
+        ----------
+        sample : str
+            What the column ``sample`` says.
+        """
+        found: dict[str, Any] = {"sample": sample, "category": list(self.bins)}
+        found["n_events"] = 0 if self.n_events is None else np.asarray(self.n_events)
+        for j, name in enumerate(self.names):
+            found |= {name: self.values[:, j], f"{name}_err": self.errors[:, j]}
+        found["chi2"] = np.nan if self.chi2 is None else self.chi2
+        found["ndf"] = 0 if self.ndf is None else self.ndf
+        import pandas as pd
+
+        return pd.DataFrame(found | {"status": [s.value for s in self.own_status]})
+
+    def value_names(self, key: str = "") -> list[str]:
+        """Return a name for each value, in the order of the covariance: ``d0_e3_a``."""
+        start = f"{key}_" if key else ""
+        return [f"{start}{place}_{name}" for place in self.bins for name in self.names]
+
+
+def with_covariance(found: Mapping[str, Parameters]) -> dict[str, AnyArray]:
+    """Return ``names, values, covariance`` of all parameters, as covariance.npz holds them.
+
+    Parameters
+    ----------
+    found : mapping of key to Parameters
+        Those of one key are independent of those of another.
+    """
+    names = [name for key, own in found.items() for name in own.value_names(key)]
+    covariance = np.zeros((len(names), len(names)))
+    at = 0
+    for own in found.values():
+        n = own.values.size
+        covariance[at : at + n, at : at + n] = own.covariance
+        at += n
+    values = np.concatenate([own.values.ravel() for own in found.values()])
+    return {"names": np.array(names), "values": values, "covariance": covariance}
+
+
+def tables_of(found: Mapping[str, Parameters]) -> dict[str, pd.DataFrame]:
+    """Return the tables of all parameters, those of one file in one."""
+    by_file: dict[str, list[pd.DataFrame]] = {}
+    for own in found.values():
+        by_file.setdefault(own.file, []).append(own.table())
+    import pandas as pd
+
+    return {name: pd.concat(own, ignore_index=True) for name, own in by_file.items()}
+
+
+@dataclass(frozen=True)
 class Reduction:
     """What `Calibration.reduce` returns.
 
@@ -123,27 +327,37 @@ class Reduction:
         One row per sample and category: ``sample, category, n_events``, parameters and their
         ``_err``, ``chi2, ndf, status`` (written as fits.parquet and fits.csv).
     tables : mapping of name to DataFrame
-        Written as ``name.csv`` (``factors``, ``parameters``).
+        Written as ``name.csv`` (``factors``, ``parameters``). Those of ``parameters`` are added.
     arrays : mapping of name to (mapping of name to array)
-        Written as ``name.npz`` (``covariance``).
+        Written as ``name.npz`` (``covariance``). That of ``parameters`` is added.
     curves : tuple of Curve
     checks : tuple of Check
         Its part of the verdict.
     state : mapping of name to array
         What the later passes (closure, next iteration), `publish` and `sections` need.
+    parameters : mapping of key to Parameters
+        What it has found, by the key that stands in the names of the payload's corrections.
     """
 
     fits: pd.DataFrame
-    tables: Mapping[str, pd.DataFrame]
-    arrays: Mapping[str, Mapping[str, AnyArray]]
-    curves: tuple[Curve, ...]
-    checks: tuple[Check, ...]
-    state: Mapping[str, AnyArray]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    arrays: Mapping[str, Mapping[str, AnyArray]] = field(default_factory=dict)
+    curves: tuple[Curve, ...] = ()
+    checks: tuple[Check, ...] = ()
+    state: Mapping[str, AnyArray] = field(default_factory=dict)
+    parameters: Mapping[str, Parameters] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.parameters:
+            tables = {**tables_of(self.parameters), **self.tables}
+            arrays = {"covariance": with_covariance(self.parameters), **self.arrays}
+            object.__setattr__(self, "tables", tables)
+            object.__setattr__(self, "arrays", arrays)
 
 
 @dataclass(frozen=True)
 class Closure:
-    """What `Calibration.closure` returns.
+    """What `Calibration.closure` returns; see `Closure.of`.
 
     ``table`` has one row per closure bin: ``bin, expected, fitted, error, pull, status`` (more
     columns are welcome); written as closure.csv.
@@ -152,6 +366,32 @@ class Closure:
     table: pd.DataFrame
     checks: tuple[Check, ...]
     curves: tuple[Curve, ...] = ()
+
+    @classmethod
+    def of(
+        cls, bins: Sequence[str], expected: Any, fitted: Any, error: Any, *checks: Check
+    ) -> Closure:
+        """Return the closure of some bins.
+
+        Parameters
+        ----------
+        bins : sequence of str, length n
+        expected, fitted, error : float or array, shape (n,)
+            The pull is their difference over the error; without an error there is none.
+        *checks : Check
+        """
+        import pandas as pd
+
+        table = pd.DataFrame(
+            {"bin": list(bins), "expected": expected, "fitted": fitted, "error": error}
+        )
+        with np.errstate(divide="ignore", invalid="ignore"):
+            pull = (table["fitted"] - table["expected"]) / table["error"]
+        pull = pull.where(table["error"] > 0)
+        status = [
+            Status.OK.value if known else Status.TOO_FEW_EVENTS.value for known in pull.notna()
+        ]
+        return cls(table.assign(pull=pull, status=status), checks)
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,16 @@ Probability = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[float, Field(gt=0)]
 
 
+def _above_zero(edges: tuple[float, ...]) -> tuple[float, ...]:
+    if edges[0] <= 0:
+        raise ValueError(f"{edges[0]:g} is not above 0")
+    return edges
+
+
+EdgesAboveZero = Annotated[Edges, AfterValidator(_above_zero)]
+"""Ascending edges, all above 0."""
+
+
 class Query(Strict):
     """Files and runs as a catalogue has them: what it gives now is the input."""
 

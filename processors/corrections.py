@@ -15,6 +15,7 @@ import numpy as np
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
+from calib.calibrations.capabilities import CorrectsMuons, CorrectsPairs, corrects
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
 from calib.types import AnyArray, Array
@@ -42,7 +43,7 @@ Corrections = Sequence[Correction]
 
 def corrects_muons(corrections: Corrections) -> bool:
     """Return whether any of the payloads moves muons before the selection."""
-    return any(c.kind.corrects() == "muons" for c in corrections)
+    return any(issubclass(c.kind, CorrectsMuons) for c in corrections)
 
 
 def corrected_events(
@@ -104,18 +105,18 @@ def _moved(
     muons: Muons, identity: Mapping[str, AnyArray], corrections: Corrections, simulated: bool
 ) -> Muons:
     for correction in corrections:
-        found = correction.kind.apply_muons(
-            correction.document, muons, **identity, simulated=simulated
-        )
-        muons = muons if found is None else found
+        kind = correction.kind
+        if issubclass(kind, CorrectsMuons):
+            muons = kind.apply_muons(correction.document, muons, **identity, simulated=simulated)
     return muons
 
 
 def corrected_pairs(pairs: Pairs, corrections: Corrections) -> Pairs:
     """Return selected pairs with what the payloads correct of a pair as a whole."""
     for correction in corrections:
-        found = correction.kind.apply_pairs(correction.document, pairs)
-        pairs = pairs if found is None else found
+        kind = correction.kind
+        if issubclass(kind, CorrectsPairs):
+            pairs = kind.apply_pairs(correction.document, pairs)
     return pairs
 
 
@@ -128,13 +129,15 @@ def tried(correction: Correction, simulated: bool) -> None:
         If it cannot be used for such events.
     """
     kind = correction.kind
-    if kind.corrects() == "nothing":
+    if corrects(kind) == "nothing":
         raise InputError(
             f"a payload of {correction.calibration}, which corrects nothing that another"
             " calibration reads; leave it out, `calib apply` writes what it gives into events"
         )
     one, whole = np.ones(1), np.ones(1, dtype=np.uint64)
     muon = Muons(40 * one, 0.5 * one, 0.3 * one, np.ones(1, dtype=np.int64), 0.5 * one)
-    kind.apply_muons(correction.document, muon, whole, whole, whole, simulated)
+    if issubclass(kind, CorrectsMuons):
+        kind.apply_muons(correction.document, muon, whole, whole, whole, simulated)
     other = replace(muon, charge=-muon.charge, phi=muon.phi + 3)
-    kind.apply_pairs(correction.document, Pairs(muon, other, one, whole, whole, whole))
+    if issubclass(kind, CorrectsPairs):
+        kind.apply_pairs(correction.document, Pairs(muon, other, one, whole, whole, whole))

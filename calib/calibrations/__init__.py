@@ -18,6 +18,9 @@ from calib.schema import Configured, validated
 
 log = logging.getLogger(__name__)
 
+FRAMEWORK = ("base", "capabilities")
+"""Modules here that are no calibrations."""
+
 GROUP = "dimucal.calibrations"
 """Entry points of calibrations in other packages."""
 
@@ -50,7 +53,7 @@ def plugins() -> tuple[Plugin, ...]:
 
 
 def _ours() -> tuple[Plugin, ...]:
-    names = [m.name for m in pkgutil.iter_modules(__path__) if m.name != "base"]
+    names = [m.name for m in pkgutil.iter_modules(__path__) if m.name not in FRAMEWORK]
     return tuple(Plugin(n, f"{__name__}.{n}:Calibration", "dimucal", "", True) for n in names)
 
 

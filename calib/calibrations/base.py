@@ -6,15 +6,10 @@ A calibration is one file or folder in ``calib/calibrations/`` with a class name
     needs, selection            before any event is read
     rejects, collect            on the workers, once per chunk and pass; the sums add
     reduce                      once, on the total
-    next_pass                   after reduce: another pass over the events, or None
-    closure_pass, closure       events that took no part, against the result
-    publish, sections           payload and report
-    apply, apply_muons          events of an analysis, with the payload alone
-    apply_muons, apply_pairs    events of a later calibration, which reads the payload
-    effects                     what its constants do, to see whether they move
-    export                      the payload in the layout of others
-    layout, quality, values     a person who looks at sums and payloads
+    publish, sections           payload and report, by default made from its `Parameters`
+    quality, values, effects    a person or a program that looks at a payload
 
+What only some can (iterate, close, correct, export) is in `calib.calibrations.capabilities`.
 No method knows about files, Dask or the command line.
 """
 
@@ -22,25 +17,27 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic
 
-import numpy as np
 import pandas as pd
 from pydantic import BaseModel
 
-from calib.errors import InputError
+from calib.calibrations.capabilities import REQUIRED, Edits, corrects
+from calib.errors import CalibError, InputError
 from calib.events.histograms import Fill, Layout, Sums
-from calib.events.pairs import Muons, Pairs
+from calib.events.pairs import Pairs
+from calib.events.records import EventsT, Records
+from calib.payload import parameters
+from calib.payload.parameters import Payload
 from calib.payload.values import numbers
 from calib.physics.constants import RESONANCES
-from calib.quality.publication_gate import Effects
-from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
+from calib.quality.publication_gate import Effects, effects_of
+from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 from calib.schema import Sample, Selection, Strict
 from calib.types import AnyArray, BoolArray
 
-Edits = Mapping[str, Mapping[str, Any]]
-"""Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
+__all__ = ["Calibration", "Edits", "Needs", "TableCalibration"]
 
 
 @dataclass(frozen=True)
@@ -59,24 +56,48 @@ class Needs:
     columns: tuple[str, ...] = ()
 
 
-class Calibration(ABC):
-    """One calibration with its settings, for the samples of one run."""
+class Calibration(ABC, Generic[EventsT]):
+    """One calibration with its settings, for the samples of one run.
+
+    Of pairs of muons, or of what else the type says (`TableCalibration`). What it can beyond this
+    is said by further classes that it is derived from (`calib.calibrations.capabilities`).
+    """
 
     name: ClassVar[str]
     Settings: ClassVar[type[BaseModel]] = Strict
+    payload: ClassVar[Payload] = {}
+    """The corrections in its payload, made from the parameters of its reduction."""
     payload_names: ClassVar[tuple[str, ...]]
-    """Names of the corrections in its payload; the first one identifies it."""
+    """Names of the corrections in its payload; the first one identifies it. By default those of
+    ``payload`` without a key."""
+    title: ClassVar[str] = ""
+    """Heading of its section of the report, and what its payload is of."""
+    text: ClassVar[str] = ""
+    """What is said below that heading."""
+    positive: ClassVar[bool] = False
+    """Whether all parameters are above zero: then their shifts are those of their logarithms."""
     resonances: ClassVar[tuple[str, ...]] = tuple(RESONANCES)
     """Resonances that it is measured on."""
     formats: ClassVar[tuple[str, ...]] = ("nanoaod", "stage1")
     """Formats of the samples that it reads."""
     begins_with: ClassVar[tuple[str, ...]] = ()
     """Resonances on which it is the calibration to begin with, where none is named."""
-    layouts: ClassVar[tuple[str, ...]] = ()
-    """Layouts of others that `export` knows."""
     reduction_only: ClassVar[tuple[str, ...]] = ()
     """Settings, dotted, that neither `collect` nor `rejects` look at: to change one touches no
     events."""
+
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        for method, capability in REQUIRED.items():
+            if method in cls.__dict__ and not issubclass(cls, capability):
+                raise TypeError(
+                    f"class {cls.__name__} has a method {method!r}, for which only calibrations"
+                    f" that are {capability.__name__} are asked; derive it from"
+                    f" calib.plugin.{capability.__name__} as well"
+                )
+        plain = tuple(name for name in cls.payload if "{key}" not in name)
+        if "payload" in cls.__dict__ and "payload_names" not in cls.__dict__ and plain:
+            cls.payload_names = plain
 
     def __init__(
         self,
@@ -119,28 +140,17 @@ class Calibration(ABC):
         return data or self.samples
 
     # before any event ------------------------------------------------------------------------
-    @abstractmethod
     def needs(self, sample: Sample) -> Needs:
-        """Return the columns to read."""
+        """Return the columns to read beyond the kinematics of muons; by default none."""
+        return Needs()
 
-    @abstractmethod
     def selection(self, sample: Sample) -> Mapping[str, Any]:
         """Return its defaults for the keys of `Selection` that the user left open."""
+        return {}
 
     @classmethod
     def toys(cls, sample: Sample, n: int, seed: int) -> Mapping[str, AnyArray] | None:
         """Return columns of toys on which `calib plugins` tries it; None: pairs of `calib toys`."""
-        return None
-
-    @classmethod
-    def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
-        """Return what it should find in simulated pairs with generated muons, or None.
-
-        ``{"table": "factors", "key": "category", "value": "factor", "truth": {name: value}}``:
-        the table of the reduction, its columns, and the true value of each row; beside it
-        ``truth_err``, by the same names, where the events know it with an error. `calib toys`
-        writes it into truth.json under ``calibrations.NAME``; `calib demo` compares.
-        """
         return None
 
     def sized(self, walk: Pass, n_events: Mapping[str, int]) -> Pass:
@@ -159,12 +169,12 @@ class Calibration(ABC):
         return found
 
     # event loop, on the workers --------------------------------------------------------------
-    def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
-        """Return masks of pairs it cannot use, by reason (``outside_categories``)."""
+    def rejects(self, events: EventsT, sample: Sample) -> Mapping[str, BoolArray]:
+        """Return masks of events it cannot use, by reason (``outside_categories``)."""
         return {}
 
     @abstractmethod
-    def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
+    def collect(self, events: EventsT, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return columns to be filled, or sums ready to be added, by name."""
 
     def layout(self, sample: Sample) -> Mapping[str, Layout]:
@@ -182,26 +192,28 @@ class Calibration(ABC):
             If an edit names a category or a key that does not exist.
         """
 
-    def next_pass(self, reduction: Reduction, walk: Pass) -> Pass | None:
-        """Return the next pass over the events of an iteration, or None when it is done."""
-        return None
-
-    def closure_pass(self, reduction: Reduction) -> Pass | None:
-        """Return the pass over the events that the closure test needs, or None."""
-        return None
-
-    def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
-        """Test the result on events that took no part in it."""
-        raise NotImplementedError
-
     # out ---------------------------------------------------------------------------------------
-    @abstractmethod
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:
-        """Return the payload: a correctionlib schema 2 document."""
+        """Return the payload: a correctionlib schema 2 document, by default as ``payload`` says.
+
+        Raises
+        ------
+        CalibError
+            If it says nothing, or the reduction has no parameters.
+        """
+        if not self.payload or not reduction.parameters:
+            raise CalibError(
+                f"calibration {self.name!r}, publish: found no 'payload' of the class and no"
+                " 'parameters' of the reduction to make one of; give both, or a `publish`"
+            )
+        words = f"{self.title or self.name} (dimucal, {self.name})"
+        return parameters.document(self.payload, reduction.parameters, words)
 
     def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
-        """Read the written payload back and compare it with the result."""
-        return ()
+        """Read the written payload back and compare it with the parameters of the result."""
+        if not self.payload or not reduction.parameters:
+            return ()
+        return (parameters.read_back(document, self.payload, reduction.parameters, self.seed),)
 
     def sections(
         self,
@@ -209,52 +221,18 @@ class Calibration(ABC):
         closure: Closure | None,
         earlier: Mapping[str, Any] | None = None,
     ) -> Sequence[Section]:
-        """Return its sections of the report; ``earlier`` is an earlier payload to compare with."""
-        return ()
+        """Return its sections of the report; ``earlier`` is an earlier payload to compare with.
 
-    @classmethod
-    def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
-        """Return new columns of each pair, by name, from a payload alone.
-
-        ``mu1_pt, mu2_pt`` (leading, sub-leading) replace the muons' pt, ``mu1_ptErr, mu2_ptErr``
-        its error (without them it is rescaled with pt); any other name is added. Pairs with a
-        ``gen_mass`` are simulated.
+        By default the parameters as tables and figures, and what moved.
         """
-        raise NotImplementedError
+        if not reduction.parameters:
+            return ()
+        from calib.plots.parameters import moved, overview
 
-    @classmethod
-    def apply_muons(
-        cls,
-        document: Mapping[str, Any],
-        muons: Muons,
-        run: AnyArray,
-        luminosityBlock: AnyArray,
-        event: AnyArray,
-        simulated: bool,
-    ) -> Muons | None:
-        """Return muons with corrected pt and pt_err, each for itself, from a payload alone.
-
-        None, the default, where a correction is one of pairs: then `apply` has them.
-        """
-        return None
-
-    @classmethod
-    def apply_pairs(cls, document: Mapping[str, Any], pairs: Pairs) -> Pairs | None:
-        """Return selected pairs with what is corrected of a pair as a whole (ptErr).
-
-        pt stays: the pair was chosen by it. None, the default: nothing that a later calibration
-        reads. Pairs without ptErr are given back as they are.
-        """
-        return None
-
-    @classmethod
-    def corrects(cls) -> Literal["muons", "pairs", "nothing"]:
-        """Return what a later calibration finds corrected by its payload."""
-        for name in ("muons", "pairs"):
-            own, default = (getattr(c, f"apply_{name}").__func__ for c in (cls, Calibration))
-            if own is not default:
-                return name
-        return "nothing"
+        first = overview(reduction.parameters, self.title or self.name, self.text)
+        if earlier is None:
+            return (first,)
+        return (first, moved(reduction.parameters, self.payload, earlier))
 
     @classmethod
     def quality(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
@@ -268,7 +246,8 @@ class Calibration(ABC):
         The status is in words; values of one kind (``factor``, ``A``) can be drawn together. Two
         payloads are compared value by value, by these names.
         """
-        return numbers(document, cls.payload_names[0])
+        found = parameters.values(document, cls.payload)
+        return numbers(document, cls.payload_names[0]) if found is None else found
 
     @classmethod
     def effects(
@@ -279,8 +258,9 @@ class Calibration(ABC):
     ) -> Effects:
         """Return what the constants of a run do (`calib.quality.publication_gate`).
 
-        By default its parameters as they are, from ``covariance``: relative changes already where
-        its payload corrects something, else their moves are taken as shares of their values.
+        By default its parameters, from ``covariance``: their logarithms where they are
+        ``positive``; as they are where its payload corrects something, which is relative already;
+        else their shifts are to be taken as shares of their values.
 
         Parameters
         ----------
@@ -299,26 +279,26 @@ class Calibration(ABC):
                 f"calibration {cls.name}: it gives no 'covariance' in the arrays of its reduction,"
                 " so nobody knows whether it moves; add it, or an `effects` of its own"
             )
-        found = arrays["covariance"]
-        values = np.asarray(found["values"], dtype=np.float64)
-        covariance = np.asarray(found["covariance"], dtype=np.float64)
-        names = tuple(str(name) for name in found["names"])
-        return Effects(names, values, covariance, np.isfinite(values))
+        found = effects_of(arrays["covariance"], tables, positive=cls.positive)
+        return replace(found, relative=cls.positive or corrects(cls) != "nothing")
 
     def growing(self) -> Mapping[str, Any]:
         """Return settings, dotted, with which its sums stay valid while files are added."""
         return {}
 
-    @classmethod
-    def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
-        """Return a payload in the layout of others; ``at`` is the pt in GeV where both agree.
 
-        Raises
-        ------
-        InputError
-            If there is no such layout.
-        """
-        raise InputError(
-            f"option --layout: found {layout!r}, but {cls.name} has no other layouts; use"
-            " payload.json as it is"
-        )
+class TableCalibration(Calibration[Records]):
+    """One calibration of records: `Calibration`, with records in place of pairs.
+
+    ``columns`` names the columns, or ``needs``: ``Needs(columns=("time", "side"))``; those of
+    ``optional`` are read where the file has them. A column ``weight`` is the weight of a row.
+    """
+
+    formats: ClassVar[tuple[str, ...]] = ("table",)
+    resonances: ClassVar[tuple[str, ...]] = ("none",)
+    columns: ClassVar[tuple[str, ...]] = ()
+    """The columns that must be there, unless `needs` says more."""
+
+    def needs(self, sample: Sample) -> Needs:
+        """Return the columns to read."""
+        return Needs(columns=self.columns)

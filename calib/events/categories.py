@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 
@@ -16,13 +16,15 @@ from calib.types import Array, IntArray
 class Axis:
     """One axis of the categories: finite ascending edges, ``[low, high)``.
 
-    ``labels`` name the bins; without them a bin is named by its edges.
+    ``labels`` name the bins; without them a bin is named by its edges. ``whole``: its values are
+    whole numbers, one a bin, such as the shape of a cell.
     """
 
     name: str
     edges: tuple[float, ...]
     labels: tuple[str, ...] = ()
     unit: str = ""
+    whole: bool = False
 
     def __post_init__(self) -> None:
         if len(self.edges) < 2 or np.any(np.diff(self.edges) <= 0):
@@ -39,6 +41,10 @@ class Axis:
         found = np.empty(len(flat), dtype=np.int64)
         write_bins(flat, np.asarray(self.edges, dtype=np.float64), found)
         return found.reshape(np.shape(values))
+
+    def bins(self) -> list[tuple[float, float]]:
+        """Return the lower and the upper edge of each bin."""
+        return list(pairwise(self.edges))
 
     def label(self, i: int) -> str:
         """Return the name of bin i."""

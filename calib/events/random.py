@@ -7,6 +7,7 @@ its key and n (SplitMix64: G. Steele et al., OOPSLA 2014, doi:10.1145/2660193.26
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -72,6 +73,11 @@ def uniforms(keys: UIntArray, counter: int) -> Array:
     out = np.empty(len(keys))
     _uniforms(keys, counter, out)
     return out
+
+
+def uniform_of(seed: int, events: Any) -> Array:
+    """Return a random number in (0, 1) of each event, of pairs or records; shape (n,)."""
+    return uniforms(keys(seed, events.run, events.luminosityBlock, events.event), 0)
 
 
 def half(run: AnyArray, luminosityBlock: AnyArray, event: AnyArray) -> IntArray:

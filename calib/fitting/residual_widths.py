@@ -8,24 +8,60 @@ mean, and the core of a category is as wide as u is in it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from calib.edits import left_out
-from calib.events.histograms import Sums
+from calib.edits import left_out, require_known
+from calib.errors import InputError
+from calib.events.histograms import Fill, Sums
 from calib.fitting.core_width import CoreFit, fit_core
 from calib.fitting.models.core import USUAL
 from calib.fitting.straight_line import Line, straight_line
 from calib.quality.category_gates import Candidate, Limits, own_status
+from calib.quality.fallbacks import BinGates, Estimates
 from calib.results import Status
-from calib.types import Array
+from calib.types import Array, IntArray
+
+EDITABLE = ("use", "reach")
+"""Keys that can be set for a single category."""
 
 MEANS = ("u", "u_squared", "error_squared")
 """Kept beside the counts; the last one is of the error that the events have, NaN without."""
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """Residuals of some muons, one entry each; arrays of shape (n,).
+
+    ``error`` is that which the events have (NaN without), ``u`` what the variance is a line in;
+    ``place`` and ``point`` the bins, -1 outside; ``pt`` in GeV and ``phi`` are looked along by the
+    closure.
+    """
+
+    value: Array
+    error: Array
+    u: Array
+    place: IntArray
+    point: IntArray
+    pt: Array
+    phi: Array
+    weight: Array
+
+    def joined(self, other: Residuals) -> Residuals:
+        """Return these entries, then the others."""
+        both = (vars(self).values(), vars(other).values())
+        return Residuals(*(np.concatenate(pair) for pair in zip(*both, strict=True)))
+
+    def fill(self, places: int, how: Fitting) -> Fill:
+        """Return the columns of the histograms that `Histograms.of` reads."""
+        inside = (self.place >= 0) & (self.point >= 0)
+        flat = np.where(inside, self.place * how.n_points + self.point, -1)
+        means = dict(zip(MEANS, (self.u, self.u**2, self.error**2), strict=True))
+        return Fill(flat, places * how.n_points, self.value, how.edges, self.weight, means)
 
 
 @dataclass(frozen=True)
@@ -38,20 +74,25 @@ class Histograms:
     means: Array
 
     @classmethod
-    def of(cls, sums: Sums, name: str, halves: Sequence[int]) -> Histograms:
-        """Return the sums of some halves; the rows of ``sums`` are those of half 0, then 1."""
+    def of(cls, sums: Sums, name: str) -> Histograms:
+        """Return the sums that a `calib.events.histograms.Fill` of this name has made."""
 
-        def total(what: str) -> Array:
-            parts = np.split(np.asarray(sums[f"{name}/{what}"], dtype=np.float64), 2)
-            return np.asarray(sum(parts[h] for h in halves))
+        def part(what: str) -> Array:
+            return np.asarray(sums[f"{name}/{what}"], dtype=np.float64)
 
-        means = np.stack([total(f"mean_{key}") for key in MEANS], axis=1)
-        return cls(total("counts"), total("sumw"), total("sumw2"), means)
+        means = np.stack([part(f"mean_{key}") for key in MEANS], axis=1)
+        return cls(part("counts"), part("sumw"), part("sumw2"), means)
 
     def merged(self, groups: Sequence[Sequence[int]]) -> Histograms:
         """Return the sums over groups of categories."""
         own = (self.counts, self.sumw, self.sumw2, self.means)
         return Histograms(*(np.array([x[list(g)].sum(axis=0) for g in groups]) for x in own))
+
+    def estimates(self, name: str, members: Sequence[int], how: Fitting) -> Estimates:
+        """Return the parameters of some places as one, of this name."""
+        groups = [[m * how.n_points + p for m in members] for p in range(how.n_points)]
+        names = [f"{name}_p{p}" for p in range(how.n_points)]
+        return widths(self.merged(groups), names, how).estimates()
 
     def mean(self, key: str) -> Array:
         """Return one of the means, shape (n,); NaN without entries."""
@@ -69,6 +110,15 @@ class Fitting:
     min_events: float
     chi2_probability: float
 
+    @classmethod
+    def widening(
+        cls, core: float, window: float, bins: int, n_points: int, gates: BinGates
+    ) -> Fitting:
+        """Return it with bins from -window to window that widen from ``core`` on."""
+        reach = np.arcsinh(window / core)
+        edges = np.asarray(core * np.sinh(np.linspace(-reach, reach, bins + 1)))
+        return cls(edges, n_points, gates.min_events, gates.chi2_probability)
+
     def half(self) -> Fitting:
         """Return the same for half of the events."""
         return Fitting(self.edges, self.n_points, 0.5 * self.min_events, self.chi2_probability)
@@ -82,12 +132,52 @@ class Widths:
     fits: tuple[CoreFit, ...]
     lines: tuple[Line, ...]
 
+    def fitted(self) -> list[tuple[str, CoreFit]]:
+        """Return the fits that there are, each with its category."""
+        both = zip(self.table["category"], self.fits, strict=True)
+        return [(str(name), fit) for name, fit in both if fit.result is not None]
+
+    @property
+    def start(self) -> Start:
+        """What later ones of the same places start from."""
+        return Start(np.array([line.values for line in self.lines]), np.array(_usual(self.table)))
+
+    @property
+    def values(self) -> tuple[Array, Array]:
+        """A and B of each place, shape (places, 2), and their covariance, (places, 2, 2)."""
+        lines = self.lines
+        return np.array([x.values for x in lines]), np.array([x.covariance for x in lines])
+
+    def estimates(self) -> Estimates:
+        """Return a and b of each place."""
+        own = [roots(line) for line in self.lines]
+        n_events = self.table["n_events"].to_numpy().reshape(len(own), -1).sum(axis=1)
+        return Estimates(
+            np.array([v for v, _ in own]),
+            np.array([c for _, c in own]),
+            np.array([line.chi2 for line in self.lines]),
+            np.array([line.ndf for line in self.lines], dtype=np.int64),
+            n_events,
+        )
+
+
+@dataclass(frozen=True)
+class Start:
+    """What is known from earlier widths of the same places.
+
+    ``lines`` (places, 2) are A and B: from them comes the spread of the true width within a
+    category; ``usual`` the share and the ratio of the tail that all of them have in common.
+    """
+
+    lines: Array
+    usual: Array
+
 
 def widths(
     found: Histograms,
     names: Sequence[str],
     how: Fitting,
-    start: Widths | None = None,
+    start: Start | None = None,
     edits: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Widths:
     """Return the widths of categories and the lines of their places.
@@ -98,15 +188,15 @@ def widths(
         The categories of the first place, then of the next.
     names : sequence of str, length n
     how : Fitting
-    start : Widths, optional
-        Earlier ones of the same places: from them come the spread of the true width within a
-        category, and the tails that all of them have in common.
+    start : Start, optional
+        What earlier ones of the same places have given.
     edits : mapping, optional
         ``{category: {"use": False, "reach": 300.0}}``; reach is half the range of the fit.
     """
     spread, usual = np.zeros(len(names)), USUAL
     if start is not None:
-        spread, usual = _spread(found, start.lines, how.n_points), _usual(start.table)
+        spread = _spread(found, start.lines, how.n_points)
+        usual = (float(start.usual[0]), float(start.usual[1]))
     edits = edits or {}
     dropped = left_out(edits)
     rows, fits = [], []
@@ -164,9 +254,9 @@ def _line(table: pd.DataFrame) -> Line:
     return straight_line(u, sigma**2, 2 * error / sigma)
 
 
-def _spread(found: Histograms, lines: Sequence[Line], n: int) -> Array:
+def _spread(found: Histograms, lines: Array, n: int) -> Array:
     """Return the relative standard deviation of the variance within each category."""
-    A, B = np.repeat([line.values for line in lines], n, axis=0).T
+    A, B = np.repeat(lines, n, axis=0).T
     u = found.mean("u")
     with np.errstate(invalid="ignore", divide="ignore"):
         width = np.sqrt(np.maximum(found.mean("u_squared") - u**2, 0.0))
@@ -185,6 +275,24 @@ def _usual(table: pd.DataFrame) -> tuple[float, float]:
     return share, float(np.exp((n * tail * np.log(ratio)).sum() / (n * tail).sum()))
 
 
+def require_edits(edits: Mapping[str, Mapping[str, Any]], names: Collection[str]) -> None:
+    """Refuse edits that `widths` cannot follow.
+
+    Raises
+    ------
+    InputError
+        If a category or a key does not exist, or ``reach`` is no width.
+    """
+    require_known(edits, names, EDITABLE)
+    for category, changes in edits.items():
+        reach = changes.get("reach", 1.0)
+        if isinstance(reach, bool) or not isinstance(reach, (int, float)) or not reach > 0:
+            raise InputError(
+                f"category {category}: key 'reach': found {reach!r}, expected um, half of the"
+                " range of the fit"
+            )
+
+
 # the parameters of a place -----------------------------------------------------------------------
 def roots(line: Line) -> tuple[Array, Array]:
     """Return (a, b) = (sqrt A, sqrt B) and their covariance; NaN where not determined."""
@@ -192,26 +300,3 @@ def roots(line: Line) -> tuple[Array, Array]:
         values = np.sqrt(line.values)
         turn = np.diag(0.5 / values)
         return values, np.asarray(turn @ line.covariance @ turn)
-
-
-def candidates(
-    lines: Sequence[Line], names: Sequence[str], events: Array, k: int
-) -> list[Candidate]:
-    """Return a (k = 0) or b (k = 1) of some places as the gates want to see them."""
-    out = []
-    for line, name, n in zip(lines, names, events, strict=True):
-        values, covariance = roots(line)
-        known = bool(np.isfinite(values).all())
-        out.append(
-            Candidate(
-                f"{name}, {'ab'[k]}",
-                float(n),
-                float(values[k]),
-                float(np.sqrt(covariance[k, k])),
-                line.chi2,
-                line.ndf,
-                Status.OK if known else Status.NOT_DETERMINED,
-                False,
-            )
-        )
-    return out

@@ -1,16 +1,30 @@
-"""Corrections of correctionlib: made from bins, evaluated without inventing numbers."""
+"""Corrections of correctionlib: made from bins, evaluated without inventing numbers.
+
+Made with the typed models of `correctionlib.schemav2`, which refuse what is no payload; handed on
+as plain values, which is what is written.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import correctionlib
 import numpy as np
+from correctionlib import schemav2
 
 from calib.events.categories import Axis
 from calib.types import AnyArray, Array
+
+WORDS = ("variation", "parameter", "factors")
+"""Inputs that are words; all others are numbers."""
+
+
+def plain(model: Any) -> dict[str, Any]:
+    """Return a model as plain values, what was left open left out."""
+    found: dict[str, Any] = model.model_dump(exclude_unset=True)
+    return found
 
 
 def correction(
@@ -19,6 +33,9 @@ def correction(
     inputs: Sequence[tuple[str, str]],
     output: str,
     data: Mapping[str, Any],
+    *,
+    whole: Sequence[str] = (),
+    formulas: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return a correction of schema 2.
 
@@ -26,43 +43,118 @@ def correction(
     ----------
     name, description : str
     inputs : sequence of (name, description)
-        Real numbers; one named ``variation``, ``parameter`` or ``factors`` is a word.
+        Real numbers; those of `WORDS` are words.
     output : str
     data : mapping
         A node, such as `over_bins` returns.
+    whole : sequence of str
+        Inputs that are whole numbers.
+    formulas : sequence of nodes
+        Formulas that the nodes refer to by their index.
     """
-    words = ("variation", "parameter", "factors")
-    return {
-        "name": name,
-        "description": description,
-        "version": 1,
-        "inputs": [
-            {"name": key, "type": "string" if key in words else "real", "description": text}
-            for key, text in inputs
-        ],
-        "output": {"name": output, "type": "real"},
-        "data": dict(data),
-    }
+    types = {key: "string" for key in WORDS} | {key: "int" for key in whole}
+    more = {"generic_formulas": [dict(f) for f in formulas]} if formulas else {}
+    return plain(
+        schemav2.Correction(
+            name=name,
+            description=description,
+            version=1,
+            inputs=[
+                schemav2.Variable(name=key, type=types.get(key, "real"), description=text)
+                for key, text in inputs
+            ],
+            output=schemav2.Variable(name=output, type="real"),
+            data=dict(data),
+            **more,
+        )
+    )
 
 
-def over_bins(axes: Sequence[Axis], content: Sequence[Any]) -> dict[str, Any]:
-    """Return a node with a number or a node for each bin, the last axis fastest; ends clamp."""
-    return {
-        "nodetype": "multibinning",
-        "inputs": [axis.name for axis in axes],
-        "edges": [[float(x) for x in axis.edges] for axis in axes],
-        "content": [v if isinstance(v, Mapping) else float(v) for v in content],
-        "flow": "clamp",
-    }
+def document(corrections: Sequence[Mapping[str, Any]], description: str) -> dict[str, Any]:
+    """Return a payload of schema 2."""
+    made = schemav2.CorrectionSet(
+        schema_version=2, corrections=[dict(c) for c in corrections], description=description
+    )
+    return plain(made)
 
 
-def by_word(key: str, nodes: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a node that chooses another one by a word."""
-    return {
-        "nodetype": "category",
-        "input": key,
-        "content": [{"key": word, "value": dict(node)} for word, node in nodes.items()],
-    }
+def over_bins(
+    axes: Sequence[Axis], content: Sequence[Any], outside: float | str = "clamp"
+) -> dict[str, Any]:
+    """Return a node with a number or a node for each bin, the last axis fastest.
+
+    Parameters
+    ----------
+    axes : sequence of Axis
+        Those of whole numbers first; a number that none of their bins has is an error.
+    content : sequence of numbers or nodes, one a bin
+    outside : float or str
+        What is given outside the other axes; ``clamp``: that of the nearest bin.
+    """
+    first, *others = axes
+    if first.whole:
+        size = len(content) // len(first)
+        parts = [content[i * size : (i + 1) * size] for i in range(len(first))]
+        nodes = [over_bins(others, part, outside) if others else part[0] for part in parts]
+        items = zip((int(low) for low, _ in first.bins()), nodes, strict=True)
+        return _category(first.name, items)
+    return plain(
+        schemav2.MultiBinning(
+            nodetype="multibinning",
+            inputs=[axis.name for axis in axes],
+            edges=[[float(x) for x in axis.edges] for axis in axes],
+            content=[v if isinstance(v, Mapping) else float(v) for v in content],
+            flow=outside,
+        )
+    )
+
+
+def by_word(key: str, nodes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a node that chooses a number or another node by a word."""
+    return _category(key, nodes.items())
+
+
+def _category(key: str, items: Any) -> dict[str, Any]:
+    content = [schemav2.CategoryItem(key=word, value=value) for word, value in items]
+    return plain(schemav2.Category(nodetype="category", input=key, content=content))
+
+
+def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
+    """Return a formula of some inputs, for `formula_of` to refer to."""
+    return plain(
+        schemav2.Formula(
+            nodetype="formula", parser="TFormula", variables=list(variables), expression=expression
+        )
+    )
+
+
+def formula_of(index: int, parameters: Sequence[float]) -> dict[str, Any]:
+    """Return a formula of the correction with numbers in place of its parameters."""
+    numbers = [float(x) for x in parameters]
+    return plain(schemav2.FormulaRef(nodetype="formularef", index=index, parameters=numbers))
+
+
+def edges_of(node: Any, key: str) -> list[tuple[float, float]]:
+    """Return the bins of an input below a node, lower and upper edge; without any, none.
+
+    Whole numbers are bins of width 1.
+    """
+    for inner in _nodes(node):
+        if inner.get("input") == key and inner["nodetype"] == "category":
+            return [(float(item["key"]), item["key"] + 1.0) for item in inner["content"]]
+        inputs = inner.get("inputs", [inner.get("input")])
+        if key in inputs and "edges" in inner:
+            own = inner["edges"] if "input" in inner else inner["edges"][inputs.index(key)]
+            return list(zip(own[:-1], own[1:], strict=True))
+    return []
+
+
+def _nodes(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield a node and those below it."""
+    if isinstance(node, Mapping) and "nodetype" in node:
+        yield node
+        for part in node.get("content", ()):
+            yield from _nodes(part.get("value", part) if isinstance(part, Mapping) else part)
 
 
 def evaluate(payload: Mapping[str, Any], name: str, *inputs: AnyArray | str) -> Array | None:
@@ -75,5 +167,26 @@ def evaluate(payload: Mapping[str, Any], name: str, *inputs: AnyArray | str) -> 
         return None
     numbers = [x for x in inputs if not isinstance(x, str)]
     known = np.all([np.isfinite(x) for x in numbers], axis=0)
-    safe = [x if isinstance(x, str) else np.where(known, x, 1.0) for x in inputs]
+    safe = [x if isinstance(x, str) else _where(known, x) for x in inputs]
     return np.where(known, found[name].evaluate(*safe), np.nan)
+
+
+def _where(known: AnyArray, values: AnyArray) -> AnyArray:
+    """Return whole numbers as they are, others with 1 where they are not to be looked at."""
+    return values if np.asarray(values).dtype.kind in "iu" else np.where(known, values, 1.0)
+
+
+def evaluate_at(
+    payload: Mapping[str, Any], name: str, inputs: Mapping[str, AnyArray | str]
+) -> Array | None:
+    """Return a correction at inputs by their names, None where the payload has none of this name.
+
+    Raises
+    ------
+    KeyError
+        If it takes an input that is not among them.
+    """
+    made = next((c for c in payload["corrections"] if c["name"] == name), None)
+    if made is None:
+        return None
+    return evaluate(payload, name, *(inputs[own["name"]] for own in made["inputs"]))

@@ -15,6 +15,7 @@ import pandas as pd
 
 from calib.calibrations import get, of_payload
 from calib.calibrations.base import Calibration
+from calib.calibrations.capabilities import AddsColumns
 from calib.documents import MAX_JSON, json_values
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
@@ -68,7 +69,10 @@ class Payload:
         """
         parts = {"pt": pt, "eta": eta, "phi": phi, "charge": charge, "pt_err": pt_err}
         pairs = _pairs(parts, event, simulation, self.path)
-        return {**self.kind.quality(self.document, pairs), **self.kind.apply(self.document, pairs)}
+        found = dict(self.kind.quality(self.document, pairs))
+        if issubclass(self.kind, AddsColumns):
+            found |= self.kind.apply(self.document, pairs)
+        return found
 
     @property
     def calibration(self) -> str:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from calib.plots.figures import BLUE, ORANGE, RED, drawn, empty_figure, in_style
+from calib.results import Parameters
 from calib.types import Array
 
 GREEN = "#2f9e63"
@@ -33,6 +34,7 @@ def against_eta(
     quantities: Mapping[str, tuple[str, float]],
     *,
     signed: Collection[str] = (),
+    axis: str = "eta",
 ) -> Figure:
     """Return one panel for each quantity; the first table is drawn as a band as well.
 
@@ -43,6 +45,8 @@ def against_eta(
     quantities : mapping of a column to (label of the axis, factor)
         From top to bottom, the left column first.
     signed : names of quantities with a line at zero
+    axis : str
+        What stands in the place of ``eta``.
     """
     rows = ceil(len(quantities) / 2)
     spare = 2 * rows > len(quantities)
@@ -53,7 +57,7 @@ def against_eta(
         places = list(panels[:, 0]) + list(panels[:, 1])
         for axes, (name, (label, unit)) in zip(places, quantities.items(), strict=False):
             for i, (title, table) in enumerate(tables.items()):
-                series(axes, table, name, unit, i, title)
+                series(axes, table, name, unit, i, title, axis)
             axes.set_ylabel(label)
             if name in signed:
                 axes.axhline(0.0, color="black", linewidth=0.8, zorder=0)
@@ -64,14 +68,16 @@ def against_eta(
         elif len(tables) > 1:
             figure.legend(handles, labels, loc="outside upper center", ncols=len(tables))
         for axes in (places[rows - 1], places[len(quantities) - 1]):
-            axes.set_xlabel(r"$\eta$")
+            axes.set_xlabel({"eta": r"$\eta$", "abs_eta": r"$|\eta|$"}.get(axis, axis))
             axes.tick_params(labelbottom=True)
         return finished(figure)
 
 
-def series(axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, title: str) -> None:
-    """Draw a quantity against eta, as the i-th of several."""
-    low, high = (table[c].to_numpy(dtype=float) for c in ("eta_low", "eta_high"))
+def series(
+    axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, title: str, axis: str = "eta"
+) -> None:
+    """Draw a quantity against eta (or another axis), as the i-th of several."""
+    low, high = (table[f"{axis}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
     value, error = (unit * table[c].to_numpy(dtype=float) for c in (name, f"{name}_err"))
     known = np.isfinite(value) & np.isfinite(error)
     colour = COLOURS[i % len(COLOURS)]
@@ -131,3 +137,30 @@ def curves(
         if len(lines) <= 24 and len(points):
             axes.legend(ncols=2, fontsize=9)
         return finished(figure)
+
+
+def widths(fits: pd.DataFrame, found: Parameters, category: str, *, x: str, y: str) -> Figure:
+    """Return measured widths and the curve of each bin, sigma^2 = a^2 + b^2 / x^2.
+
+    Parameters
+    ----------
+    fits : DataFrame
+        Those of `calib.fitting.residual_widths`, with u = 1 / x^2.
+    found : Parameters
+        a and b of each bin.
+    category : str
+        Beginning of the names of the categories: ``d0`` of ``d0_e3_p7``.
+    x, y : str
+        Labels of the axes.
+    """
+    own = fits[(fits["status"] == "ok") & fits["category"].str.startswith(f"{category}_")]
+    place = own["category"].str.removeprefix(f"{category}_").str.rsplit("_p", n=1).str[0]
+    points = pd.DataFrame(
+        {"series": place, "x": own["u"] ** -0.5, "y": own["sigma"], "y_err": own["sigma_err"]}
+    )
+
+    def line(a: float, b: float) -> Callable[[Array], Array]:
+        return lambda at: np.asarray(np.hypot(a, b / at))
+
+    lines = {str(name): line(*ab) for name, ab in zip(found.bins, found.values, strict=True)}
+    return curves(points, lines, x=x, y=y)

@@ -17,14 +17,19 @@ holds whatever the correlations), for Gaussian errors.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from calib.distributions import normal_isf
 from calib.errors import InputError
-from calib.types import Array, BoolArray
+from calib.types import AnyArray, Array, BoolArray
+
+if TYPE_CHECKING:
+    import pandas as pd  # slow to load
 
 
 @dataclass(frozen=True)
@@ -39,12 +44,16 @@ class Effects:
     covariance : array, shape (n, n)
     own : bool array, shape (n,)
         Whether the value is measured; false where another one stands in for it (``held``).
+    relative : bool
+        False where the values are no relative changes, but quantities with a unit, whose shifts
+        are to be taken as shares of them.
     """
 
     names: tuple[str, ...]
     values: Array
     covariance: Array
     own: BoolArray
+    relative: bool = True
 
     @property
     def errors(self) -> Array:
@@ -60,6 +69,7 @@ class Effects:
             self.values[at],
             self.covariance[np.ix_(at, at)],
             self.own[at],
+            self.relative,
         )
 
     def known(self) -> Effects:
@@ -67,6 +77,38 @@ class Effects:
         with np.errstate(invalid="ignore"):
             good = self.own & np.isfinite(self.values) & (self.errors > 0)
         return self.take(np.asarray(good & np.isfinite(self.errors)))
+
+
+def effects_of(
+    covariance: Mapping[str, AnyArray],
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    positive: bool = False,
+) -> Effects:
+    """Return parameters of a result as effects.
+
+    Parameters
+    ----------
+    covariance : mapping
+        ``names, values, covariance``, as covariance.npz has them.
+    tables : mapping of name to DataFrame
+        Where one has a column ``own_status`` of the same bins, a value is measured where that is
+        ``ok``; else wherever it is finite.
+    positive : bool
+        Whether the logarithms are taken.
+    """
+    names = tuple(str(name) for name in covariance["names"])
+    values = np.asarray(covariance["values"], dtype=np.float64)
+    matrix = np.asarray(covariance["covariance"], dtype=np.float64)
+    own = np.isfinite(values)
+    for table in tables.values():
+        if "own_status" in table and len(table) and len(names) % len(table) == 0:
+            of_bin = (table["own_status"] == "ok").to_numpy(dtype=np.bool_)
+            own = own & np.repeat(of_bin, len(names) // len(table))
+    if positive:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return Effects(names, np.log(values), matrix / np.outer(values, values), own)
+    return Effects(names, values, matrix, own)
 
 
 def common(effects: Effects) -> tuple[float, float]:
@@ -154,7 +196,7 @@ def with_force(left: Effects, force: Effects | None) -> Effects:
         n, share = len(left.names), max(1.0, len(known.names) / max(len(left.names), 1))
         size = float(np.mean(known.errors**2)) / share if len(known.names) else 0.0
         added = size * np.eye(n)
-    return Effects(left.names, left.values, left.covariance + added, left.own)
+    return Effects(left.names, left.values, left.covariance + added, left.own, left.relative)
 
 
 def residual(left: Effects, tolerance: Tolerance) -> Tested:
@@ -350,7 +392,8 @@ def moved(new: Effects, old: Effects, shared: tuple[float, float] = (0.0, 0.0)) 
     neither = ~np.isfinite(new.values) & ~np.isfinite(old.values)  # nothing was, nothing is
     values = np.where(neither, 0.0, values)
     covariance = np.where(neither[:, None] | neither, 0.0, covariance)
-    return Effects(new.names, values, covariance, new.own & old.own & ~neither)
+    own = new.own & old.own & ~neither
+    return Effects(new.names, values, covariance, own, new.relative)
 
 
 def relative(change: Effects, to: Effects) -> Effects:

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 import uproot
 
 from calib import calibrations
-from calib.calibrations.base import Calibration, Needs
+from calib.calibrations.base import Needs
+from calib.calibrations.capabilities import AddsColumns, CorrectsMuons
 from calib.errors import InputError
 from calib.events.pairs import Muons
 from calib.payload.payload import read as read_payload
@@ -114,7 +115,7 @@ class _Task:
 
     path: Path
     document: Mapping[str, Any]
-    kind: type[Calibration]
+    kind: type[AddsColumns]
     simulation: bool | None
     again: bool
     tally: Counter[str]
@@ -122,7 +123,7 @@ class _Task:
     @property
     def corrects_muons(self) -> bool:
         """Whether simulated muons are corrected in another way than those of data."""
-        return self.kind.corrects() == "muons"
+        return issubclass(self.kind, CorrectsMuons)
 
     def mark(self, assumed: Assumed | None, replaced: Sequence[str]) -> Mark:
         """Return the mark that a file will bear."""
@@ -212,7 +213,12 @@ def apply_payload(
         If the payload or the events cannot be used, or OUT exists.
     """
     document = read_payload(payload)
-    task = _Task(payload, document, calibrations.of_payload(document), simulation, again, Counter())
+    kind = calibrations.of_payload(document)
+    if not issubclass(kind, AddsColumns):
+        raise InputError(
+            f"{payload}: calibration {kind.name!r} gives no columns of events; use its payload.json"
+        )
+    task = _Task(payload, document, kind, simulation, again, Counter())
     suffix = path.suffix.lower()
     if suffix not in (".root", ".parquet"):
         raise InputError(f"{path}: expected a .root or .parquet file; give one of these")
@@ -256,7 +262,7 @@ def _read(events: Any, format: str, simulated: bool, selection: ResolvedSelectio
 
 
 def _pairs(
-    kind: type[Calibration],
+    kind: type[AddsColumns],
     document: Mapping[str, Any],
     chunk: Events,
     selection: ResolvedSelection,
@@ -279,16 +285,14 @@ def _pairs(
 
 
 def _each_muon(
-    kind: type[Calibration], document: Mapping[str, Any], chunk: Events, simulated: bool
-) -> Corrected | None:
-    """Correct all muons, None where the calibration corrects pairs."""
+    kind: type[CorrectsMuons], document: Mapping[str, Any], chunk: Events, simulated: bool
+) -> Corrected:
+    """Correct all muons, each for itself."""
     n, own = len(chunk), chunk.muons
     of_event = np.repeat(np.arange(n), own.count)
     muons = Muons(own.pt, own.eta, own.phi, own.charge.astype(np.int64), own.pt_err)
     identity = (chunk.run[of_event], chunk.luminosityBlock[of_event], chunk.event[of_event])
     made = kind.apply_muons(document, muons, *identity, simulated)
-    if made is None:
-        return None
     moved = np.isfinite(made.pt) & (made.pt != own.pt)
     chosen = np.bincount(of_event[moved], minlength=n) > 0
     left = {
@@ -536,8 +540,9 @@ def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written
                 block = _block(columns, where)
                 simulated = matched and assumed.simulation
                 chunk = _read(block, "nanoaod", simulated, selection)
-                part = _each_muon(task.kind, task.document, chunk, assumed.simulation)
-                if part is None:
+                if issubclass(task.kind, CorrectsMuons):
+                    part = _each_muon(task.kind, task.document, chunk, assumed.simulation)
+                else:
                     part = _pairs(task.kind, task.document, _told(chunk, assumed), selection)
                 task.tally.update(part.left_alone)
                 new, replaced = _branches(columns, part)

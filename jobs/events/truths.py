@@ -8,6 +8,7 @@ from typing import Any
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
+from calib.calibrations.capabilities import HasTruth
 from calib.documents import json_values
 from calib.errors import InputError
 from calib.events.pairs import Pairs
@@ -20,7 +21,8 @@ def add_truths(out: Path, pairs: Pairs) -> None:
     found = json_values(path.read_text(encoding="utf-8"))
     found["calibrations"] = {}
     for name in calibrations.available():
-        expected = calibrations.get(name).truth(pairs)
+        kind = calibrations.get(name)
+        expected = kind.truth(pairs) if issubclass(kind, HasTruth) else None
         if expected is not None:
             found["calibrations"][name] = dict(expected)
     write_json(path, found)

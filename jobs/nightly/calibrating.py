@@ -115,7 +115,7 @@ def _gate(
         )
     fixed = frozenset(s.name for s in settings.samples if not s.grows)
     shared = constants.shared_events(constants.inputs_of(work), force.inputs, fixed)
-    change = constants.change(kind, constants.effects_of(work), old, shared)
+    change = constants.change(constants.effects_of(work), old, shared)
     return publication_gate.gate(change, task.gate.limits, candidate)
 
 

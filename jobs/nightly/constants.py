@@ -50,18 +50,10 @@ class InForce:
         return kind.effects(self.tables, self.arrays, like)
 
 
-def change(
-    kind: type[Calibration], new: Effects, old: Effects, shared: tuple[float, float] = (0.0, 0.0)
-) -> Effects:
-    """Return the relative change from old constants to new ones (`publication_gate.moved`).
-
-    Effects are relative where a calibration has its own, or corrects something; parameters as
-    they are (widths, say) are not.
-    """
+def change(new: Effects, old: Effects, shared: tuple[float, float] = (0.0, 0.0)) -> Effects:
+    """Return the relative change from old constants to new ones (`publication_gate.moved`)."""
     found = publication_gate.moved(new, old, shared)
-    is_own = kind.effects.__func__ is not Calibration.effects.__func__  # type: ignore[attr-defined]
-    plain = not is_own and kind.corrects() == "nothing"
-    return publication_gate.relative(found, old) if plain else found
+    return found if new.relative else publication_gate.relative(found, old)
 
 
 def interval_for(store: Store | None, calibration: str, run: int, tag: str) -> Interval | None:

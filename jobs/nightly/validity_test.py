@@ -8,6 +8,7 @@ from dataclasses import asdict
 import numpy as np
 
 from calib.calibrations import get
+from calib.calibrations.capabilities import corrects, following_pass
 from calib.errors import CalibError, InputError
 from calib.quality import publication_gate
 from calib.quality.publication_gate import Residual
@@ -107,7 +108,7 @@ def _tested(
 
     Constants that correct nothing are measured again, and compared with those in force.
     """
-    is_applied = get(it.task.calibration).corrects() != "nothing"
+    is_applied = corrects(get(it.task.calibration)) != "nothing"
     payloads = payloads_before(tools, it, last)
     if is_applied:
         payloads = [*payloads, force.payload]
@@ -123,7 +124,7 @@ def _tested(
     if is_applied:
         left = publication_gate.with_force(left, before)
     elif before is not None:
-        left = constants.change(kind, left, before)
+        left = constants.change(left, before)
     else:
         raise CalibError(
             f"nothing is kept of revision {force.number} to compare new runs with;"
@@ -140,7 +141,7 @@ def _reduced(work: Work, passes: int, tools: Tools) -> Reduction:
         for number in range(passes):
             _collected(work, inspection, walk, workers, tools)
             reduction = run_steps.reduce_sums(work, walk, {}, tools.progress).reduction
-            following = work.calibration.next_pass(reduction, walk)
+            following = following_pass(work.calibration, reduction, walk)
             if following is None or number == passes - 1:
                 break
             walk = following

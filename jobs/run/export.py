@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from calib import calibrations
+from calib.calibrations.capabilities import Exports
 from calib.errors import InputError
 from calib.payload.payload import read
 from jobs.run import payloads
@@ -29,7 +30,12 @@ def export_payload(
         raise InputError(f"{out}: a payload is a JSON file; name it *.json")
     if not out.parent.is_dir():
         raise InputError(f"{out}: there is no directory {out.parent}; make it first")
-    layout = layout or next(iter(kind.layouts), "")
+    if not issubclass(kind, Exports):
+        raise InputError(
+            f"option --layout: found {layout or 'none'}, but {kind.name} has no other layouts; use"
+            " payload.json as it is"
+        )
+    layout = layout or kind.layouts[0]
     made = kind.export(document, layout, at)
     payloads.write(out, made.document)
     return {

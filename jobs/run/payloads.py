@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from calib import calibrations
+from calib.calibrations.capabilities import corrects
 from calib.documents import MAX_JSON
 from calib.errors import CalibError, InputError
 from calib.payload.payload import parsed, validate
@@ -104,7 +105,7 @@ def _require_new(one: Correction, before: Sequence[Correction]) -> None:
 
 def _require_pt(one: Correction, config: Config) -> None:
     own, asked = muon_pt_of(one.document), config.selection.muon_pt
-    if own != asked and one.kind.corrects() != "nothing":
+    if own != asked and corrects(one.kind) != "nothing":
         raise InputError(
             f"made for muons with {own} as their pt, but key 'selection.muon_pt' is {asked!r};"
             f" set it to {own!r}, or take another payload"

@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from calib import calibrations
 from calib.calibrations import Plugin
 from calib.calibrations.base import Calibration
+from calib.calibrations.capabilities import AddsColumns, following_pass
 from calib.errors import CalibError
-from calib.events.records import TableCalibration
 from calib.payload.payload import read as read_payload
 from calib.physics.constants import RESONANCES
 from calib.quality.contract import blaming
@@ -123,7 +123,7 @@ def _checks(plugin: Plugin, folder: Path, seed: int) -> Iterator[str]:
     reduced = steps.reduce_sums(work, Pass(), {})
     for _ in range(PASSES - 1):
         with blaming(kind, "next_pass"):
-            following = work.calibration.next_pass(reduced.reduction, reduced.walk)
+            following = following_pass(work.calibration, reduced.reduction, reduced.walk)
         if following is None:
             break
         walk_over(following)
@@ -218,8 +218,7 @@ def _apply(kind: type[Calibration], sample: Sample, folder: Path, document: Any)
     """Apply the payload to the toys, where the calibration has anything to say of events."""
     from jobs.events.apply import apply_payload
 
-    defaults = [c.apply.__func__ for c in (Calibration, TableCalibration)]  # type: ignore[attr-defined]
-    if kind.apply.__func__ in defaults:  # type: ignore[attr-defined]
+    if not issubclass(kind, AddsColumns):
         return
     path = folder / "whole" / "payload.json"
     if calibrations.of_payload(document) is not kind:

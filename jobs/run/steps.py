@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from calib.calibrations.base import Calibration
+from calib.calibrations.capabilities import Closes, following_pass
 from calib.digests import digest
 from calib.documents import json_values
 from calib.errors import CalibError
@@ -75,7 +75,7 @@ def _iterate(work: Work, walk_over: Callable[[Pass], None], progress: Progress) 
     walk = Pass()
     for _ in range(MAX_PASSES):
         reduced = reduce_sums(work, walk, work.directory.edits(), progress)
-        following = work.calibration.next_pass(reduced.reduction, walk)
+        following = following_pass(work.calibration, reduced.reduction, walk)
         if following is None:
             return reduced
         walk_over(following)
@@ -285,9 +285,10 @@ def close(
     ``walk_over`` collects a pass; without it no event is touched, and where the sums at hand
     are not those that the closure needs, it has not passed.
     """
-    if not _has_closure(work):
+    calibration = work.calibration
+    if not isinstance(calibration, Closes):
         return _not_done(work, "this calibration has no closure test")
-    walk = work.calibration.closure_pass(reduced.reduction)
+    walk = calibration.closure_pass(reduced.reduction)
     if walk is None:
         walk = reduced.walk
     elif walk_over is not None:
@@ -298,17 +299,13 @@ def close(
     progress("closure", 0, 1)
     watch = provenance.Stopwatch()
     with blaming(work.calibration, "closure"):
-        found = work.calibration.closure(sums, reduced.reduction)
+        found = calibration.closure(sums, reduced.reduction)
     require_closure(work.calibration, found)
     work.directory.keep("time/closure", watch.read())
     progress("closure", 1, 1)
     write_csv(work.directory / "closure.csv", found.table)
     work.directory.mark("closure", {"key": digest(reduced.key, collection.collected(work, walk))})
     return found
-
-
-def _has_closure(work: Work) -> bool:
-    return type(work.calibration).closure is not Calibration.closure
 
 
 def _is_collected(work: Work, walk: Pass) -> bool:
@@ -319,12 +316,13 @@ def _is_collected(work: Work, walk: Pass) -> bool:
 
 def close_sums(work: Work, reduction: Reduction, walk: Pass) -> Closure:
     """Return the closure test as far as the sums at hand allow it; nothing is written."""
-    if not _has_closure(work):
+    calibration = work.calibration
+    if not isinstance(calibration, Closes):
         return _untested("this calibration has no closure test")
-    following = work.calibration.closure_pass(reduction)
+    following = calibration.closure_pass(reduction)
     if following is not None and not _is_collected(work, following):
         return _untested("other events are needed for this result")
-    return work.calibration.closure(collection.sums(work, following or walk), reduction)
+    return calibration.closure(collection.sums(work, following or walk), reduction)
 
 
 def _not_done(work: Work, why: str = "") -> Closure:
@@ -370,8 +368,8 @@ def finish(
     write_report(directory.path, context)
     directory.keep("time/report", watch.read())
     write_provenance(work)
-    another = work.calibration.next_pass(reduced.reduction, reduced.walk) is not None
-    done = not another and (directory.marker("closure") or not _has_closure(work))
+    another = following_pass(work.calibration, reduced.reduction, reduced.walk) is not None
+    done = not another and (directory.marker("closure") or not isinstance(work.calibration, Closes))
     if another:
         log.warning("another pass over the events is needed: run `calib run %s`", directory.path)
     directory.mark(

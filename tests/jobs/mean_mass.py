@@ -14,6 +14,7 @@ from pydantic import Field
 
 from calib.calibrations import base
 from calib.calibrations.base import Edits, Needs
+from calib.calibrations.capabilities import AddsColumns, Closes, Iterates
 from calib.errors import InputError
 from calib.events.categories import Axis, Categories
 from calib.events.histograms import Fill, Sums
@@ -49,7 +50,7 @@ def _pass(gate: str) -> None:
         time.sleep(0.02)
 
 
-class MeanMass(base.Calibration):
+class MeanMass(base.Calibration, Iterates, Closes, AddsColumns):
     """Mean mass in bins of |eta| of the leading muon."""
 
     name = "mean_mass"
@@ -188,12 +189,12 @@ class MeanMass(base.Calibration):
         return (Section("Means", "The means.", {"means": reduction.tables["means"]}),)
 
     @classmethod
-    def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+    def apply(cls, document: Mapping[str, Any], events: Pairs) -> Mapping[str, AnyArray]:
         means = np.asarray(document["corrections"][0]["data"]["content"])
-        scale = 91.188 / means[np.clip(CATEGORIES.index(np.abs(pairs.leading.eta)), 0, None)]
+        scale = 91.188 / means[np.clip(CATEGORIES.index(np.abs(events.leading.eta)), 0, None)]
         return {
-            "mu1_pt": pairs.leading.pt * scale,
-            "mu2_pt": pairs.subleading.pt * scale,
+            "mu1_pt": events.leading.pt * scale,
+            "mu2_pt": events.subleading.pt * scale,
             "mean_scale": scale,
         }
 

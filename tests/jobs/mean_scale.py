@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from mean_mass import CATEGORIES, MeanMass
 
+from calib.calibrations.capabilities import CorrectsMuons
 from calib.events.pairs import Muons
 from calib.results import Reduction
 from calib.types import AnyArray
@@ -17,7 +18,7 @@ from calib.types import AnyArray
 MASS = 91.188
 
 
-class MeanScale(MeanMass):
+class MeanScale(MeanMass, CorrectsMuons):
     """Muons of an |eta| bin are scaled by the mass of the Z over the mean of the bin."""
 
     name = "mean_scale"

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from calib import calibrations
 from calib.calibrations import base
+from calib.calibrations.capabilities import CorrectsMuons
 from calib.calibrations.mass_resolution import payload as resolution
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.errors import InputError
@@ -247,7 +248,7 @@ def test_refused(payload: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 # muons, each for itself ----------------------------------------------------------------------
-class EachMuon(MeanMass):
+class EachMuon(MeanMass, CorrectsMuons):
     """Raises pt of data by 1 %, of simulation by 2 %, below |eta| of 2."""
 
     @classmethod

@@ -30,9 +30,7 @@ FILES, EVENTS, CHUNK = 3, 1500, 500
 def client() -> Iterator[Client]:
     """Two processes that work."""
     with (
-        LocalCluster(
-            dashboard_address=None, n_workers=2, threads_per_worker=1, dashboard_address=None
-        ) as cluster,
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as cluster,
         Client(cluster) as found,
     ):
         yield found

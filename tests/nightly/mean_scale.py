@@ -15,6 +15,7 @@ from pydantic import Field
 
 from calib.calibrations import base
 from calib.calibrations.base import Edits, Needs
+from calib.calibrations.capabilities import Closes, CorrectsMuons, Iterates
 from calib.events.histograms import Sums
 from calib.events.pairs import Muons, Pairs
 from calib.results import MAIN, Check, Closure, Pass, Reduction
@@ -34,7 +35,7 @@ class Settings(Strict):
     mend: str = Field(default="", description="nothing but another configuration")
 
 
-class MeanScale(base.Calibration):
+class MeanScale(base.Calibration, Iterates, Closes, CorrectsMuons):
     """Mean mass over what it should be."""
 
     name = "mean_scale"

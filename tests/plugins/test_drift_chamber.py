@@ -76,9 +76,25 @@ def calib(tmp_path_factory: pytest.TempPathFactory) -> Environment:
     return Environment(tmp_path_factory.mktemp("elsewhere") / "env")
 
 
+def write_toys(calib: Environment, folder: str, n: int, relation: str = "toys.truth") -> None:
+    """Write toy tracks of the package's own making into two files."""
+    code = f"""
+import numpy as np, pyarrow as pa, pyarrow.parquet as pq
+from pathlib import Path
+from drift_chamber import chamber, toys
+Path({folder!r}).mkdir()
+for i in (0, 1):
+    table = toys.tracks({n // 2}, 1 + i, {relation})
+    table["event"] = np.arange({n // 2}, dtype=np.uint64) + i * {n // 2}
+    path = f"{folder}/cosmics_{{i}}.parquet"
+    pq.write_table(pa.table(table), path, write_page_checksum=True)
+"""
+    subprocess.run([calib.python, "-c", code], cwd=calib.folder, check=True)
+
+
 @pytest.fixture(scope="module")
 def done(calib: Environment) -> Path:
-    calib("-m", "drift_chamber", "data", "--tracks", 100_000)
+    write_toys(calib, "data", 100_000)
     calib("init", "xt.yaml", "--calibration", "drift_chamber")
     path = calib.folder / "xt.yaml"
     text = path.read_text()
@@ -115,18 +131,19 @@ def test_published_relations_are_the_true_ones(calib: Environment, done: Path) -
     assert path.read_bytes() == (done / "payload.json").read_bytes()
     sys.path.insert(0, str(PACKAGE))
     try:
-        from drift_chamber import relations, toys
+        from drift_chamber import chamber, toys
     finally:
         sys.path.remove(str(PACKAGE))
     found = correctionlib.CorrectionSet.from_file(str(path))["drift_chamber_xt"]
     random = np.random.default_rng(4)
     shape = random.integers(0, 2, 5000)
-    time = random.uniform(0.05, 0.95, 5000) * relations.LONGEST[shape]
-    centres = 0.5 * (relations.ANGLES[1:] + relations.ANGLES[:-1])
+    time = random.uniform(0.05, 0.95, 5000) * chamber.LONGEST[shape]
+    edges = np.array(chamber.ANGLE.edges)
+    centres = 0.5 * (edges[1:] + edges[:-1])
     angle = random.choice(centres, 5000)
     apart = 1e4 * (found.evaluate(shape, angle, time) - toys.truth(time, shape, angle))
-    before = relations.linear()[relations.set_of(shape, angle)]
-    start = np.einsum("nj,nj->n", relations.basis(time, shape), before)
+    before = chamber.linear()[chamber.SETS.index(shape, angle)]
+    start = np.einsum("nj,nj->n", chamber.basis(time, shape), before)
     assert (
         np.mean(np.abs(apart))
         < 50
@@ -137,12 +154,8 @@ def test_published_relations_are_the_true_ones(calib: Environment, done: Path) -
 
 def test_good_relations_are_left_alone(calib: Environment) -> None:
     """A chamber of constant velocity passes the quick test: no pass over all tracks."""
-    code = (
-        "from drift_chamber import relations, toys\n"
-        "toys.write('linear', 40_000, relation=lambda t, s, a:"
-        " relations.HALF_WIDTH[s] * t / relations.LONGEST[s])"
-    )
-    subprocess.run([calib.python, "-c", code], cwd=calib.folder, check=True)
+    relation = "lambda t, s, a: chamber.HALF_WIDTH[s] * t / chamber.LONGEST[s]"
+    write_toys(calib, "linear", 40_000, relation)
     text = (calib.folder / "xt.yaml").read_text().replace("data/*", "linear/*")
     (calib.folder / "linear.yaml").write_text(text)
     calib("run", "linear.yaml", "--out", "linear-xt", "-q")

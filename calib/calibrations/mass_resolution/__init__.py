@@ -18,6 +18,7 @@ from pydantic import BaseModel
 
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
+from calib.calibrations.capabilities import Closes, CorrectsPairs, HasTruth
 from calib.errors import InputError
 from calib.events.categories import Categories
 from calib.events.histograms import Fill, Layout, Sums, add
@@ -38,7 +39,7 @@ from .truth import truth
 from .widths.reduction import Input, reduce
 
 
-class Calibration(Base):
+class Calibration(Base, Closes, CorrectsPairs, HasTruth):
     """See the module."""
 
     name: ClassVar[str] = "mass_resolution"
@@ -243,13 +244,13 @@ class Calibration(Base):
         return sections(reduction, closure, earlier, self.settings, self.categories)
 
     @classmethod
-    def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+    def apply(cls, document: Mapping[str, Any], events: Pairs) -> Mapping[str, AnyArray]:
         """Return the calibrated mass resolution of each pair, in GeV, and what it is made of.
 
         The payload says whether it multiplies the prediction by the factor of the pair's
         category, or ptErr of each muon by its own (then those of both muons are given too).
         """
-        return applying.columns(document, pairs)
+        return applying.columns(document, events)
 
     @classmethod
     def apply_pairs(cls, document: Mapping[str, Any], pairs: Pairs) -> Pairs:

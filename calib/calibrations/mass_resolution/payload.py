@@ -17,6 +17,7 @@ from numpy.random import Generator
 from calib.errors import InputError
 from calib.events.categories import Axis
 from calib.payload.nodes import by_word, correction, over_bins
+from calib.payload.nodes import document as made_of
 from calib.payload.nodes import evaluate as evaluated
 from calib.payload.values import table
 from calib.results import Check, Reduction, Status
@@ -61,16 +62,15 @@ def document(reduction: Reduction, settings: Settings, simulation: bool = False)
         Whether the target was simulated; the payload says it.
     """
     whose = "simulated events" if simulation else "data"
-    return {
-        "schema_version": 2,
-        "description": (
-            f"Dimuon mass resolution calibration of {whose} (dimucal, mass_resolution). {NAME}"
-            " multiplies the predicted mass resolution of a pair, m/2 sqrt((ptErr1/pt1)^2 +"
-            f" (ptErr2/pt2)^2); {MUON} multiplies ptErr of a single muon instead. Use one of them:"
-            f" {APPLY} says which was tested by the closure of the verdict (settings.apply:"
-            f" {settings.apply})."
-        ),
-        "corrections": [
+    description = (
+        f"Dimuon mass resolution calibration of {whose} (dimucal, mass_resolution). {NAME}"
+        " multiplies the predicted mass resolution of a pair, m/2 sqrt((ptErr1/pt1)^2 +"
+        f" (ptErr2/pt2)^2); {MUON} multiplies ptErr of a single muon instead. Use one of them:"
+        f" {APPLY} says which was tested by the closure of the verdict (settings.apply:"
+        f" {settings.apply})."
+    )
+    return made_of(
+        [
             *_of_categories(reduction, settings, whose),
             *_of_muons(reduction, settings, whose),
             correction(
@@ -78,16 +78,11 @@ def document(reduction: Reduction, settings: Settings, simulation: bool = False)
                 "1 for the factors that are to be applied, 0 for the others",
                 (("factors", f"{' or '.join(WAYS)}"),),
                 "applies",
-                _words("factors", {way: float(way == settings.apply) for way in WAYS}),
+                by_word("factors", {way: float(way == settings.apply) for way in WAYS}),
             ),
         ],
-    }
-
-
-def _words(key: str, values: Mapping[str, float]) -> dict[str, Any]:
-    """Return a node that gives a number for a word."""
-    content = [{"key": word, "value": value} for word, value in values.items()]
-    return {"nodetype": "category", "input": key, "content": content}
+        description,
+    )
 
 
 # categories --------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from calib.calibrations.base import Calibration as Base
 from calib.calibrations.base import Edits, Needs
+from calib.calibrations.capabilities import Closes, CorrectsMuons, Exports, Iterates
 from calib.edits import left_out, require_known
 from calib.errors import InputError
 from calib.events.histograms import Fill, Layout, Sums, add
@@ -34,7 +35,7 @@ from .sums.grid import LOOSE, WIDE, grid
 from .sums.passes import CLOSURE, pass_number, values_of
 
 
-class Calibration(Base):
+class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
     """See the module."""
 
     name: ClassVar[str] = "momentum_scale"
@@ -265,11 +266,11 @@ class Calibration(Base):
         return sections(reduction, closure, earlier)
 
     @classmethod
-    def apply(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
+    def apply(cls, document: Mapping[str, Any], events: Pairs) -> Mapping[str, AnyArray]:
         """Return corrected pt (and ptErr) of both muons; simulated ones are smeared as well."""
         from .payloads.apply import apply
 
-        return apply(document, pairs)
+        return apply(document, events)
 
     @classmethod
     def apply_muons(

@@ -8,6 +8,7 @@ from typing import Any
 
 from calib import calibrations
 from calib.calibrations.base import Calibration
+from calib.calibrations.capabilities import corrects
 from calib.errors import InputError
 from jobs.config import complete as configuration
 from jobs.config.chain import Chain, Step, before, chain_of, config_of, order
@@ -42,7 +43,7 @@ class ChainWork:
     def read_by(self, step: Step) -> tuple[Step, ...]:
         """Return the steps whose payloads one reads: those that correct muons or pairs."""
         own = [s for s in self.before(step)]
-        return tuple(s for s in own if calibrations.get(s.calibration).corrects() != "nothing")
+        return tuple(s for s in own if corrects(calibrations.get(s.calibration)) != "nothing")
 
     def work(self, step: Step) -> Work:
         """Return the run of a step, without writing anything.

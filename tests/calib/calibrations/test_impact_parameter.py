@@ -22,7 +22,7 @@ from calib.calibrations import build
 from calib.calibrations.base import Calibration
 from calib.errors import InputError
 from calib.events.histograms import add
-from calib.events.pairs import Pairs
+from calib.events.pairs import Muons, Pairs
 from calib.physics.kinematics import p_tilde
 from calib.results import Closure, Pass, Reduction, Status
 from calib.schema import Sample
@@ -211,6 +211,35 @@ def test_settings_and_edits_are_checked() -> None:
     ):
         with pytest.raises(InputError, match=said):
             own.reduce({"data": {}}, edits)
+
+
+def test_a_payload_of_the_version_before_is_read_as_it_was() -> None:
+    """Written when each bin had formulas with numbers of its own.
+
+    Of d0 it has a value in its second bin of three only (bad_chi2, ok, too_few_events), of z0 in
+    the first two.
+    """
+    kept = json.loads(Path(__file__).with_name("impact_parameter_before.json").read_text())
+    own, payload = calibration(), kept["payload"]
+    pd.testing.assert_frame_equal(
+        own.values(payload), pd.DataFrame(kept["values"]), check_dtype=False, rtol=1e-12
+    )
+    columns = {n: np.array(x) for n, x in kept["muons"].items()}
+    n = len(columns["mu1_pt"])
+    muons = [
+        Muons(*(columns[f"{mu}_{c}"] for c in ("pt", "eta", "phi")), np.ones(n, dtype=np.int64))
+        for mu in ("mu1", "mu2")
+    ]
+    number = np.arange(n, dtype=np.uint64)
+    found = own.apply(payload, Pairs(muons[0], muons[1], np.ones(n), number, number, number))
+    assert list(found) == list(kept["applied"]) and {0, 3} <= set(found["mu2_d0_status"])
+    for name, values in kept["applied"].items():
+        np.testing.assert_allclose(found[name], np.array(values, dtype=float), rtol=1e-12)
+    reduction, _ = reduced(own, pairs_of(20_000, 10))
+    (table,) = (s.tables["moved_a"] for s in own.sections(reduction, None, payload)[1:])
+    assert table["bin"].tolist()[:4] == ["d0 e0", "d0 e1", "d0 e2", "d0 e3"]
+    known = [False, False, True, False, True, True, True, False]
+    assert np.isfinite(table["earlier"]).tolist() == known
 
 
 # files and commands ----------------------------------------------------------------------------

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calib.events.eta_phi import eta_phi, neighbours, stand_ins
-from calib.events.histograms import Fill
-from calib.fitting.residual_widths import Fitting, Histograms, candidates, roots, widths
+from calib.fitting.residual_widths import Fitting, Histograms, Residuals, roots, widths
 from calib.results import Status
 from processors.fill import fill
 
@@ -30,13 +29,11 @@ def histograms(n: int, a: float, b: float, seed: int) -> Histograms:
     random = np.random.default_rng(seed)
     p = POINTS[0] * (POINTS[-1] / POINTS[0]) ** random.random(n)
     sigma = np.hypot(a, b / p) * np.where(random.random(n) < 0.05, 4.0, 1.0)
-    half = random.integers(0, 2, n)
+    random.integers(0, 2, n)
     at = np.searchsorted(POINTS, p, side="right") - 1
-    means = {"u": p**-2.0, "u_squared": p**-4.0, "error_squared": np.full(n, 9.0)}
-    sums = fill(
-        {"x": Fill(half * 6 + at, 12, sigma * random.normal(size=n), EDGES, np.ones(n), means)}
-    )
-    return Histograms.of(sums, "x", (0, 1))
+    value, one, nowhere = sigma * random.normal(size=n), np.ones(n), np.zeros(n, dtype=np.int64)
+    entries = Residuals(value, 3 * one, p**-2.0, nowhere, at, one, one, one)
+    return Histograms.of(fill({"x": entries.fill(1, Fitting(EDGES, 6, 200, 1e-6))}), "x")
 
 
 def test_a_and_b_of_wide_categories() -> None:
@@ -46,7 +43,7 @@ def test_a_and_b_of_wide_categories() -> None:
     for seed in range(12):
         found = histograms(60_000, 12.0, 60.0, seed)
         first = widths(found, names, how)
-        final = widths(found, names, how, first)
+        final = widths(found, names, how, first.start)
         assert set(final.table["status"]) == {"ok"}
         assert np.allclose(final.table["predicted"], 3.0)
         values, covariance = roots(final.lines[0])
@@ -71,7 +68,17 @@ def test_edits_gates_and_few_events() -> None:
     assert table.loc["p1", "sigma"] == plain.loc["p1", "sigma"]
     few = widths(found, names, Fitting(EDGES, 6, 1e6, 1e-6))
     assert set(few.table["status"]) == {"too_few_events"} and "needed" in few.table["reason"][0]
-    one = candidates(few.lines, ["e0"], np.array([9]), 0)[0]
-    assert one.fit is Status.NOT_DETERMINED and np.isnan(one.value)
+    one = few.estimates().candidates(["e0"], ["a", "b"], 0)[0]
+    assert one.fit is Status.NOT_DETERMINED and np.isnan(one.value) and one.name == "e0, a"
+    assert one.n_events == found.counts.sum()
     merged = found.merged([[0, 1], [2, 3, 4, 5]])
     assert merged.counts.sum() == found.counts.sum() and len(merged.means) == 2
+
+
+def test_entries_outside_are_in_no_category() -> None:
+    one = np.ones(4)
+    place, point = np.array([0, 1, -1, 1]), np.array([2, 0, 1, -1])
+    made = Residuals(one, one, one, place, point, one, one, one)
+    how = Fitting(EDGES, 3, 1, 0.0)
+    assert made.fill(2, how).category.tolist() == [2, 3, -1, -1]
+    assert made.joined(made).fill(2, how).category.tolist() == 2 * [2, 3, -1, -1]

@@ -14,8 +14,8 @@ from calib.calibrations import of_payload
 from calib.calibrations.mass_resolution import Calibration, payload
 from calib.calibrations.mass_resolution.effects import effects
 from calib.calibrations.mass_resolution.settings import Settings
-from calib.calibrations.mass_resolution.widths.variations import common_part
 from calib.errors import InputError
+from calib.payload.variations import common_part
 from calib.physics.kinematics import predicted_mass_resolution
 from calib.results import Reduction, Status
 
