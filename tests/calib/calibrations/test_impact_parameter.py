@@ -199,7 +199,7 @@ def test_settings_and_edits_are_checked() -> None:
     assert own.settings.names("d0")[:2] == ["d0_e0_p0", "d0_e0_p1"]  # type: ignore[attr-defined]
     for settings, said in (
         ({"eta": [1, 0]}, "settings.eta'.*not ascending"),
-        ({"p_tilde": [0, 1, 2]}, "at or below"),
+        ({"p_tilde": [0, 1, 2]}, "0 is not above 0"),
         ({"closure": {"pt": [2, 1]}}, "closure.pt"),
     ):
         with pytest.raises(InputError, match=said):
