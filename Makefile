@@ -1,5 +1,7 @@
 # make demo   the whole chain on simulated events, in an environment of its own
+# make quick  tests that start no cluster, server or notebook: minutes, while you work
 # make test   style, types and tests, as CI runs them
+# make install-tests   the package in empty environments: installs everything, twice
 # make lazy   the tests of dask-awkward, with the old dask that it needs, in a second environment
 
 VENV := .venv
@@ -8,17 +10,24 @@ LAZY := .venv-lazy
 # processes of pytest; a test may start two Dask workers of its own
 WORKERS ?= 2
 
-.PHONY: help demo test lazy clean
+.PHONY: help demo quick test lazy install-tests clean
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 
 demo: $(INSTALLED)
 	$(VENV)/bin/calib demo
 
+quick: $(INSTALLED)
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope -m "not whole and not slow and not install"
+
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope
+	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope -m "not install"
+
+install-tests: $(INSTALLED)
+	$(VENV)/bin/pytest -m install
 
 lazy: $(LAZY)/.installed
 	$(LAZY)/bin/python -m pytest -m lazy tests/notebook

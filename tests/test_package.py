@@ -119,7 +119,7 @@ def test_the_archive_of_the_source_has_all_tests(source: Path, tmp_path: Path) -
     assert {name for name in wanted if not name.startswith(made)} <= names
 
 
-@pytest.mark.slow
+@pytest.mark.install
 def test_it_installs_into_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     """Without constraints, what can be had today; over 30 s, since all libraries are installed."""
     venv.create(tmp_path / "environment", with_pip=True)

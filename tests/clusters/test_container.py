@@ -52,7 +52,7 @@ def normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.strip()).lower()
 
 
-@pytest.mark.slow
+@pytest.mark.install
 def test_its_lines_run_in_a_clean_directory(tmp_path: Path) -> None:
     """In an environment of their own; over 30 s, since all libraries are installed."""
     venv.create(tmp_path / "environment", with_pip=True)
