@@ -162,7 +162,7 @@ def _correction(
         return nodes.correction(name, f"{text}: {_STATUS}", inputs, "status", data, whole=whole)
     if isinstance(spec, Table):
         words = _words(own)
-        data = nodes.by_word(
+        data = nodes.by_key(
             "parameter", {w: nodes.over_bins(own.axes, list(x)) for w, x in words.items()}
         )
         start = [("parameter", ", ".join(words))]
@@ -171,7 +171,7 @@ def _correction(
     data, formulas = _formula_nodes(spec, key, own, [n for n, _ in inputs])
     if spec.variations:
         inputs = [("variation", ", ".join(data)), *inputs]
-        data = nodes.by_word("variation", data)
+        data = nodes.by_key("variation", data)
     else:
         data = data["nom"]
     text += f" ({spec.unit})" * bool(spec.unit)
