@@ -116,6 +116,11 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         """Return columns to be filled, by name: one entry an event, or blocks of one an event each.
 
         Two blocks are the leading muons of all pairs, then the others.
+
+        Parameters
+        ----------
+        events : Pairs or Records
+        sample : Sample
         """
 
     @abstractmethod
@@ -140,6 +145,13 @@ class ClosesInHalves(Closes, Generic[EventsT]):
 
         `normalise` gets those that go by the keys of the parameters, the closure all of them. By
         default values and errors of the parameters of `fit`, shape (n, k), NaN without.
+
+        Parameters
+        ----------
+        sums, edits
+            As in `fit`; the sums are those of the half.
+        whole : Reduction
+            That of all events.
         """
         found: dict[str, AnyArray] = {}
         for key, own in self.fit(sums, edits, whole).parameters.items():
@@ -151,7 +163,14 @@ class ClosesInHalves(Closes, Generic[EventsT]):
     def normalise(
         self, events: EventsT, sample: Sample, other: Mapping[str, Array]
     ) -> Mapping[str, Fill]:
-        """Return columns of events of one half, looked at with what `of_half` gave of the other."""
+        """Return columns of events of one half, looked at with what `of_half` gave of the other.
+
+        Parameters
+        ----------
+        events : Pairs or Records
+        sample : Sample
+        other : mapping of the key of the parameters to array
+        """
         raise NotImplementedError
 
     # the contract ----------------------------------------------------------------------------
@@ -305,6 +324,16 @@ class AddsColumns(ABC, Generic[EventsT]):
         ``mu1_pt, mu2_pt`` (leading, sub-leading) replace the muons' pt, ``mu1_ptErr, mu2_ptErr``
         its error (without them it is rescaled with pt); any other name is added. Pairs with a
         ``gen_mass`` are simulated.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        events : Pairs or Records, length n
+
+        Returns
+        -------
+        mapping of name to array, shape (n,)
         """
 
 
@@ -332,6 +361,7 @@ class CorrectsMuons(AddsColumns[Pairs]):
         Parameters
         ----------
         document : mapping
+            The payload.
         muons : Muons
         run, luminosityBlock, event : array, shape (n,)
             Of each muon.
@@ -376,6 +406,12 @@ class CorrectsPairs(AddsColumns[Pairs]):
         """Return selected pairs with corrected ptErr, from a payload alone.
 
         pt stays: the pair was chosen by it. Pairs without ptErr are given back as they are.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        pairs : Pairs
         """
 
 
@@ -388,7 +424,16 @@ class Exports(ABC):
     @classmethod
     @abstractmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
-        """Return a payload in a layout of others; ``at`` is the pt in GeV where both agree.
+        """Return a payload in a layout of others.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        layout : str
+            One of `layouts`.
+        at : float, optional
+            pt in GeV where both agree.
 
         Raises
         ------

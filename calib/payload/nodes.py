@@ -157,6 +157,12 @@ def edges_of(node: Any, key: str) -> list[tuple[float, float]]:
     """Return the bins of an input below a node, lower and upper edge; without any, none.
 
     Whole numbers are bins of width 1.
+
+    Parameters
+    ----------
+    node : mapping
+    key : str
+        Name of the input.
     """
     for inner in _nodes(node):
         if inner.get("input") == key and inner["nodetype"] == "category":
@@ -180,6 +186,13 @@ def evaluate(payload: Mapping[str, Any], name: str, *inputs: AnyArray | str) -> 
     """Return a correction at the inputs, None where the payload has none of this name.
 
     Inputs that are not numbers give NaN: correctionlib's clamp would give a number.
+
+    Parameters
+    ----------
+    payload : mapping
+    name : str
+    *inputs : array, shape (n,), or word
+        In the order of the correction.
     """
     found = correctionlib.CorrectionSet.from_string(json.dumps(payload))
     if name not in list(found):
@@ -199,6 +212,13 @@ def evaluate_at(
     payload: Mapping[str, Any], name: str, inputs: Mapping[str, AnyArray | str]
 ) -> Array | None:
     """Return a correction at inputs by their names, None where the payload has none of this name.
+
+    Parameters
+    ----------
+    payload : mapping
+    name : str
+    inputs : mapping of name to array, shape (n,), or word
+        More than it takes may be there.
 
     Raises
     ------
