@@ -37,6 +37,10 @@ Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
 
 
+CLOSURE = "closure"
+"""Name of the pass that a closure test needs."""
+
+
 class Iterates:
     """A calibration that walks over the events until nothing moves."""
 
@@ -75,7 +79,7 @@ class Closes(ABC):
         By default one with what `passes_on` names, if anything.
         """
         values = {name: reduction.state[name] for name in self.passes_on}
-        return Pass("closure", values) if values else None
+        return Pass(CLOSURE, values) if values else None
 
     @abstractmethod
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
@@ -177,7 +181,7 @@ class ClosesInHalves(Closes, Generic[EventsT]):
     def collect(self, events: EventsT, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return the columns of both halves, those of half 0 in the first categories."""
         part = half(events.run, events.luminosityBlock, events.event)
-        if walk.name == MAIN.name:
+        if walk.name != CLOSURE:
             found = self.observe(events, sample)
             return {name: _by_half(name, own, part) for name, own in found.items()}
         given = _halves_in(walk.values)
@@ -221,7 +225,7 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         if not self.looks_again:
             return None
         names = [f"{key}{HALVES}" for key in reduction.parameters]
-        return Pass("closure", {name: reduction.state[name] for name in names})
+        return Pass(CLOSURE, {name: reduction.state[name] for name in names})
 
     def by_kind(self, sums: Mapping[str, Sums]) -> dict[str, Sums]:
         """Return the sums of all samples of a kind, ``data`` and ``simulation``, targets first."""
