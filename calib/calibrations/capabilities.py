@@ -37,6 +37,10 @@ Edits = Mapping[str, Mapping[str, Any]]
 """Settings of single categories, ``{category: {"fit.range": [82, 98]}}``."""
 
 
+CLOSURE = "closure"
+"""Name of the pass that a closure test needs."""
+
+
 class Iterates:
     """A calibration that walks over the events until nothing moves."""
 
@@ -75,7 +79,7 @@ class Closes(ABC):
         By default one with what `passes_on` names, if anything.
         """
         values = {name: reduction.state[name] for name in self.passes_on}
-        return Pass("closure", values) if values else None
+        return Pass(CLOSURE, values) if values else None
 
     @abstractmethod
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
@@ -116,6 +120,11 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         """Return columns to be filled, by name: one entry an event, or blocks of one an event each.
 
         Two blocks are the leading muons of all pairs, then the others.
+
+        Parameters
+        ----------
+        events : Pairs or Records
+        sample : Sample
         """
 
     @abstractmethod
@@ -140,6 +149,13 @@ class ClosesInHalves(Closes, Generic[EventsT]):
 
         `normalise` gets those that go by the keys of the parameters, the closure all of them. By
         default values and errors of the parameters of `fit`, shape (n, k), NaN without.
+
+        Parameters
+        ----------
+        sums, edits
+            As in `fit`; the sums are those of the half.
+        whole : Reduction
+            That of all events.
         """
         found: dict[str, AnyArray] = {}
         for key, own in self.fit(sums, edits, whole).parameters.items():
@@ -151,14 +167,21 @@ class ClosesInHalves(Closes, Generic[EventsT]):
     def normalise(
         self, events: EventsT, sample: Sample, other: Mapping[str, Array]
     ) -> Mapping[str, Fill]:
-        """Return columns of events of one half, looked at with what `of_half` gave of the other."""
+        """Return columns of events of one half, looked at with what `of_half` gave of the other.
+
+        Parameters
+        ----------
+        events : Pairs or Records
+        sample : Sample
+        other : mapping of the key of the parameters to array
+        """
         raise NotImplementedError
 
     # the contract ----------------------------------------------------------------------------
     def collect(self, events: EventsT, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
         """Return the columns of both halves, those of half 0 in the first categories."""
         part = half(events.run, events.luminosityBlock, events.event)
-        if walk.name == MAIN.name:
+        if walk.name != CLOSURE:
             found = self.observe(events, sample)
             return {name: _by_half(name, own, part) for name, own in found.items()}
         given = _halves_in(walk.values)
@@ -202,7 +225,7 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         if not self.looks_again:
             return None
         names = [f"{key}{HALVES}" for key in reduction.parameters]
-        return Pass("closure", {name: reduction.state[name] for name in names})
+        return Pass(CLOSURE, {name: reduction.state[name] for name in names})
 
     def by_kind(self, sums: Mapping[str, Sums]) -> dict[str, Sums]:
         """Return the sums of all samples of a kind, ``data`` and ``simulation``, targets first."""
@@ -305,6 +328,16 @@ class AddsColumns(ABC, Generic[EventsT]):
         ``mu1_pt, mu2_pt`` (leading, sub-leading) replace the muons' pt, ``mu1_ptErr, mu2_ptErr``
         its error (without them it is rescaled with pt); any other name is added. Pairs with a
         ``gen_mass`` are simulated.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        events : Pairs or Records, length n
+
+        Returns
+        -------
+        mapping of name to array, shape (n,)
         """
 
 
@@ -332,6 +365,7 @@ class CorrectsMuons(AddsColumns[Pairs]):
         Parameters
         ----------
         document : mapping
+            The payload.
         muons : Muons
         run, luminosityBlock, event : array, shape (n,)
             Of each muon.
@@ -376,6 +410,12 @@ class CorrectsPairs(AddsColumns[Pairs]):
         """Return selected pairs with corrected ptErr, from a payload alone.
 
         pt stays: the pair was chosen by it. Pairs without ptErr are given back as they are.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        pairs : Pairs
         """
 
 
@@ -388,7 +428,16 @@ class Exports(ABC):
     @classmethod
     @abstractmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
-        """Return a payload in a layout of others; ``at`` is the pt in GeV where both agree.
+        """Return a payload in a layout of others.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        layout : str
+            One of `layouts`.
+        at : float, optional
+            pt in GeV where both agree.
 
         Raises
         ------

@@ -57,7 +57,14 @@ class Residuals:
         return Residuals(*(np.concatenate(pair) for pair in zip(*both, strict=True)))
 
     def fill(self, places: int, how: Fitting) -> Fill:
-        """Return the columns of the histograms that `Histograms.of` reads."""
+        """Return the columns of the histograms that `Histograms.of` reads.
+
+        Parameters
+        ----------
+        places : int
+            Their number.
+        how : Fitting
+        """
         inside = (self.place >= 0) & (self.point >= 0)
         flat = np.where(inside, self.place * how.n_points + self.point, -1)
         means = dict(zip(MEANS, (self.u, self.u**2, self.error**2), strict=True))
@@ -89,7 +96,16 @@ class Histograms:
         return Histograms(*(np.array([x[list(g)].sum(axis=0) for g in groups]) for x in own))
 
     def estimates(self, name: str, members: Sequence[int], how: Fitting) -> Estimates:
-        """Return the parameters of some places as one, of this name."""
+        """Return the parameters of some places as one.
+
+        Parameters
+        ----------
+        name : str
+            Of the merged place.
+        members : sequence of int
+            The places.
+        how : Fitting
+        """
         groups = [[m * how.n_points + p for m in members] for p in range(how.n_points)]
         names = [f"{name}_p{p}" for p in range(how.n_points)]
         return widths(self.merged(groups), names, how).estimates()

@@ -84,7 +84,13 @@ def names_in(tree: ast.expr) -> set[str]:
 
 
 def substituted(tree: ast.expr, terms: Mapping[str, ast.expr]) -> ast.expr:
-    """Return an expression with other expressions in place of some of its names."""
+    """Return an expression with other expressions in place of some of its names.
+
+    Parameters
+    ----------
+    tree : expression
+    terms : mapping of name to expression
+    """
     if isinstance(tree, ast.Name):
         return terms.get(tree.id, tree)
     if isinstance(tree, ast.BinOp):
@@ -98,7 +104,14 @@ def substituted(tree: ast.expr, terms: Mapping[str, ast.expr]) -> ast.expr:
 
 
 def evaluated(tree: ast.expr, values: Mapping[str, AnyArray | float]) -> Array:
-    """Return an expression at values of its names, of any shapes that broadcast."""
+    """Return an expression at values of its names.
+
+    Parameters
+    ----------
+    tree : expression
+    values : mapping of name to number or array
+        Of any shapes that broadcast.
+    """
     if isinstance(tree, ast.Constant):
         return np.asarray(tree.value, dtype=np.float64)
     if isinstance(tree, ast.Name):
@@ -116,6 +129,11 @@ def evaluated(tree: ast.expr, values: Mapping[str, AnyArray | float]) -> Array:
 
 def derivative(tree: ast.expr, name: str) -> ast.expr:
     """Return the derivative of an expression with respect to one of its names.
+
+    Parameters
+    ----------
+    tree : expression
+    name : str
 
     Raises
     ------

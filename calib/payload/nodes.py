@@ -17,7 +17,7 @@ from correctionlib import schemav2
 from calib.events.categories import Axis
 from calib.types import AnyArray, Array
 
-WORDS = ("variation", "parameter", "factors")
+WORDS = ("variation", "var", "parameter", "factors")
 """Inputs that are words; all others are numbers."""
 
 
@@ -96,8 +96,8 @@ def over_bins(
         size = len(content) // len(first)
         parts = [content[i * size : (i + 1) * size] for i in range(len(first))]
         nodes = [over_bins(others, part, outside) if others else part[0] for part in parts]
-        items = zip((int(low) for low, _ in first.bins()), nodes, strict=True)
-        return _category(first.name, items)
+        keys = (int(low) for low, _ in first.bins())
+        return by_key(first.name, dict(zip(keys, nodes, strict=True)))
     return plain(
         schemav2.MultiBinning(
             nodetype="multibinning",
@@ -109,14 +109,33 @@ def over_bins(
     )
 
 
-def by_word(key: str, nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a node that chooses a number or another node by a word."""
-    return _category(key, nodes.items())
+def binning(name: str, edges: AnyArray, content: Sequence[Any], outside: Any) -> dict[str, Any]:
+    """Return a node with a number or a node for each bin of one input.
+
+    Parameters
+    ----------
+    name : str
+        Of the input.
+    edges : array, shape (bins + 1,)
+    content : sequence of numbers or nodes, one a bin
+    outside : number, node or str
+        What is given outside; ``clamp``: that of the nearest bin.
+    """
+    return plain(
+        schemav2.Binning(
+            nodetype="binning",
+            input=name,
+            edges=[float(x) for x in edges],
+            content=[v if isinstance(v, Mapping) else float(v) for v in content],
+            flow=outside,
+        )
+    )
 
 
-def _category(key: str, items: Any) -> dict[str, Any]:
-    content = [schemav2.CategoryItem(key=word, value=value) for word, value in items]
-    return plain(schemav2.Category(nodetype="category", input=key, content=content))
+def by_key(name: str, nodes: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return a node that chooses a number or another node by a word or a whole number."""
+    content = [schemav2.CategoryItem(key=key, value=value) for key, value in nodes.items()]
+    return plain(schemav2.Category(nodetype="category", input=name, content=content))
 
 
 def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
@@ -128,7 +147,7 @@ def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
     )
 
 
-def formula_of(index: int, parameters: Sequence[float]) -> dict[str, Any]:
+def formula_of(index: int, parameters: Sequence[float] | Array) -> dict[str, Any]:
     """Return a formula of the correction with numbers in place of its parameters."""
     numbers = [float(x) for x in parameters]
     return plain(schemav2.FormulaRef(nodetype="formularef", index=index, parameters=numbers))
@@ -138,6 +157,12 @@ def edges_of(node: Any, key: str) -> list[tuple[float, float]]:
     """Return the bins of an input below a node, lower and upper edge; without any, none.
 
     Whole numbers are bins of width 1.
+
+    Parameters
+    ----------
+    node : mapping
+    key : str
+        Name of the input.
     """
     for inner in _nodes(node):
         if inner.get("input") == key and inner["nodetype"] == "category":
@@ -161,6 +186,13 @@ def evaluate(payload: Mapping[str, Any], name: str, *inputs: AnyArray | str) -> 
     """Return a correction at the inputs, None where the payload has none of this name.
 
     Inputs that are not numbers give NaN: correctionlib's clamp would give a number.
+
+    Parameters
+    ----------
+    payload : mapping
+    name : str
+    *inputs : array, shape (n,), or word
+        In the order of the correction.
     """
     found = correctionlib.CorrectionSet.from_string(json.dumps(payload))
     if name not in list(found):
@@ -180,6 +212,13 @@ def evaluate_at(
     payload: Mapping[str, Any], name: str, inputs: Mapping[str, AnyArray | str]
 ) -> Array | None:
     """Return a correction at inputs by their names, None where the payload has none of this name.
+
+    Parameters
+    ----------
+    payload : mapping
+    name : str
+    inputs : mapping of name to array, shape (n,), or word
+        More than it takes may be there.
 
     Raises
     ------

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from calib.errors import CalibError
 from calib.events.categories import Axis, Categories
 from calib.events.pairs import Pairs
 from calib.payload import nodes
@@ -162,7 +163,7 @@ def _correction(
         return nodes.correction(name, f"{text}: {_STATUS}", inputs, "status", data, whole=whole)
     if isinstance(spec, Table):
         words = _words(own)
-        data = nodes.by_word(
+        data = nodes.by_key(
             "parameter", {w: nodes.over_bins(own.axes, list(x)) for w, x in words.items()}
         )
         start = [("parameter", ", ".join(words))]
@@ -171,7 +172,7 @@ def _correction(
     data, formulas = _formula_nodes(spec, key, own, [n for n, _ in inputs])
     if spec.variations:
         inputs = [("variation", ", ".join(data)), *inputs]
-        data = nodes.by_word("variation", data)
+        data = nodes.by_key("variation", data)
     else:
         data = data["nom"]
     text += f" ({spec.unit})" * bool(spec.unit)
@@ -278,8 +279,7 @@ def _differ(
     points: dict[str, AnyArray] = {axis.name: _points_of(axis, random) for axis in own.axes}
     at = Categories.of(own.axes).index(*points.values())
     if isinstance(spec, Formula):
-        extra = [n for n in spec.inputs if n not in points]
-        points |= {n: random.uniform(*spec.ranges[n], POINTS) for n in extra}
+        points |= {n: _between(spec, name, n, random) for n in spec.inputs if n not in points}
         wanted, choice = _expected(spec, key, own, at, points), "variation"
     else:
         only = isinstance(spec, StatusTable)
@@ -300,6 +300,15 @@ def _points_of(axis: Axis, random: np.random.Generator) -> AnyArray:
     found = random.uniform(axis.edges[0], axis.edges[-1], POINTS)
     found[: POINTS // 4] = random.choice(axis.edges[:-1], POINTS // 4)
     return found
+
+
+def _between(spec: Formula, name: str, key: str, random: np.random.Generator) -> AnyArray:
+    if key not in spec.ranges:
+        raise CalibError(
+            f"payload {name!r}: input {key!r} has no range in which it can be read back; give"
+            f" ranges={{{key!r}: (lowest, highest)}}"
+        )
+    return random.uniform(*spec.ranges[key], POINTS)
 
 
 def _expected(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from calib.calibrations.capabilities import following_pass
 from calib.results import Pass
 from jobs.clusters import Workers
 from jobs.config.complete import adopt, prepare
@@ -23,6 +24,6 @@ def reduced(config: Path, out: Path) -> dict[str, bytes]:
         while walk is not None:
             collection.collect(work, inspection, walk, workers, steps.silent)
             found = steps.reduce_sums(work, walk, {})
-            walk = work.calibration.next_pass(found.reduction, walk)
+            walk = following_pass(work.calibration, found.reduction, walk)
     steps.write_reduction(work, found)
     return {name: (out / name).read_bytes() for name in NUMBERS if (out / name).is_file()}

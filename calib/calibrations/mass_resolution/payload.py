@@ -16,7 +16,7 @@ from numpy.random import Generator
 
 from calib.errors import InputError
 from calib.events.categories import Axis
-from calib.payload.nodes import by_word, correction, over_bins
+from calib.payload.nodes import by_key, correction, over_bins
 from calib.payload.nodes import document as made_of
 from calib.payload.nodes import evaluate as evaluated
 from calib.payload.values import table
@@ -78,7 +78,7 @@ def document(reduction: Reduction, settings: Settings, simulation: bool = False)
                 "1 for the factors that are to be applied, 0 for the others",
                 (("factors", f"{' or '.join(WAYS)}"),),
                 "applies",
-                by_word("factors", {way: float(way == settings.apply) for way in WAYS}),
+                by_key("factors", {way: float(way == settings.apply) for way in WAYS}),
             ),
         ],
         description,
@@ -131,7 +131,7 @@ def _of_categories(reduction: Reduction, settings: Settings, whose: str) -> list
     inputs = (("variation", f"one of {', '.join(words)}"), *_INPUTS)
     found.append(
         correction(
-            VARIATION, shifted.text(NAME), inputs, "correction_factor", by_word("variation", words)
+            VARIATION, shifted.text(NAME), inputs, "correction_factor", by_key("variation", words)
         )
     )
     return found

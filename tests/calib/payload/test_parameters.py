@@ -11,6 +11,7 @@ import correctionlib
 import numpy as np
 import pytest
 
+from calib.errors import CalibError
 from calib.events.categories import Axis
 from calib.payload.parameters import (
     Formula,
@@ -148,6 +149,12 @@ def test_a_term_with_a_function_is_compared_with_it() -> None:
         spec = Formula("a*u", inputs={"pt": ""}, ranges={"pt": (2.0, 9.0)}, terms={"u": term})
         check = read_back(document({"f": spec}, own, ""), {"f": spec}, own, seed=2)
         assert check.passed == (factor == 1.0)
+
+
+def test_an_input_without_a_range_is_named() -> None:
+    own, spec = {"": found()}, Formula("a*pt", inputs={"pt": "GeV"})
+    with pytest.raises(CalibError, match=r"payload 'f': input 'pt' has no range"):
+        read_back(document({"f": spec}, own, ""), {"f": spec}, own, seed=2)
 
 
 def test_values_are_named_by_their_bins(both: dict[str, Parameters]) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 
 from calib.errors import InputError
 from calib.fitting.scale.model import corrected
+from calib.payload import nodes
 from calib.results import Exported
 from calib.types import Array, BoolArray
 
 from . import reading
-from .payload import NAME, SIMULATION, binned, category
+from .payload import NAME, SIMULATION, binned
 
 LAYOUT = "additive_multiplicative"
 COMPARED_AT = (6.0, 10.0, 45.0)
@@ -128,27 +129,16 @@ def _pair(
         rho = np.nan_to_num(both / (m_err * a_err))
     words = {"data": "muons of the data", "mc": "simulated muons"}[label]
     inputs = [
-        {"name": "eta", "type": "real", "description": "Pseudorapidity of the muon"},
-        {"name": "phi", "type": "real", "description": "Not used"},
-        {"name": "var", "type": "string", "description": "nom, stat; of m also rho_stat"},
+        ("eta", "Pseudorapidity of the muon"),
+        ("phi", "Not used"),
+        ("var", "nom, stat; of m also rho_stat"),
     ]
 
     def correction(name: str, text: str, neutral: float, values: dict[str, Array]) -> Any:
         outside = {"nom": neutral, "stat": 1.0, "rho_stat": 0.0}
-        return {
-            "name": f"{name}_{label}",
-            "description": f"{text} of {words}",
-            "version": 1,
-            "inputs": inputs,
-            "output": {"name": name, "type": "real"},
-            "data": category(
-                "var",
-                {
-                    key: binned(scale.edges, [float(x) for x in v], outside[key])
-                    for key, v in values.items()
-                },
-            ),
-        }
+        content = {key: binned(scale.edges, list(v), outside[key]) for key, v in values.items()}
+        description, data = f"{text} of {words}", nodes.by_key("var", content)
+        return nodes.correction(f"{name}_{label}", description, inputs, name, data)
 
     return [
         correction("a", "Additive part, in 1/GeV,", 0.0, {"nom": scale.M, "stat": a_err}),

@@ -10,6 +10,7 @@ import numpy as np
 
 from calib.calibrations.momentum_scale.constants.variations import Variations, variations
 from calib.fitting.scale.model import KINDS
+from calib.payload import nodes
 from calib.results import Reduction, Status
 from calib.types import Array, BoolArray, IntArray
 
@@ -172,11 +173,7 @@ def document(reduction: Reduction, share: float = SHARE, most: int = MOST) -> di
                 *more,
             )
         )
-    return {
-        "schema_version": 2,
-        "description": _description(reduction, data, pt_range),
-        "corrections": corrections,
-    }
+    return nodes.document(corrections, _description(reduction, data, pt_range))
 
 
 def _description(reduction: Reduction, data: Published, pt_range: Array) -> str:
@@ -207,54 +204,26 @@ def _correction(
     data: Any,
     formulas: Sequence[tuple[str, tuple[str, ...]]] = (),
 ) -> dict[str, Any]:
-    found = {
-        "name": name,
-        "description": description,
-        "version": 1,
-        "inputs": [{"name": n, "type": t, "description": d} for n, t, d in inputs],
-        "output": {"name": output, "type": "real"},
-        "data": data,
-    }
-    if formulas:
-        found["generic_formulas"] = [formula(e, v) for e, v in formulas]
-    return found
-
-
-def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
-    """Return a formula node."""
-    return {
-        "nodetype": "formula",
-        "expression": expression,
-        "parser": "TFormula",
-        "variables": list(variables),
-    }
+    return nodes.correction(
+        name,
+        description,
+        [(n, text) for n, _, text in inputs],
+        output,
+        data,
+        whole=[n for n, kind, _ in inputs if kind == "int"],
+        formulas=[nodes.formula(expression, variables) for expression, variables in formulas],
+    )
 
 
 def binned(edges: Array, content: Sequence[Any], flow: Any) -> dict[str, Any]:
     """Return a binning in eta; ``flow`` is what holds outside."""
-    return {
-        "nodetype": "binning",
-        "input": "eta",
-        "edges": [float(x) for x in edges],
-        "content": list(content),
-        "flow": flow,
-    }
-
-
-def category(variable: str, content: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return one node for each key of an input."""
-    pairs = [{"key": key, "value": value} for key, value in content.items()]
-    return {"nodetype": "category", "input": variable, "content": pairs}
-
-
-def _referred(parameters: Array) -> dict[str, Any]:
-    return {"nodetype": "formularef", "index": 0, "parameters": [float(x) for x in parameters]}
+    return nodes.binning("eta", edges, content, flow)
 
 
 def _scale(
     name: str, whose: str, edges: Array, found: Published, shifts: Variations
 ) -> dict[str, Any]:
-    unchanged = formula("x", ("pt",))
+    unchanged = nodes.formula("x", ("pt",))
     sets = {"nom": found.values[:3]}
     for i, shift in enumerate(shifts.shifts):
         sets[f"stat{i}_up"] = found.values[:3] + shift
@@ -263,10 +232,12 @@ def _scale(
         sets[f"{name_of}_up"] = found.values[:3] + shift
         sets[f"{name_of}_down"] = found.values[:3] - shift
     content = {
-        variation: category(
+        variation: nodes.by_key(
             "charge",
             {
-                q: binned(edges, [_referred(p) for p in (values * [[1], [1], [q]]).T], unchanged)
+                q: binned(
+                    edges, [nodes.formula_of(0, p) for p in (values * [[1], [1], [q]]).T], unchanged
+                )
                 for q in (-1, 1)
             },
         )
@@ -290,7 +261,7 @@ def _scale(
         words.append(f"{name_of}_up or _down")
     inputs = (_PT, _ETA, _CHARGE, ("variation", "string", ", or ".join(words)))
     return _correction(
-        name, text, inputs, "pt_corr", category("variation", content), [(CORRECTED, ("pt",))]
+        name, text, inputs, "pt_corr", nodes.by_key("variation", content), [(CORRECTED, ("pt",))]
     )
 
 
@@ -304,7 +275,7 @@ def _uncertainty(name: str, whose: str, edges: Array, data: Published) -> dict[s
         q: binned(
             edges,
             [
-                _referred(parameters(v, q)) if good else UNKNOWN
+                nodes.formula_of(0, parameters(v, q)) if good else UNKNOWN
                 for v, good in zip(data.of_bins(), data.usable, strict=True)
             ],
             UNKNOWN,
@@ -318,7 +289,7 @@ def _uncertainty(name: str, whose: str, edges: Array, data: Published) -> dict[s
         " value",
         (_PT, _ETA, _CHARGE),
         "uncertainty",
-        category("charge", content),
+        nodes.by_key("charge", content),
         [(UNCERTAINTY, ("pt",))],
     )
 
@@ -337,14 +308,14 @@ def _parameters(name: str, whose: str, edges: Array, data: Published) -> dict[st
         " no value",
         (_ETA, ("parameter", "string", names)),
         "value",
-        category("parameter", content),
+        nodes.by_key("parameter", content),
     )
 
 
 def _width(
     name: str, output: str, description: str, edges: Array, a2: Array, c2: Array
 ) -> dict[str, Any]:
-    content = [_referred(np.array([a, c])) for a, c in zip(a2, c2, strict=True)]
+    content = [nodes.formula_of(0, np.array([a, c])) for a, c in zip(a2, c2, strict=True)]
     return _correction(
         name, description, (_PT, _ETA), output, binned(edges, content, 0.0), [(WIDTH, ("pt",))]
     )
