@@ -1,4 +1,4 @@
-"""What every calibration wants to know of the selected pairs: twice in there? a peak there?"""
+"""What every calibration wants to know of its pairs: events that are there twice, the peak."""
 
 from __future__ import annotations
 

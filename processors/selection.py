@@ -97,8 +97,9 @@ class ResolvedSelection:
 
 @dataclass(frozen=True)
 class Candidates:
-    """All muons of a chunk before any cut, flat; the j-th muon of event i is at
-    ``first[i] + j * stride``, for j below ``count[i]``.
+    """All muons of a chunk before any cut, flat.
+
+    The j-th muon of event i is at ``first[i] + j * stride``, for j below ``count[i]``.
 
     Parameters
     ----------

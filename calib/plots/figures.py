@@ -64,6 +64,7 @@ def in_style() -> Iterator[None]:
 
 
 def empty_figure(width: float, height: float) -> Figure:
+    """Return a figure without axes, of a width and a height in inches."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -88,6 +89,7 @@ def axis_title(axis: Axis) -> str:
 
 
 def with_unit(label: str, unit: str) -> str:
+    """Return the label of an axis with its unit in brackets, if it has one."""
     return f"{label} [{unit}]" if unit else label
 
 

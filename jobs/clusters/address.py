@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def at_address(cluster: Cluster) -> Iterator[Client]:
+    """Yield a client of the scheduler at ``cluster.address``."""
     import dask
     from distributed import Client
 

@@ -203,7 +203,6 @@ def noting(kind: Any, refused: list[str]) -> Any:
 
     Otherwise it ends in a log, while we wait for a worker that cannot come.
     """
-
     from distributed.core import Status
 
     class Job(kind):  # type: ignore[misc]

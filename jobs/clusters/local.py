@@ -32,6 +32,7 @@ QUIET = 10
 
 @contextmanager
 def at_local(cluster: Cluster) -> Iterator[Client]:
+    """Yield a client of a cluster on this machine, which ends with the block."""
     from multiprocessing import resource_tracker
 
     import dask

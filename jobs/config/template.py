@@ -251,6 +251,7 @@ def choices(annotation: Any) -> str:
 
 
 def plain(value: Any) -> Any:
+    """Return a default of a schema as YAML writes it."""
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     if isinstance(value, (tuple, list)):

@@ -158,8 +158,10 @@ def _nulls(file: pq.ParquetFile, name: str) -> int:
 
 
 def _content(path: str, metadata: pq.FileMetaData, wanted: tuple[str, ...]) -> tuple[int, str, str]:
-    """Return the size; a digest of size, footer and first bytes, as parquet has no uuid; and
-    what protects the content."""
+    """Return the size, a digest in place of a uuid, and what protects the content.
+
+    The digest is of size, footer and first bytes: parquet has no uuid.
+    """
     import fsspec
 
     with fsspec.open(path, "rb") as file:

@@ -88,6 +88,7 @@ def open_bucket(settings: Nightly, it: Asked, known: Progress, last: int) -> Buc
 def all_buckets(
     settings: Nightly, it: Asked, known: Progress, boundaries: Sequence[int], last: int
 ) -> tuple[Bucket, ...]:
+    """Return the buckets of the runs up to the last one, full or not."""
     return buckets(
         (r for r in it.runs if r.run <= last),
         settings.buckets.minimum,
@@ -98,6 +99,7 @@ def all_buckets(
 
 
 def prescale_of(settings: Nightly, bucket: Bucket) -> float:
+    """Return by how much the events of a bucket are thinned; 1 where that is not asked for."""
     return bucket.prescale if settings.buckets.prescale else 1.0
 
 
@@ -114,6 +116,7 @@ def payloads_before(tools: Tools, it: Asked, run: int) -> list[str]:
 
 
 def bucket_work(tools: Tools, it: Asked, bucket: Bucket) -> Work:
+    """Return the run that calibrates a bucket."""
     return directories.bucket_work(
         tools.settings,
         it.task,
@@ -151,6 +154,7 @@ def still_good(
 
 
 def judged_values(settings: Nightly, it: Asked, known: Progress, last: int) -> dict[str, Any]:
+    """Return what is to be remembered once the runs up to the last one are judged."""
     seen = {str(r.run): r.content for r in it.runs if r.run <= last}
     found = all_buckets(settings, it, known, known.boundaries, last)
     return {

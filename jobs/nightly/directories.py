@@ -38,11 +38,11 @@ class Rooms:
         return self.path / "sums"
 
     def bucket(self, first: int) -> Path:
-        """The run directory of the bucket that begins with a run."""
+        """Return the run directory of the bucket that begins with a run."""
         return self.path / f"bucket-{first}"
 
     def test(self, first: int, last: int) -> Path:
-        """The run directory of the cheap test of some runs."""
+        """Return the run directory of the validity test of some runs."""
         return self.path / "tests" / f"{first}-{last}"
 
 

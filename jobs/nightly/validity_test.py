@@ -1,4 +1,4 @@
-"""The cheap test: are the constants in force still good for the new runs?"""
+"""The validity test: whether the constants in force are still good for the new runs."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ class Store:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Connections end with each call: nothing is left to close."""
+        """Do nothing: connections end with each call."""
 
     # read --------------------------------------------------------------------------------------
     def revisions(

@@ -52,6 +52,13 @@ class Table:
         self.length = table.num_rows
 
     def flat(self, name: str) -> AnyArray:
+        """Return a column of one number a row.
+
+        Raises
+        ------
+        InputError
+            If a whole number is missing in it.
+        """
         column = self._table.column(name)
         whole = name in names.IDENTITY or pa.types.is_integer(column.type)
         if column.null_count and (whole or pa.types.is_boolean(column.type)):

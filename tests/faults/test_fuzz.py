@@ -103,7 +103,6 @@ LAUGHS = "a: &a [x, x]\n" + "".join(
         ("a: " * 1000, "mapping values"),
         ("!!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("x" * (1024**2 + 1), "characters, more than"),
-        ("a: 2020-99-99", "month must be"),
     ],
 )
 def test_yaml_that_is_refused(tmp_path: Path, text: str, said: str) -> None:

@@ -120,8 +120,10 @@ class _Limits(NamedTuple):
 
 
 class _Totals(NamedTuple):
-    """What grows, flat, bins last: (category, first node, other node, bin), (row of muons, node,
-    coarse bin), (variation, category, bin).
+    """What grows, flat, bins last.
+
+    Axes: (category, first node, other node, bin), (row of muons, node, coarse bin), (variation,
+    category, bin).
 
     Template and residual have one row of bins more, into which pairs go that are rejected.
     """

@@ -484,8 +484,10 @@ class Histogram:
     def fill_known(
         self, row: IntArray, bins: IntArray, value: Array, weight: Array
     ) -> tuple[Array, Array]:
-        """Add entries whose bins are known (`bins_of`); return the sums over all rows of the
-        weights and of weight times value, each of shape (bins,)."""
+        """Add entries whose bins are known (`bins_of`); return their sums over all rows.
+
+        Those of the weights and of weight times value, each of shape (bins,).
+        """
         total, moment = np.zeros((2, len(self.edges) - 1))
         _scatter_known(
             row, bins, value, weight, self.unit, self.counts, self.sumw, self.sumw2, total, moment

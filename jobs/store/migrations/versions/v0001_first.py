@@ -12,6 +12,7 @@ REFUSED = "a revision is never changed or removed"
 
 
 def upgrade() -> None:
+    """Make the tables."""
     op.create_table(
         "store_facts",
         sa.Column("name", sa.String(40), primary_key=True),
@@ -60,4 +61,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    """Refuse: nothing of a store is ever dropped."""
     raise NotImplementedError("a store keeps everything; restore a copy of the database instead")
