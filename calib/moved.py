@@ -26,7 +26,7 @@ NOW = {
     "calib.moves": "calib.quality.publication_gate",
     "calib.pairs": "calib.events.pairs",
     "calib.random": "calib.events.random",
-    "calib.records": "calib.events.records",
+    "calib.records": "calib.plugin",
     "calib.straight": "calib.fitting.straight_line",
     "calib.validity": "calib.payload.validity",
     "calib.widths": "calib.fitting.residual_widths",

@@ -15,6 +15,7 @@ No method knows about files, Dask or the command line.
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,12 +90,16 @@ class Calibration(ABC, Generic[EventsT]):
     def __init_subclass__(cls, **arguments: Any) -> None:
         super().__init_subclass__(**arguments)
         for method, capability in REQUIRED.items():
-            if method in cls.__dict__ and not issubclass(cls, capability):
-                raise TypeError(
-                    f"class {cls.__name__} has a method {method!r}, for which only calibrations"
-                    f" that are {capability.__name__} are asked; derive it from"
-                    f" calib.plugin.{capability.__name__} as well"
+            # the order of bases is looked at: issubclass would remember that it is none
+            if method in cls.__dict__ and capability not in cls.__mro__:
+                warnings.warn(
+                    f"class {cls.__name__} has a method {method!r} and is taken for one that"
+                    f" {capability.__name__}; derive it from calib.plugin.{capability.__name__} as"
+                    " well, a later version will not look for the method",
+                    DeprecationWarning,
+                    stacklevel=3,
                 )
+                cls.__bases__ = (*cls.__bases__, capability)
         plain = tuple(name for name in cls.payload if "{key}" not in name)
         if "payload" in cls.__dict__ and "payload_names" not in cls.__dict__ and plain:
             cls.payload_names = plain

@@ -329,7 +329,8 @@ def _of_one_schema(
 def _with_events(bad: Sequence[BadFile], good: Sequence[tuple[str, Facts]]) -> list[BadFile]:
     """Return bad files with about the events that they had.
 
-    By their sizes beside those of others, where they could not be opened. Of one of which no byte is left, or whose size is not known, as many as in the average file.
+    By their sizes beside those of others, where they could not be opened. Of one of which no byte
+    is left, or whose size is not known, as many as in the average file.
     """
     events = sum(fact.n_events for _, fact in good)
     size = sum(fact.size for _, fact in good)

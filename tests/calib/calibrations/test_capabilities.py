@@ -143,12 +143,15 @@ def test_ours_say_what_they_can() -> None:
     assert following_pass(position(False), Reduction(None), Pass()) is None  # type: ignore[arg-type]
 
 
-def test_a_method_that_nobody_would_ask_for_is_refused() -> None:
-    with pytest.raises(TypeError, match="method 'closure'.*derive it from calib.plugin.Closes"):
+def test_a_method_says_what_a_class_of_an_earlier_version_can() -> None:
+    with pytest.warns(DeprecationWarning, match="'closure'.*derive it from calib.plugin.Closes"):
 
-        class Forgetful(plugin.Calibration):
+        class Earlier(plugin.Calibration):
             def closure(self, sums: Any, reduction: Any) -> Any:
                 return None
+
+    assert issubclass(Earlier, plugin.Closes) and not issubclass(Earlier, plugin.Iterates)
+    assert Earlier.closure_pass(Earlier, Reduction(None)) is None  # type: ignore[arg-type]
 
 
 def test_iterations_end() -> None:
