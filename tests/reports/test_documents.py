@@ -126,7 +126,7 @@ def uncommented(text: str) -> list[str]:
 
 
 def test_commented_examples_of_a_nightly_are_valid(tmp_path: Path) -> None:
-    shipped = (ROOT / "jobs" / "templates" / "nightly.yaml").read_text()
+    shipped = (ROOT / "jobs" / "pages" / "templates" / "nightly.yaml").read_text()
     texts = uncommented(shipped.replace("notify: []", "notify:"))
     assert len(texts) == 2
     assert "on: [held, failed]" in texts[1] and "webhook_env" in texts[1]

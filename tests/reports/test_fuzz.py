@@ -101,7 +101,7 @@ def test_configurations(document: Any) -> None:
         assert number is None or math.isfinite(number)
 
 
-@given(changed(yaml_values((ROOT / "jobs" / "templates" / "nightly.yaml").read_text())))
+@given(changed(yaml_values((ROOT / "jobs" / "pages" / "templates" / "nightly.yaml").read_text())))
 @settings(
     max_examples=80,
     derandomize=True,
