@@ -12,7 +12,7 @@ from calib import calibrations
 from calib.calibrations.base import Calibration
 from calib.errors import InputError
 from calib.schema import Query, Sample, Selection, validated
-from jobs.config.schema import Config, dump, load
+from jobs.config.schema import Config, dump, is_chain, load
 from jobs.storage.files import RunDirectory, write_text
 
 log = logging.getLogger(__name__)
@@ -104,7 +104,7 @@ def in_directory(made: tuple[Config, Calibration], where: Path, out: Path) -> Wo
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: a file, expected a directory; choose another --out")
     if directory.exists:
-        if directory.has_events:
+        if directory.has_events or is_chain(out):  # of a chain `complete` says so
             _require_same(config, complete(directory / "config.yaml")[0], where, out)
     elif out.is_dir() and any(p.name != ".calib" for p in out.iterdir()):
         raise InputError(

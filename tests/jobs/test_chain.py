@@ -186,7 +186,7 @@ def test_what_is_wrong_with_a_later_step_is_said_before_the_first_one(
     values = quick(events)
     values["chain"][1]["settings"] = {"limits": 3}
     found = run("run", write(tmp_path / "chain.yaml", values), "--out", tmp_path / "new", "-q")
-    assert found.exit_code == 2 and "step 'second': settings: unknown key 'limits'" in found.stderr
+    assert found.exit_code == 2 and "step 'second': unknown key 'settings.limits'" in found.stderr
     assert not (tmp_path / "new").exists()
 
 
