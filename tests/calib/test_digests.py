@@ -59,7 +59,7 @@ def test_another_process_finds_the_same() -> None:
         "from calib.digests import digest; from calib.results import Pass; import numpy as np;"
         "print(digest(Pass('1', {'x': np.arange(4.0)}), {'a', 'b', 'c'}, 'text'))"
     )
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     found = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
