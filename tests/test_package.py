@@ -26,7 +26,16 @@ from .test_versions import pinned
 ROOT = Path(__file__).parent.parent
 LIBRARIES = sysconfig.get_paths()["purelib"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-BUILT = ("build", "*.egg-info", "__pycache__", ".venv*", ".git", ".*_cache", "calib-demo")
+BUILT = (
+    "build",
+    "*.egg-info",
+    "__pycache__",
+    ".venv*",
+    ".git",
+    ".*_cache",
+    ".hypothesis",
+    "calib-demo",
+)
 
 
 def done(*words: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
