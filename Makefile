@@ -7,7 +7,7 @@
 VENV := .venv
 INSTALLED := $(VENV)/.installed
 LAZY := .venv-lazy
-# processes of pytest; a test may start two Dask workers of its own
+# processes of pytest, one thread of BLAS each; a test may start two Dask workers of its own
 WORKERS ?= 2
 
 .PHONY: help demo quick test lazy install-tests clean
@@ -18,13 +18,13 @@ demo: $(INSTALLED)
 	$(VENV)/bin/calib demo
 
 quick: $(INSTALLED)
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope -m "not whole and not slow and not install"
+	OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadscope -m "not whole and not slow and not install"
 
 test: $(INSTALLED)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check --quiet .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -n $(WORKERS) --dist loadscope -m "not install"
+	OPENBLAS_NUM_THREADS=1 $(VENV)/bin/pytest -n $(WORKERS) --dist loadscope -m "not install"
 
 install-tests: $(INSTALLED)
 	$(VENV)/bin/pytest -m install
