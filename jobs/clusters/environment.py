@@ -91,7 +91,7 @@ def ask(found: Client, packages: tuple[str, ...]) -> Found:
     Raises
     ------
     InputError
-        If the scheduler runs no function that is sent to it.
+        If another Python runs there, which could not read what is sent.
     """
     answer = found.get_versions()
     dask = Found(
@@ -104,13 +104,7 @@ def ask(found: Client, packages: tuple[str, ...]) -> Found:
     # compiled code is sent: only where the same Python runs
     require_python(dask)
     function = by_value(installed)
-    try:
-        scheduler = found.run_on_scheduler(function, packages)
-    except ValueError as error:
-        raise InputError(
-            f"key 'cluster': the scheduler runs no function that is sent to it ({error}); start"
-            " it with distributed.scheduler.pickle: true"
-        ) from None
+    scheduler = found.run_on_scheduler(function, packages)
     workers = found.run(function, packages, on_error="return")
     return Found(
         dask.here | here(packages),
