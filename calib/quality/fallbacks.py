@@ -19,7 +19,7 @@ from calib.events.categories import Categories
 from calib.events.eta_phi import neighbours, stand_ins
 from calib.quality.category_gates import Candidate, Limits, judge, probability
 from calib.results import Check, Parameters, Status
-from calib.schema import Strict
+from calib.schema import Positive, Probability, Share, Strict
 from calib.types import AnyArray, Array, IntArray
 
 
@@ -27,18 +27,18 @@ class BinGates(Strict):
     """What a category, and a bin with parameters, must pass before its values are published."""
 
     min_events: int = Field(default=400, ge=50, description="effective ones, of a category")
-    chi2_probability: float = Field(default=1e-6, description="least, of a fit or a line")
-    relative_error: float = Field(default=0.5, description="largest, of a parameter")
-    neighbours: float = Field(
+    chi2_probability: Probability = Field(default=1e-6, description="least, of a fit or a line")
+    relative_error: Positive = Field(default=0.5, description="largest, of a parameter")
+    neighbours: Positive = Field(
         default=5.0, description="most standard deviations from the next bins"
     )
     neighbour_spread: float = Field(
-        default=0.3, description="relative spread of true values among neighbours"
+        default=0.3, ge=0, description="relative spread of true values among neighbours"
     )
-    max_dropped: float = Field(
+    max_dropped: Share = Field(
         default=0.05, description="share of the events in categories that failed a gate"
     )
-    max_held: float = Field(default=0.15, description="share of the events in held bins")
+    max_held: Share = Field(default=0.15, description="share of the events in held bins")
 
     def limits(self, value_range: tuple[float, float]) -> Limits:
         """Return the thresholds for a parameter, with the range of its values."""

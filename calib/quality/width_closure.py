@@ -21,7 +21,7 @@ from calib.fitting.core_width import CoreFit, fit_core
 from calib.fitting.residual_widths import Residuals
 from calib.quality.closure import coverage, worst_pull
 from calib.results import Closure, Curve, Status
-from calib.schema import Edges, Strict
+from calib.schema import PositiveEdges, Probability, Share, Strict
 from calib.types import Array, IntArray
 
 PULLS = 0.5 * np.sinh(np.linspace(-np.arcsinh(60.0), np.arcsinh(60.0), 121))
@@ -31,14 +31,16 @@ PULLS = 0.5 * np.sinh(np.linspace(-np.arcsinh(60.0), np.arcsinh(60.0), 121))
 class WidthClosure(Strict):
     """The closure test: the width of d0 and z0 in units of the other half's resolution."""
 
-    pt: Edges = Field(default=(0.0, 6.0, 9.0, 13.0, 20.0, 30.0, 45.0, 1000.0), description="GeV")
+    pt: PositiveEdges = Field(
+        default=(0.0, 6.0, 9.0, 13.0, 20.0, 30.0, 45.0, 1000.0), description="GeV"
+    )
     n_phi: int = Field(default=8, ge=1, le=72, description="equal bins")
     min_events: int = Field(default=500, ge=50, description="below: too_few_events")
-    coverage: float = Field(default=0.5, description="least share of the events that is tested")
+    coverage: Share = Field(default=0.5, description="least share of the events that is tested")
     tolerance: float = Field(
-        default=0.01, description="relative; tails are not of one shape everywhere"
+        default=0.01, ge=0, description="relative; tails are not of one shape everywhere"
     )
-    probability: float = Field(
+    probability: Probability = Field(
         default=1e-3, description="least probability of the worst pull, given their number"
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -159,6 +160,22 @@ def test_no_setting_takes_what_is_no_number(name: str) -> None:
             assert "nput should" not in str(error.value)
             tried += 1
     assert tried >= 8
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_number_has_a_bound(name: str) -> None:
+    """A share of 7, a probability of -1, a number of standard deviations below 0 are refused."""
+    unbounded = []
+    for key, _, default in fields(MODELS[name]):
+        if not isinstance(default, float):
+            continue
+        taken = 0
+        for wrong in (-1e9, 1e9):
+            with suppress(InputError):
+                validated(MODELS[name], nested(key, wrong), "file")
+                taken += 1
+        unbounded += [key] * (taken == 2)
+    assert unbounded == []
 
 
 @pytest.mark.parametrize("name", MODELS)
