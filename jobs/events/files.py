@@ -69,6 +69,13 @@ class InputFile:
     checksums: str = ""
     marks: Marks = ()
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What the provenance says of it; of a catalogue's file its checksum and the runs used."""
+        found = {"sample": self.sample, "path": self.path, "size": self.size, "uuid": self.uuid}
+        more = {"sha256": self.checksum, "runs": self.runs and list(self.runs)}
+        return {**found, "events": self.n_events, **{k: v for k, v in more.items() if v}}
+
 
 @dataclass(frozen=True)
 class BadFile:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -36,6 +36,9 @@ from jobs.run import provenance, selection_levels
 from jobs.run.accounting import Counts
 from jobs.storage.files import RunDirectory, whole, write_json, write_text
 from processors.skim import OPTIONS, Kept, SkimProcessor, work
+
+if TYPE_CHECKING:
+    from coffea.processor.executor import WorkItem
 
 log = logging.getLogger(__name__)
 
@@ -230,30 +233,15 @@ def _run(
     watch: provenance.Stopwatch,
 ) -> list[dict[str, Any]]:
     """Skim the chunks that are not done yet; return those that were set aside."""
-    from coffea.processor.executor import WorkItem
-
+    from jobs.event_loop.collection import work_item
     from jobs.event_loop.executor import ChunkExecutor
-    from jobs.events.facts import uuid_bytes
 
     todo = [part for part in parts if not part.is_done]
     total = sum(part.chunk.stop - part.chunk.start for part in parts)
     done = total - sum(part.chunk.stop - part.chunk.start for part in todo)
     progress("skim", done, total)
     bad: list[dict[str, Any]] = []
-    by_item: dict[WorkItem, Part] = {}
-    for part in todo:
-        chunk = part.chunk
-        by_item[
-            WorkItem(
-                chunk.sample,
-                chunk.file.path,
-                chunk.file.treename or "",
-                chunk.start,
-                chunk.stop,
-                uuid_bytes(chunk.file.uuid),
-                usermeta={"stamp": chunk.file.stamp, "runs": chunk.file.runs},
-            )
-        ] = part
+    by_item = {work_item(part.chunk): part for part in todo}
     with Workers(config.cluster) as workers:
         client = workers.client() if todo else None
 
@@ -474,16 +462,7 @@ def _write_provenance(
             "name": config.name,
             "calibration": config.calibration,
             "written": provenance.now(),
-            "inputs": [
-                {
-                    "sample": f.sample,
-                    "path": f.path,
-                    "size": f.size,
-                    "uuid": f.uuid,
-                    "events": f.n_events,
-                }
-                for f in inspection.files
-            ],
+            "inputs": [file.summary for file in inspection.files],
             "config_hash": provenance.config_hash(config),
             "code_version": _code(),
             "git_commit": provenance.commit(),

@@ -122,17 +122,7 @@ def inspect(work: Work, progress: Progress = silent) -> datasets.Inspection:
         "inputs",
         {
             "payloads": applied,
-            "inputs": [
-                {
-                    "sample": f.sample,
-                    "path": f.path,
-                    "size": f.size,
-                    "uuid": f.uuid,
-                    "events": f.n_events,
-                    **_of_catalogue(f),
-                }
-                for f in inspection.files
-            ],
+            "inputs": [file.summary for file in inspection.files],
             "queries": [dict(asked) for asked in inspection.queries],
             "notes": list(inspection.notes),
             "bad": [{"sample": b.sample, "path": b.path, "error": b.error} for b in inspection.bad],
@@ -140,12 +130,6 @@ def inspect(work: Work, progress: Progress = silent) -> datasets.Inspection:
     )
     progress("inspect", 1, 1)
     return inspection
-
-
-def _of_catalogue(file: datasets.InputFile) -> dict[str, Any]:
-    """Return what a catalogue adds to an input: runs where not all are used, checksum."""
-    found = {"sha256": file.checksum, "runs": file.runs and list(file.runs)}
-    return {key: value for key, value in found.items() if value}
 
 
 def _say_what_is_given(before: Mapping[str, Any], inspection: datasets.Inspection) -> None:
