@@ -106,7 +106,25 @@ def _imported(target: str, what: str) -> type[Calibration]:
 
 
 def build(config: Configured, where: str = "configuration") -> Calibration:
-    """Return the calibration of a configuration, its settings validated, defaults filled in."""
+    """Return the calibration of a configuration, its settings validated, defaults filled in.
+
+    Parameters
+    ----------
+    config : Configured
+        Name of the calibration, settings, samples, seed and selection.
+    where : str
+        What the sentence of an error begins with.
+
+    Returns
+    -------
+    Calibration
+        For the samples of the configuration.
+
+    Raises
+    ------
+    InputError
+        If there is no such calibration, or its settings or samples do not fit.
+    """
     kind = get(config.calibration)
     settings = validated(kind.Settings, config.settings, where, "settings")
     return kind(settings, config.samples, config.seed, config.selection)

@@ -155,11 +155,39 @@ class Calibration(ABC, Generic[EventsT]):
 
     @classmethod
     def toys(cls, sample: Sample, n: int, seed: int) -> Mapping[str, AnyArray] | None:
-        """Return columns of toys on which `calib plugins` tries it; None: pairs of `calib toys`."""
+        """Return columns of toys on which `calib plugins` tries it.
+
+        Parameters
+        ----------
+        sample : Sample
+            A toy sample: its resonance, format, and whether it is simulated.
+        n : int
+            Number of rows that are wanted.
+        seed : int
+            Of the random numbers.
+
+        Returns
+        -------
+        mapping of name to array, shape (n,), or None
+            Columns of a table; None: pairs of `calib toys` are taken.
+        """
         return None
 
     def sized(self, walk: Pass, n_events: Mapping[str, int]) -> Pass:
-        """Return a pass with what in it depends on the number of events of each sample's files."""
+        """Return a pass with what in it depends on the number of events.
+
+        Parameters
+        ----------
+        walk : Pass
+            The next walk over the events.
+        n_events : mapping of str to int
+            Events in the files of each sample, before any cut.
+
+        Returns
+        -------
+        Pass
+            By default the same.
+        """
         return walk
 
     def collect_settings(self) -> Mapping[str, Any]:
@@ -175,12 +203,42 @@ class Calibration(ABC, Generic[EventsT]):
 
     # event loop, on the workers --------------------------------------------------------------
     def rejects(self, events: EventsT, sample: Sample) -> Mapping[str, BoolArray]:
-        """Return masks of events it cannot use, by reason (``outside_categories``)."""
+        """Return masks of events it cannot use, by reason (``outside_categories``).
+
+        Parameters
+        ----------
+        events : Pairs or Records, length n
+            Those of one chunk that passed the selection.
+        sample : Sample
+            What they are of.
+
+        Returns
+        -------
+        mapping of str to bool array, shape (n,)
+            By reason, True for what is left out. An event counts under the first reason that
+            applies.
+        """
         return {}
 
     @abstractmethod
     def collect(self, events: EventsT, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
-        """Return columns to be filled, or sums ready to be added, by name."""
+        """Return columns to be filled, or sums ready to be added, by name.
+
+        Parameters
+        ----------
+        events : Pairs or Records, length n
+            Those of one chunk that neither the selection nor `rejects` left out.
+        sample : Sample
+            What they are of.
+        walk : Pass
+            Which walk over the events this is, and the numbers that it needs.
+
+        Returns
+        -------
+        mapping of name to Fill or array
+            A Fill is histogrammed per category; an array is a sum already, of a shape that does not
+            depend on the chunk. Chunks are added.
+        """
 
     def layout(self, sample: Sample) -> Mapping[str, Layout]:
         """Return what the histograms among the sums of a sample are, for people, by name."""
@@ -190,6 +248,20 @@ class Calibration(ABC, Generic[EventsT]):
     @abstractmethod
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit and extract from the sums of each sample that a pass has collected.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+            Totals over all chunks: arrays by name, ``NAME/sumw`` and the like of a Fill ``NAME``.
+        edits : mapping
+            ``{category: {key: value}}``, set by hand; empty without.
+        walk : Pass
+            That of the sums.
+
+        Returns
+        -------
+        Reduction
+            Table of fits, parameters, checks, and the state that later steps need.
 
         Raises
         ------
@@ -215,7 +287,20 @@ class Calibration(ABC, Generic[EventsT]):
         return parameters.document(self.payload, reduction.parameters, words)
 
     def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
-        """Read the written payload back and compare it with the parameters of the result."""
+        """Return whether the written payload gives the parameters of the result.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload, as read from the file that was written.
+        reduction : Reduction
+            What it was made from.
+
+        Returns
+        -------
+        sequence of Check
+            Its part of the verdict; by default `payload_read_back`.
+        """
         if not self.payload or not reduction.parameters:
             return ()
         return (parameters.read_back(document, self.payload, reduction.parameters, self.seed),)
@@ -226,9 +311,23 @@ class Calibration(ABC, Generic[EventsT]):
         closure: Closure | None,
         earlier: Mapping[str, Any] | None = None,
     ) -> Sequence[Section]:
-        """Return its sections of the report; ``earlier`` is an earlier payload to compare with.
+        """Return its sections of the report.
 
         By default the parameters as tables and figures, and what moved.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            The result.
+        closure : Closure or None
+            None: there is no closure test, or it was not made.
+        earlier : mapping, optional
+            An earlier payload to compare with.
+
+        Returns
+        -------
+        sequence of Section
+            In the order of the report.
         """
         if not reduction.parameters:
             return ()
@@ -241,7 +340,20 @@ class Calibration(ABC, Generic[EventsT]):
 
     @classmethod
     def quality(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
-        """Return what a payload says of each pair beyond `apply`: its resolution, its status."""
+        """Return what a payload says of each pair beyond `apply`: its resolution, its status.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        pairs : Pairs, length n
+            As measured: the payload is not applied yet. GeV.
+
+        Returns
+        -------
+        mapping of name to array, shape (n,)
+            Columns that are added to the events; by default none.
+        """
         return {}
 
     @classmethod
@@ -273,6 +385,11 @@ class Calibration(ABC, Generic[EventsT]):
             Those of the `Reduction`, or read back from the files of a run.
         like : mapping, optional
             Tables of a run that it is compared with.
+
+        Returns
+        -------
+        Effects
+            n quantities with covariance.
 
         Raises
         ------

@@ -58,8 +58,14 @@ class Iterates:
         Parameters
         ----------
         reduction : Reduction
+            With ``converged`` in its state.
         walk : Pass
             That of its sums.
+
+        Returns
+        -------
+        Pass or None
+            Named by its number, with the arrays of ``passes_on``.
         """
         done = 0 if walk.name == MAIN.name else int(walk.name)
         if bool(reduction.state["converged"]) or done >= self.settings.max_passes:
@@ -90,6 +96,12 @@ class Closes(ABC):
         sums : mapping of the name of a sample to its sums
             Of `closure_pass`, or of the last pass where that is None.
         reduction : Reduction
+            The result that is tested, with its state.
+
+        Returns
+        -------
+        Closure
+            Table of pulls, one row a bin, and checks.
         """
 
 
@@ -125,6 +137,12 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         ----------
         events : Pairs or Records
         sample : Sample
+            What the events are of.
+
+        Returns
+        -------
+        mapping of name to Fill
+            Their categories are those of one half.
         """
 
     @abstractmethod
@@ -138,8 +156,14 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         sums : mapping of ``data`` and ``simulation`` to sums
             That of the targets first; each is of all samples of its kind.
         edits : mapping
+            ``{category: {key: value}}``, set by hand.
         whole : Reduction, optional
             That of all events, where the sums are those of a half.
+
+        Returns
+        -------
+        Reduction
+            Of these events.
         """
 
     def of_half(
@@ -152,10 +176,17 @@ class ClosesInHalves(Closes, Generic[EventsT]):
 
         Parameters
         ----------
-        sums, edits
-            As in `fit`; the sums are those of the half.
+        sums : mapping of ``data`` and ``simulation`` to sums
+            Those of the half.
+        edits : mapping
+            As in `fit`.
         whole : Reduction
             That of all events.
+
+        Returns
+        -------
+        mapping of name to array
+            Of shapes that both halves have.
         """
         found: dict[str, AnyArray] = {}
         for key, own in self.fit(sums, edits, whole).parameters.items():
@@ -173,13 +204,40 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         ----------
         events : Pairs or Records
         sample : Sample
+            What the events are of.
         other : mapping of the key of the parameters to array
+            What `of_half` gave of the other half.
+
+        Returns
+        -------
+        mapping of name to Fill
+            What the closure looks at.
+
+        Raises
+        ------
+        NotImplementedError
+            If a calibration looks again and has none.
         """
         raise NotImplementedError
 
     # the contract ----------------------------------------------------------------------------
     def collect(self, events: EventsT, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
-        """Return the columns of both halves, those of half 0 in the first categories."""
+        """Return the columns of both halves, those of half 0 in the first categories.
+
+        Parameters
+        ----------
+        events : Pairs or Records
+            Of one chunk, of both halves.
+        sample : Sample
+            What they are of.
+        walk : Pass
+            In that of the closure they are normalised, else observed.
+
+        Returns
+        -------
+        mapping of name to Fill
+            With twice the categories.
+        """
         part = half(events.run, events.luminosityBlock, events.event)
         if walk.name != CLOSURE:
             found = self.observe(events, sample)
@@ -197,6 +255,20 @@ class ClosesInHalves(Closes, Generic[EventsT]):
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
         """Fit all events, then each half, with and without the edits.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+            Of both halves, as `collect` has filled them.
+        edits : mapping
+            ``{category: {key: value}}``, set by hand.
+        walk : Pass
+            That of the sums.
+
+        Returns
+        -------
+        Reduction
+            That of all events; what the halves gave is in its state.
 
         Raises
         ------
@@ -237,7 +309,20 @@ class ClosesInHalves(Closes, Generic[EventsT]):
         }
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
-        """Compare the parameters of both halves, bin by bin."""
+        """Compare the parameters of both halves, bin by bin.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+            Not looked at by default: the halves are in the state.
+        reduction : Reduction
+            Of `reduce`.
+
+        Returns
+        -------
+        Closure
+            One row for each bin and parameter.
+        """
         rows = []
         for key, own in reduction.parameters.items():
             values = np.asarray(reduction.state[f"{key}:values{EDITED}"])
@@ -274,13 +359,39 @@ def _halves_in(values: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
 
 
 def kind_of(sample: Sample, samples: tuple[Sample, ...]) -> Literal["data", "simulation"]:
-    """Return what a sample is among others: simulation beside data, else a target, ``data``."""
+    """Return what a sample is among others.
+
+    Parameters
+    ----------
+    sample : Sample
+        One of them.
+    samples : tuple of Sample
+        All of the run.
+
+    Returns
+    -------
+    {"data", "simulation"}
+        Simulation beside data, else a target, ``data``.
+    """
     has_data = any(not s.simulation for s in samples)
     return "simulation" if sample.simulation and has_data else "data"
 
 
 def half_of(sums: Sums, h: int) -> Sums:
-    """Return the sums of half 0 or 1, of sums that `ClosesInHalves.collect` has made."""
+    """Return the sums of one half, of sums that `ClosesInHalves.collect` has made.
+
+    Parameters
+    ----------
+    sums : mapping of name to array
+        Of both halves, half 0 in the first half of each array.
+    h : {0, 1}
+        Which half.
+
+    Returns
+    -------
+    mapping of name to array
+        Half as long.
+    """
     return {name: np.split(np.asarray(x), 2)[h] for name, x in sums.items()}
 
 
@@ -366,10 +477,17 @@ class CorrectsMuons(AddsColumns[Pairs]):
         ----------
         document : mapping
             The payload.
-        muons : Muons
-        run, luminosityBlock, event : array, shape (n,)
+        muons : Muons, length n
+            As they are in the events, or as earlier payloads left them; GeV.
+        run, luminosityBlock, event : int array, shape (n,)
             Of each muon.
         simulated : bool
+            Whether the events are simulated.
+
+        Returns
+        -------
+        Muons
+            New ones; pt and pt_err in GeV.
         """
         factor = evaluate_at(
             document,
@@ -390,7 +508,20 @@ class CorrectsMuons(AddsColumns[Pairs]):
 
     @classmethod
     def apply(cls, document: Mapping[str, Any], events: Pairs) -> Mapping[str, AnyArray]:
-        """Return pt, and ptErr where the events have it, of both muons as corrected."""
+        """Return pt, and ptErr where the events have it, of both muons as corrected.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        events : Pairs, length n
+            GeV.
+
+        Returns
+        -------
+        mapping of name to array, shape (n,)
+            ``mu1_pt, mu2_pt, mu1_ptErr, mu2_ptErr``, in GeV.
+        """
         found: dict[str, AnyArray] = {}
         identity = (events.run, events.luminosityBlock, events.event)
         for i, muons in ((1, events.leading), (2, events.subleading)):
@@ -416,6 +547,12 @@ class CorrectsPairs(AddsColumns[Pairs]):
         document : mapping
             The payload.
         pairs : Pairs
+            Selected ones, GeV.
+
+        Returns
+        -------
+        Pairs
+            The same ones with another pt_err.
         """
 
 
@@ -438,6 +575,11 @@ class Exports(ABC):
             One of `layouts`.
         at : float, optional
             pt in GeV where both agree.
+
+        Returns
+        -------
+        Exported
+            The document, and what it does not say.
 
         Raises
         ------
@@ -476,7 +618,22 @@ REQUIRED = {
 
 
 def following_pass(calibration: Any, reduction: Reduction, walk: Pass) -> Pass | None:
-    """Return the next pass of a calibration that iterates, else None."""
+    """Return the next pass of a calibration that iterates.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Of any kind.
+    reduction : Reduction
+        Its result.
+    walk : Pass
+        That of its sums.
+
+    Returns
+    -------
+    Pass or None
+        None: it does not iterate, or is done.
+    """
     return calibration.next_pass(reduction, walk) if isinstance(calibration, Iterates) else None
 
 

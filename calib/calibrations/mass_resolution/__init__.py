@@ -128,7 +128,18 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         }
 
     def sized(self, walk: Pass, n_events: Mapping[str, int]) -> Pass:
-        """Return a pass with the number of embedded copies."""
+        """Return a pass with the number of embedded copies.
+
+        Parameters
+        ----------
+        walk : Pass
+        n_events : mapping of str to int
+
+        Returns
+        -------
+        Pass
+            With ``copies``, where that is automatic.
+        """
         targets = self.targets
         # the rows of stage1 are pairs; how many there are in other files is not known
         if self.settings.copies != "auto" or any(s.format != "stage1" for s in targets):
@@ -143,11 +154,34 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
 
     # event loop ------------------------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
-        """Return pairs outside the categories or without a predicted resolution."""
+        """Return pairs outside the categories or without a predicted resolution.
+
+        Parameters
+        ----------
+        pairs : Pairs, length n
+        sample : Sample
+
+        Returns
+        -------
+        mapping of str to bool array, shape (n,)
+            ``outside_categories``, ``no_predicted_resolution``.
+        """
         return collecting.rejects(pairs, self.settings)
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
-        """Return mass and prediction of a target's pairs, and templates."""
+        """Return mass and prediction of a target's pairs, and templates.
+
+        Parameters
+        ----------
+        pairs : Pairs
+        sample : Sample
+        walk : Pass
+
+        Returns
+        -------
+        mapping of str to Fill or array
+            By what it is for: ``mass``, ``predicted``, ``embedded/...``, ``simulation/...``.
+        """
         is_target = sample in self.targets
         if walk.name == closing.NAME:
             return self._collect_closure(pairs, sample, walk)
@@ -198,7 +232,20 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         return add(parts) if parts else None
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
-        """Fit every category, judge it, and let it lean on the others."""
+        """Fit every category, judge it, and let it lean on the others.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+        edits : mapping
+            Settings of single categories.
+        walk : Pass
+
+        Returns
+        -------
+        Reduction
+            Table ``factors``, one row a category.
+        """
         target = self._total(sums, self.targets)
         assert target is not None
         start = Input(
@@ -217,7 +264,19 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         return closing.walk_of(reduction)
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
-        """Compare fitted with predicted resolution, half by half."""
+        """Compare fitted with predicted resolution, half by half.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+            Of the pass ``closure``.
+        reduction : Reduction
+
+        Returns
+        -------
+        Closure
+            One row for each bin, kind and half.
+        """
         target = self._total(sums, self.targets)
         assert target is not None
         made = {"embedded": target, "simulation": self._total(sums, self._simulated())}.get(
@@ -231,7 +290,19 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         return payloads.document(reduction, self.settings, self.targets[0].simulation)
 
     def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
-        """Read the payload back at 10 000 points."""
+        """Return whether the payload gives the factors, at 10 000 points.
+
+        Parameters
+        ----------
+        document : mapping
+            As read from the file.
+        reduction : Reduction
+
+        Returns
+        -------
+        sequence of Check
+            ``payload_read_back`` first.
+        """
         return payloads.check(document, reduction, self.settings, self.seed)
 
     def sections(
@@ -240,7 +311,20 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         closure: Closure | None,
         earlier: Mapping[str, Any] | None = None,
     ) -> Sequence[Section]:
-        """Return the factors as a map and a table, the closure, and the models side by side."""
+        """Return the factors as a map and a table, the closure, and the models side by side.
+
+        Parameters
+        ----------
+        reduction : Reduction
+        closure : Closure or None
+        earlier : mapping, optional
+            An earlier payload.
+
+        Returns
+        -------
+        sequence of Section
+            In the order of the report.
+        """
         return sections(reduction, closure, earlier, self.settings, self.categories)
 
     @classmethod
@@ -249,6 +333,18 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
 
         The payload says whether it multiplies the prediction by the factor of the pair's
         category, or ptErr of each muon by its own (then those of both muons are given too).
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        events : Pairs, length n
+            With ptErr, GeV.
+
+        Returns
+        -------
+        mapping of str to array, shape (n,)
+            See `applying.columns`.
         """
         return applying.columns(document, events)
 
@@ -257,6 +353,18 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         """Return pairs with ptErr as calibrated, so that the prediction is: see `apply`.
 
         ptErr of both muons times the pair's factor, or of each muon times its own.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        pairs : Pairs
+            Selected ones.
+
+        Returns
+        -------
+        Pairs
+            With another pt_err, in GeV.
         """
         return applying.with_errors(document, pairs)
 
@@ -267,7 +375,20 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         arrays: Mapping[str, Mapping[str, AnyArray]],
         like: Mapping[str, pd.DataFrame] | None = None,
     ) -> Effects:
-        """Return ln(factor) of each category, with its statistical covariance."""
+        """Return ln(factor) of each category, with its statistical covariance.
+
+        Parameters
+        ----------
+        tables, arrays : mappings
+            Those of the reduction: ``factors`` and ``covariance``.
+        like : mapping, optional
+            Not used.
+
+        Returns
+        -------
+        Effects
+            One of each category, without unit.
+        """
         from .effects import effects
 
         return effects(tables, arrays)

@@ -26,13 +26,25 @@ class _Muons:
 
 
 def columns(document: Mapping[str, Any], pairs: Pairs) -> dict[str, AnyArray]:
-    """Return the resolution of each pair and its parts, shape (n,) each.
+    """Return the resolution of each pair and its parts.
 
     ``dimuon_mass_resolution`` and ``..._predicted`` in GeV, ``..._factor`` their ratio with
     ``..._factor_err``, ``..._status``. With factors of muons also ``mu1_ptErr_factor``,
     ``mu1_ptErr_factor_err`` and the like of ``mu2``; the error of the ratio then takes the errors
-    of both muons as fully correlated, which is the most that it can be, and the status is the
-    worse of both.
+    of both muons as fully correlated, which is the most that it can be, and the status is the worse
+    of both.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    pairs : Pairs, length n
+        With ptErr, GeV.
+
+    Returns
+    -------
+    dict of str to array, shape (n,)
+        The columns, by name.
 
     Raises
     ------
@@ -90,7 +102,20 @@ def _muons(document: Mapping[str, Any], pairs: Pairs) -> _Muons:
 
 
 def with_errors(document: Mapping[str, Any], pairs: Pairs) -> Pairs:
-    """Return pairs with calibrated ptErr; without ptErr they are given back as they are."""
+    """Return pairs with calibrated ptErr; without ptErr they are given back as they are.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    pairs : Pairs
+        GeV.
+
+    Returns
+    -------
+    Pairs
+        With another pt_err, in GeV.
+    """
     first, second = pairs.leading, pairs.subleading
     if first.pt_err is None or second.pt_err is None:
         return pairs

@@ -79,7 +79,26 @@ class _Compared:
 def evaluate(
     target: Sums, made: Sums | None, reduction: Reduction, settings: Settings, resonance: str
 ) -> Closure:
-    """Return the table of pulls, and the checks of the verdict."""
+    """Return the table of pulls, and the checks of the verdict.
+
+    Parameters
+    ----------
+    target : mapping of name to array
+        Sums of the pass ``closure``, of the target.
+    made : mapping of name to array, or None
+        Sums of the sample that the templates are made from; None: the model has none.
+    reduction : Reduction
+        The result that is tested, with its halves in the state.
+    settings : Settings
+        Bins and limits.
+    resonance : str
+        ``z`` or ``h``.
+
+    Returns
+    -------
+    Closure
+        One row for each bin, kind and half.
+    """
     walk = walk_of(reduction)
     periods = np.asarray(walk.values["periods"])
     tables: list[pd.DataFrame] = []

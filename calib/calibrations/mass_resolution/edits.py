@@ -17,6 +17,20 @@ EDITABLE = ("fit.range", "fit.bins", "fit.background")
 def edited_settings(settings: Settings, category: str, edits: Mapping[str, Any]) -> Settings:
     """Return the settings with the edits of one category.
 
+    Parameters
+    ----------
+    settings : Settings
+        Of the run.
+    category : str
+        Its name, for the sentence of an error.
+    edits : mapping of dotted key to value
+        Of this category.
+
+    Returns
+    -------
+    Settings
+        Of the category.
+
     Raises
     ------
     InputError

@@ -24,6 +24,18 @@ def effects(
 
     A category that leans on the others (merged) has a value; one that is held has no value of
     its own, and one without any usable value is NaN.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        With ``factors``.
+    arrays : mapping of str to (mapping of str to array)
+        With ``covariance``, if the run has written it.
+
+    Returns
+    -------
+    Effects
+        One of each category, without unit.
     """
     table = tables["factors"]
     status = [Status(s) for s in table["status"]]

@@ -57,9 +57,16 @@ def document(reduction: Reduction, settings: Settings, simulation: bool = False)
     Parameters
     ----------
     reduction : Reduction
+        The result.
     settings : Settings
+        Axes, and which factors are to be applied.
     simulation : bool
         Whether the target was simulated; the payload says it.
+
+    Returns
+    -------
+    dict
+        A correctionlib document of schema 2.
     """
     whose = "simulated events" if simulation else "data"
     description = (
@@ -143,6 +150,24 @@ def evaluate(
     """Return factor, uncertainty and status of each pair, from a payload.
 
     Inputs that are not numbers give NaN: correctionlib's clamp would give a number.
+
+    Parameters
+    ----------
+    payload : mapping
+        The document.
+    leading_pt : array, shape (n,)
+        In GeV.
+    leading_eta, subleading_eta : array, shape (n,)
+        With sign; |eta| is taken.
+
+    Returns
+    -------
+    array, shape (n,)
+        Factor.
+    array, shape (n,)
+        Uncertainty of the factor; 0 of a payload without one.
+    array, shape (n,)
+        Code of the status.
     """
     arguments = [leading_pt, np.abs(leading_eta), np.abs(subleading_eta)]
     found = [evaluated(payload, name, *arguments) for name in NAMES]
@@ -154,7 +179,20 @@ def evaluate(
 
 # muons -------------------------------------------------------------------------------------------
 def muon_factors_of(reduction: Reduction, settings: Settings) -> MuonFactors | None:
-    """Return the factors of muons that a reduction has found, None where it has none."""
+    """Return the factors of muons that a reduction has found.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        The result.
+    settings : Settings
+        With the fine edges of |eta|.
+
+    Returns
+    -------
+    MuonFactors or None
+        None: it has none.
+    """
     state = reduction.state
     if "muons" not in state:
         return None
@@ -230,9 +268,23 @@ def _of_muons(reduction: Reduction, settings: Settings, whose: str) -> list[dict
 def evaluate_muon(
     payload: Mapping[str, Any], pt: Array, eta: Array
 ) -> tuple[Array, Array, Array] | None:
-    """Return factor on ptErr, uncertainty and status of each muon; None: the payload has none.
+    """Return factor on ptErr, uncertainty and status of each muon.
 
     Evaluated at |eta|, so that a muon on an edge is in the bin that it was calibrated in.
+
+    Parameters
+    ----------
+    payload : mapping
+        The document.
+    pt : array, shape (n,)
+        In GeV.
+    eta : array, shape (n,)
+        With sign.
+
+    Returns
+    -------
+    three arrays, shape (n,), or None
+        Factor, its uncertainty, code of the status; None: the payload has none.
     """
     factor, error, status = (evaluated(payload, n, pt, np.abs(eta)) for n in MUON_NAMES)
     if factor is None or error is None or status is None:
@@ -310,6 +362,22 @@ def check(
 
     Every correction is read: factor, uncertainty, status and each variation of the categories,
     the three of the muons, and the word on which of them is applied.
+
+    Parameters
+    ----------
+    payload : mapping
+        The document, as read from the file.
+    reduction : Reduction
+        What it was made from.
+    settings : Settings
+        Axes.
+    seed : int
+        Of the points.
+
+    Returns
+    -------
+    sequence of Check
+        ``payload_read_back`` first.
     """
     random = np.random.default_rng([seed, 36])
     wrong = _wrong_categories(payload, reduction, settings, random)

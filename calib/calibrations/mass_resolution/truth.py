@@ -24,6 +24,20 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
     ``truth_err`` says how well these events know it: 0.96/sqrt(n) of the width (of half of the
     central 68.27 % of n draws of a Gaussian, from the variance of order statistics), and the
     error of the median, from the quantiles one standard deviation of its rank away.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Simulated ones, GeV.
+    settings : Settings
+        Edges and window.
+    selected : Selected
+        Least pt of both muons.
+
+    Returns
+    -------
+    dict or None
+        As `HasTruth.truth`; factors without unit.
     """
     if pairs.gen_mass is None or pairs.leading.pt_err is None:
         return None

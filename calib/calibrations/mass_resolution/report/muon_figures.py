@@ -25,9 +25,16 @@ def muon_figure(found: MuonFactors, rings: pd.DataFrame, settings: Settings) -> 
     Parameters
     ----------
     found : MuonFactors
+        Of all events.
     rings : DataFrame
         As ``tables["rings"]``: what the factors of categories mean for the muons of a ring.
     settings : Settings
+        Edges and labels of the rings.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     with in_style():
         figure = empty_figure(11.0, 4.2)
@@ -124,6 +131,12 @@ def closure_map(table: pd.DataFrame, settings: Settings) -> Figure:
     table : DataFrame
         As `Closure.table`, with ``kind`` and ``factors``.
     settings : Settings
+        Fine edges of |eta|.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     edges = np.asarray(settings.closure.abs_eta)
     own = table[table["kind"] == "abs_eta"]

@@ -44,7 +44,26 @@ def sections(
     settings: Settings,
     categories: Categories,
 ) -> Sequence[Section]:
-    """Return the sections."""
+    """Return the sections of the report: factors, line shape, what moved, the models side by side.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        The result.
+    closure : Closure or None
+        Its test.
+    earlier : mapping or None
+        An earlier payload.
+    settings : Settings
+        Of the run.
+    categories : Categories
+        Of the factors.
+
+    Returns
+    -------
+    sequence of Section
+        In the order of the report.
+    """
     found = [_factors(reduction, settings, categories)]
     if "muons" in reduction.state:
         found.append(_muons(reduction, settings))

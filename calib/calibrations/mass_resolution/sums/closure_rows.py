@@ -80,7 +80,22 @@ class Kinds:
 
 
 def kinds_of(settings: Settings, periods: Array, muons: bool) -> Kinds:
-    """Return the kinds of rows that the factors of categories, or of muons, are tested in."""
+    """Return the kinds of rows that the factors of categories, or of muons, are tested in.
+
+    Parameters
+    ----------
+    settings : Settings
+        Edges of the closure.
+    periods : array, shape (periods + 1,)
+        Runs, [first, end).
+    muons : bool
+        Whether it is the factors of muons that are tested: then some kinds are left out.
+
+    Returns
+    -------
+    Kinds
+        Labels of the rows of each kind.
+    """
 
     def between(edges: AnyArray) -> tuple[str, ...]:
         return tuple(f"{a:g}-{b:g}" for a, b in zip(edges[:-1], edges[1:], strict=True))
@@ -111,6 +126,12 @@ def periods_of(runs: IntArray, n: int) -> IntArray:
     runs : int array
         Events by run, in bins of ``RUN_STEP``.
     n : int
+        How many at most.
+
+    Returns
+    -------
+    int array, shape (periods + 1,)
+        Runs.
     """
     total = np.cumsum(runs)
     if total[-1] == 0:
@@ -122,7 +143,24 @@ def periods_of(runs: IntArray, n: int) -> IntArray:
 
 
 def fixed_rows(pairs: Pairs, settings: Settings, periods: Array, kinds: Kinds) -> IntArray:
-    """Return the rows of the kinds that do not depend on pt, -1 outside; (len(FIXED), n)."""
+    """Return the rows of the kinds that do not depend on pt.
+
+    Parameters
+    ----------
+    pairs : Pairs, length n
+        GeV.
+    settings : Settings
+        Edges of the closure.
+    periods : array, shape (periods + 1,)
+        Runs, [first, end).
+    kinds : Kinds
+        Where the rows of each kind begin.
+
+    Returns
+    -------
+    int array, shape (len(FIXED), n)
+        Row, -1 outside.
+    """
     edges = np.asarray(settings.closure.abs_eta)
     found = np.full((len(FIXED), len(pairs)), -1, dtype=np.int64)
     low, high = (
@@ -165,7 +203,22 @@ class Applied:
 
 
 def applied(walk: Pass, settings: Settings, muons: bool) -> Applied:
-    """Return what is applied to each half: the result of the other."""
+    """Return what is applied to each half: the result of the other.
+
+    Parameters
+    ----------
+    walk : Pass
+        The pass ``closure``, with what the halves gave.
+    settings : Settings
+        Fine edges of |eta|.
+    muons : bool
+        Whether the factors of muons are applied, or those of categories.
+
+    Returns
+    -------
+    Applied
+        By half of the events.
+    """
     values = walk.values
     found = (np.asarray(values[f"half_{k}"])[::-1] for k in ("factor", "stretch", "log_rings"))
     factor, stretch, log_rings = found
@@ -183,7 +236,24 @@ def applied(walk: Pass, settings: Settings, muons: bool) -> Applied:
 def muon_widths(
     pairs: Pairs, part: IntArray, use: Applied, settings: Settings
 ) -> tuple[Array, Array]:
-    """Return the relative resolution of both muons times their own factors."""
+    """Return the relative resolution of both muons times their own factors.
+
+    Parameters
+    ----------
+    pairs : Pairs, length n
+        GeV.
+    part : int array, shape (n,)
+        Half of each pair.
+    use : Applied
+        With factors of muons.
+    settings : Settings
+        Where the predicted resolution is from.
+
+    Returns
+    -------
+    two arrays, shape (n,)
+        Of the leading and the other muon, relative.
+    """
     assert use.muons is not None
     out = []
     for muon in (pairs.leading, pairs.subleading):
@@ -195,7 +265,24 @@ def muon_widths(
 def observed(
     pairs: Pairs, settings: Settings, walk: Pass, muons: bool
 ) -> dict[str, Fill | AnyArray]:
-    """Return mass and calibrated prediction of the pairs, by half and row."""
+    """Return mass and calibrated prediction of the pairs, by half and row.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        GeV.
+    settings : Settings
+        Bins.
+    walk : Pass
+        The pass ``closure``.
+    muons : bool
+        Whether the factors of muons are tested, or those of categories.
+
+    Returns
+    -------
+    dict of str to Fill or array
+        Masses and predictions in GeV.
+    """
     periods = np.asarray(walk.values["periods"])
     kinds, use = kinds_of(settings, periods, muons), applied(walk, settings, muons)
     part = half(pairs.run, pairs.luminosityBlock, pairs.event)
@@ -240,6 +327,20 @@ def muon_shares(pairs: Pairs, first: Array, second: Array, use: Applied) -> dict
     """Return how the prediction of each pair hangs on the values of the muons' factors.
 
     ``share_K`` is d ln(prediction) / d value K, from the muons' shares of the variance.
+
+    Parameters
+    ----------
+    pairs : Pairs, length n
+        GeV.
+    first, second : array, shape (n,)
+        Relative resolution of the leading and the other muon.
+    use : Applied
+        With factors of muons.
+
+    Returns
+    -------
+    dict of str to array, shape (n,)
+        ``share_0`` ...
     """
     assert use.muons is not None
     total = first**2 + second**2
@@ -363,7 +464,30 @@ def templates(
     walk: Pass,
     muons: bool,
 ) -> dict[str, AnyArray]:
-    """Return templates of the rows, by half, on a grid of one factor relative to the expected."""
+    """Return templates of the rows, by half, on a grid of one factor relative to the expected.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Sources: under the peak, or simulated.
+    settings : Settings
+        Bins.
+    selected : Selected
+        Cuts that made muons must pass.
+    resonance : str
+        ``z`` or ``h``.
+    seed : int
+        Of the random numbers of the copies.
+    walk : Pass
+        The pass ``closure``.
+    muons : bool
+        Whether the factors of muons are tested, or those of categories.
+
+    Returns
+    -------
+    dict of str to array
+        Sums of weights.
+    """
     periods = np.asarray(walk.values["periods"])
     kinds, use = kinds_of(settings, periods, muons), applied(walk, settings, muons)
     bins = _bins(settings, selected, kinds, unit_of(resonance))
@@ -429,15 +553,23 @@ def _made(
 
 
 def line_weights(made: Generated, resonance: str, settings: Settings, values: Array) -> Array:
-    """Return the weights of made pairs that give them the line shape of the data, shape (n,).
+    """Return the weights of made pairs that give them the line shape of the data.
 
     Parameters
     ----------
     made : Generated
+        n pairs.
     resonance : str
+        ``z`` or ``h``.
     settings : Settings
+        Whether muons radiate.
     values : array, shape (n, variations)
         How much of each variation the data have, for the half of each pair.
+
+    Returns
+    -------
+    array, shape (n,)
+        About 1, not below 0.
     """
     names = variations_of(resonance, settings)
     if not names:

@@ -61,7 +61,17 @@ def categories(settings: Settings) -> Categories:
 def relative_resolution(muons: Muons, settings: Settings) -> Array:
     """Return the predicted sigma_k/k of each muon: ptErr/pt, or from the settings.
 
-    Muons outside all |eta| ranges of the settings get NaN.
+    Parameters
+    ----------
+    muons : Muons, length n
+        GeV.
+    settings : Settings
+        With ``predicted_resolution``, or none: then ptErr is taken.
+
+    Returns
+    -------
+    array, shape (n,)
+        Without unit; NaN outside all |eta| ranges of the settings.
     """
     if settings.predicted_resolution is None:
         assert muons.pt_err is not None
@@ -75,14 +85,40 @@ def relative_resolution(muons: Muons, settings: Settings) -> Array:
 
 
 def category_of(pairs: Pairs, settings: Settings) -> IntArray:
-    """Return the flat category of each pair, -1 outside."""
+    """Return the flat category of each pair.
+
+    Parameters
+    ----------
+    pairs : Pairs, length n
+        GeV.
+    settings : Settings
+        Edges.
+
+    Returns
+    -------
+    int array, shape (n,)
+        -1 outside.
+    """
     return categories(settings).index(
         pairs.leading.pt, np.abs(pairs.leading.eta), np.abs(pairs.subleading.eta)
     )
 
 
 def rejects(pairs: Pairs, settings: Settings) -> Mapping[str, BoolArray]:
-    """Return the pairs that cannot be used, by reason."""
+    """Return the pairs that cannot be used, by reason.
+
+    Parameters
+    ----------
+    pairs : Pairs, length n
+        GeV.
+    settings : Settings
+        Edges, and where the predicted resolution is from.
+
+    Returns
+    -------
+    mapping of str to bool array, shape (n,)
+        True for what is left out.
+    """
     found = {"outside_categories": category_of(pairs, settings) < 0}
     if settings.predicted_resolution is not None:
         first = relative_resolution(pairs.leading, settings)
@@ -92,7 +128,20 @@ def rejects(pairs: Pairs, settings: Settings) -> Mapping[str, BoolArray]:
 
 
 def cuts(settings: Settings, selected: Selected) -> Cuts:
-    """Return the cuts that made muons must pass."""
+    """Return the cuts that made muons must pass.
+
+    Parameters
+    ----------
+    settings : Settings
+        Edges.
+    selected : Selected
+        Least pt of both muons.
+
+    Returns
+    -------
+    Cuts
+        GeV.
+    """
     return Cuts(
         selected.leading_pt,
         selected.subleading_pt,
@@ -156,6 +205,12 @@ def observed_muons(
     part : int array, shape (n,)
         Half of the sample.
     settings : Settings
+        Edges.
+
+    Returns
+    -------
+    Fill
+        Masses in GeV.
     """
     edges, lead, other = np.asarray(settings.muons.abs_eta), pairs.leading, pairs.subleading
     n = (len(settings.leading_pt) - 1) * (len(edges) - 1) * len(edges) // 2
@@ -175,7 +230,20 @@ def observed_muons(
 
 
 def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
-    """Return mass and predicted resolution of the pairs, by half and category, and their runs."""
+    """Return mass and predicted resolution of the pairs, by half and category, and their runs.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        GeV.
+    settings : Settings
+        Edges.
+
+    Returns
+    -------
+    dict of str to Fill or array
+        ``mass`` and ``predicted`` (GeV), ``muons``, ``runs``.
+    """
     n = len(categories(settings))
     part = half(pairs.run, pairs.luminosityBlock, pairs.event)
     category = category_of(pairs, settings)
@@ -224,7 +292,20 @@ def copies_for(n_events: int) -> float:
 
 
 def copies_of(settings: Settings, walk: Pass) -> float:
-    """Return the copies of a pass."""
+    """Return the number of embedded copies of a pass.
+
+    Parameters
+    ----------
+    settings : Settings
+        Their number, or ``auto``.
+    walk : Pass
+        With ``copies`` where it is automatic.
+
+    Returns
+    -------
+    float
+        Below 1: the share of the sources that is used.
+    """
     if settings.copies != "auto":
         return float(settings.copies)
     return float(walk.values.get("copies", np.asarray(MOST_COPIES)))
@@ -235,17 +316,43 @@ FSR_CHANGE, POWER_CHANGE = 0.1, 1.5
 
 
 def variations_of(resonance: str, settings: Settings) -> tuple[str, ...]:
-    """Return the names of the variations of the line shape of a resonance."""
+    """Return the names of the variations of the line shape of a resonance.
+
+    Parameters
+    ----------
+    resonance : str
+        ``z`` or ``h``.
+    settings : Settings
+        Whether muons radiate.
+
+    Returns
+    -------
+    tuple of str
+        In the order of the weights of `varied`.
+    """
     radiates = ("fsr",) if settings.fsr else ()
     return (*radiates, "photon", "mass_power") if resonance == "z" else radiates
 
 
 def varied(made: Generated, resonance: str, names: tuple[str, ...]) -> Array:
-    """Return the weights of generated pairs for each variation, shape (variations, n).
+    """Return the weights of generated pairs for each variation.
 
-    ``fsr``: radiation times 1.1; ``photon``: Z exchange alone; ``mass_power``: times
-    (m / m_Z)^1.5. What simulated muons radiated is not known: theirs is the ratio of the spectra
-    after radiation.
+    ``fsr``: radiation times 1.1; ``photon``: Z exchange alone; ``mass_power``: times (m / m_Z)^1.5.
+    What simulated muons radiated is not known: theirs is the ratio of the spectra after radiation.
+
+    Parameters
+    ----------
+    made : Generated
+        n pairs.
+    resonance : str
+        ``z`` or ``h``.
+    names : tuple of str
+        Of `variations_of`.
+
+    Returns
+    -------
+    array, shape (variations, n)
+        About 1.
     """
     known = made.radiation != "unknown"
     weights: dict[str, Callable[[], Array]] = {
@@ -266,7 +373,28 @@ def varied(made: Generated, resonance: str, names: tuple[str, ...]) -> Array:
 def embedded(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int, walk: Pass
 ) -> dict[str, AnyArray]:
-    """Return templates made from the pairs under the peak, by half and category."""
+    """Return templates made from the pairs under the peak, by half and category.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Reconstructed ones of the target, GeV.
+    settings : Settings
+        Edges, source window, copies.
+    selected : Selected
+        Cuts that made muons must pass.
+    resonance : str
+        ``z`` or ``h``.
+    seed : int
+        Of the random numbers of the copies.
+    walk : Pass
+        With the number of copies.
+
+    Returns
+    -------
+    dict of str to array
+        Sums, named ``embedded/...``.
+    """
     names = variations_of(resonance, settings)
     found = Scan(2, cuts(settings, selected), unit_of(resonance), names)
     source, copies = embedded_copies(pairs, settings, resonance, seed, walk)
@@ -296,6 +424,26 @@ def embedded_copies(
     """Return the source pairs under the peak, and one generated pair for each, copy by copy.
 
     The pairs of one category stand together: what is filled next is near in memory.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Reconstructed ones of the target, GeV.
+    settings : Settings
+        Source window, copies.
+    resonance : str
+        ``z`` or ``h``.
+    seed : int
+        Of the random numbers of the copies.
+    walk : Pass
+        With the number of copies.
+
+    Returns
+    -------
+    Pairs
+        Those under the peak.
+    iterator of Generated
+        One pair of each source, copy by copy.
     """
     low, high = settings.source_window
     mass, number = pairs.mass, copies_of(settings, walk)
@@ -319,7 +467,28 @@ def embedded_copies(
 def kernel_embedded(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int, walk: Pass
 ) -> dict[str, AnyArray]:
-    """Return generated shapes made from the pairs under the peak, by half and category."""
+    """Return generated shapes made from the pairs under the peak, by half and category.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Reconstructed ones of the target, GeV.
+    settings : Settings
+        Edges, source window, copies.
+    selected : Selected
+        Cuts that made muons must pass.
+    resonance : str
+        ``z`` or ``h``.
+    seed : int
+        Of the random numbers of the copies.
+    walk : Pass
+        With the number of copies.
+
+    Returns
+    -------
+    dict of str to array
+        Sums, named ``kernel/...``.
+    """
     n = len(categories(settings))
     sums = generated_shapes.empty(2 * n)
     source, copies = embedded_copies(pairs, settings, resonance, seed, walk)
@@ -333,7 +502,24 @@ def kernel_embedded(
 def kernel_simulated(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str
 ) -> dict[str, AnyArray]:
-    """Return generated shapes of simulated pairs, by category."""
+    """Return generated shapes of simulated pairs, by category.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        With generated masses, GeV.
+    settings : Settings
+        Edges.
+    selected : Selected
+        Cuts that smeared muons must pass.
+    resonance : str
+        ``z`` or ``h``.
+
+    Returns
+    -------
+    dict of str to array
+        Sums, named ``kernel/...``.
+    """
     sums = generated_shapes.empty(len(categories(settings)))
     source, made, _ = simulated_muons(pairs, settings)
     offset = np.zeros(len(source), dtype=np.int64)
@@ -345,7 +531,26 @@ def kernel_simulated(
 def simulated(
     pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int
 ) -> dict[str, AnyArray]:
-    """Return templates from simulated pairs, their residuals stretched, by category."""
+    """Return templates from simulated pairs, their residuals stretched, by category.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        With generated masses, GeV.
+    settings : Settings
+        Edges.
+    selected : Selected
+        Cuts that stretched muons must pass.
+    resonance : str
+        ``z`` or ``h``.
+    seed : int
+        Of the pairs that are made beside them.
+
+    Returns
+    -------
+    dict of str to array
+        Sums, named ``simulation/...``.
+    """
     names = variations_of(resonance, settings)
     found = Scan(1, cuts(settings, selected), unit_of(resonance), names)
     source, generated, base = simulated_muons(pairs, settings)
@@ -370,6 +575,24 @@ def radiated_sums(
 
     The latter radiate as the exact first order says; ``fsr`` and ``mass_power`` are theirs with
     the weights of `varied`. All pass the same cuts.
+
+    Parameters
+    ----------
+    source : Pairs, length n
+        Simulated ones, GeV.
+    generated : Generated
+        Their generated muons.
+    settings : Settings
+        Source window.
+    selected : Selected
+        Cuts that muons must pass.
+    seed : int
+        Of the pairs that are made.
+
+    Returns
+    -------
+    dict of str to array
+        Spectra and their variances.
     """
     limits = cuts(settings, selected)
     low, high = settings.source_window
@@ -401,6 +624,22 @@ def simulated_muons(pairs: Pairs, settings: Settings) -> tuple[Pairs, Generated,
     With generated muons the residual of each is that of its k. With the generated mass alone
     the mass residual is divided between the muons in proportion to their predicted variances,
     which is right on average; migrations between categories are then approximate.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Simulated ones, GeV.
+    settings : Settings
+        Edges.
+
+    Returns
+    -------
+    Pairs
+        The m of them that have a generated mass.
+    Generated
+        Their generated muons.
+    array, shape (m,)
+        Base mass, in GeV.
     """
     assert pairs.gen_mass is not None
     known = np.isfinite(pairs.gen_mass)

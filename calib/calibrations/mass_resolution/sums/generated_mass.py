@@ -73,7 +73,23 @@ def fill(
     cuts: Cuts,
     unit: float,
 ) -> None:
-    """Add generated muons to the shapes; the arguments are those of `scan.scan`."""
+    """Add generated muons to the shapes.
+
+    Parameters
+    ----------
+    sums : dict of str to array
+        Of `empty`; added to.
+    muons : Generated
+        n pairs, GeV.
+    weight : array, shape (n,)
+        Of the pairs.
+    offset : int array, shape (n,)
+        First category of the half of each pair.
+    cuts : Cuts
+        Applied to the muons as smeared.
+    unit : float
+        Of the mass axis, in GeV.
+    """
     _fill(
         muons.pt_first,
         muons.pt_second,
@@ -184,7 +200,20 @@ class Shapes:
 
 
 def shapes(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Shapes:
-    """Return the shapes of some blocks of rows (halves)."""
+    """Return the shapes of some blocks of rows (halves).
+
+    Parameters
+    ----------
+    sums : mapping of str to array
+        With ``kernel/...``.
+    rows : sequence of slice
+        Blocks that are added.
+
+    Returns
+    -------
+    Shapes
+        Of all categories.
+    """
     return Shapes(
         *(
             np.asarray(sum(sums[f"kernel/{name}"][block] for block in rows))

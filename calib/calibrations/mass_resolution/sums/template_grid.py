@@ -65,13 +65,39 @@ def group_of(n_mass: int) -> int:
 
 
 def coarse_bins(n_mass: int, times: int = 1) -> int:
-    """Return the number of coarse mass bins, or of those that hold ``times`` of them."""
+    """Return the number of coarse mass bins, or of those that hold ``times`` of them.
+
+    Parameters
+    ----------
+    n_mass : int
+        Number of fine bins.
+    times : int
+        Coarse bins that are joined.
+
+    Returns
+    -------
+    int
+        Their number.
+    """
     return -(-n_mass // (times * group_of(n_mass)))
 
 
 @numba.njit(cache=True, inline="always")
 def bin_of(value, edges):  # type: ignore[no-untyped-def]
-    """Return the bin of a value on a short axis, -1 outside."""
+    """Return the bin of a value on a short axis, -1 outside.
+
+    Parameters
+    ----------
+    value : float
+        In the unit of the edges.
+    edges : array, shape (bins + 1,)
+        Few, ascending.
+
+    Returns
+    -------
+    int
+        -1 outside.
+    """
     if not (value >= edges[0] and value < edges[-1]):
         return -1
     i = 0
@@ -84,7 +110,26 @@ def bin_of(value, edges):  # type: ignore[no-untyped-def]
 def place(  # type: ignore[no-untyped-def]
     pt1, pt2, ring1, ring2, rings, pt_edges, leading_pt, subleading_pt
 ):
-    """Return the category of two muons, -1 where they fail a cut."""
+    """Return the category of two muons, -1 where they fail a cut.
+
+    Parameters
+    ----------
+    pt1, pt2 : float
+        In GeV.
+    ring1, ring2 : int
+        Rings of |eta| of the two muons.
+    rings : int
+        Number of rings.
+    pt_edges : array
+        Of the leading pt, in GeV.
+    leading_pt, subleading_pt : float
+        Least pt, in GeV.
+
+    Returns
+    -------
+    int
+        -1: no category.
+    """
     if pt1 >= pt2:
         high, low, lead, sub = pt1, pt2, ring1, ring2
     else:
@@ -97,7 +142,20 @@ def place(  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, inline="always")
 def pair_of(i, j, n):  # type: ignore[no-untyped-def]
-    """Return the number of an unordered pair of bins: (0, 0), (0, 1) ... (0, n-1), (1, 1) ..."""
+    """Return the number of an unordered pair of bins: (0, 0), (0, 1) ... (0, n-1), (1, 1) ...
+
+    Parameters
+    ----------
+    i, j : int
+        Bins, in any order.
+    n : int
+        Number of bins.
+
+    Returns
+    -------
+    int
+        Counted from 0.
+    """
     low, high = min(i, j), max(i, j)
     return low * n - low * (low - 1) // 2 + high - low
 
@@ -303,7 +361,19 @@ def _scan(made, factors, half, nodes, limits, totals, places):  # type: ignore[n
 
 @numba.njit(cache=True, nogil=True, error_model="numpy")
 def count_pairs(places, weight, coarse, out):  # type: ignore[no-untyped-def]
-    """Add sum over sources of (sum over their copies)^2, bin by bin and across bins."""
+    """Add sum over sources of (sum over their copies)^2, bin by bin and across bins.
+
+    Parameters
+    ----------
+    places : int array, shape (copies, n)
+        category * coarse + bin of each copy, negative: none.
+    weight : array, shape (n,)
+        Of the sources.
+    coarse : int
+        Number of coarse bins.
+    out : array, shape (categories, coarse, coarse)
+        Added to.
+    """
     copies = len(places)
     found, number = np.empty(copies, dtype=np.int64), np.empty(copies)
     category, bins = np.empty(copies, dtype=np.int64), np.empty(copies, dtype=np.int64)

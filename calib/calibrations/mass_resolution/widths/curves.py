@@ -112,18 +112,51 @@ class Curves:
     noise: float = 0.0
 
     def width(self, x: Array) -> Array:
-        """Return the width of each row at its x, in GeV, NaN outside the grid."""
+        """Return the width of each row at its x, NaN outside the grid.
+
+        Parameters
+        ----------
+        x : array, shape (rows,)
+            Logarithm of the factor.
+
+        Returns
+        -------
+        array, shape (rows,)
+            In GeV.
+        """
         return self._at(x, self.widths)
 
     def relative_slope(self, x: Array) -> Array:
-        """Return d ln(width) / dx of each row at its x."""
+        """Return d ln(width) / dx of each row at its x.
+
+        Parameters
+        ----------
+        x : array, shape (rows,)
+            Logarithm of the factor.
+
+        Returns
+        -------
+        array, shape (rows,)
+            Without unit.
+        """
         step = 0.02
         low, high = (np.clip(x + s, self.x[:, 0], self.x[:, -1]) for s in (-step, step))
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.asarray(np.log(self.width(high) / self.width(low)) / (high - low))
 
     def at_width(self, width: Array) -> Array:
-        """Return the x at which each row has a width, in GeV; NaN outside the grid."""
+        """Return the x at which each row has a width.
+
+        Parameters
+        ----------
+        width : array, shape (rows,)
+            In GeV.
+
+        Returns
+        -------
+        array, shape (rows,)
+            x; NaN outside the grid.
+        """
         found = np.full(len(width), np.nan)
         for r, value in enumerate(width):
             own = np.maximum.accumulate(self.widths[r])
@@ -142,6 +175,11 @@ class Curves:
             Expected; NaN or outside the grid gives NaN.
         spread : array, shape (rows,)
             Standard deviation of x0, at least 1e-6.
+
+        Returns
+        -------
+        array, shape (rows,)
+            z, with the sign of best - x0.
         """
         inside = (x0 >= self.x[:, 0]) & (x0 <= self.x[:, -1])
         with np.errstate(invalid="ignore"):
@@ -151,7 +189,18 @@ class Curves:
         return np.where(inside & np.isfinite(self.best), z, np.nan)
 
     def shifted(self, by: Array) -> Curves:
-        """Return the same likelihoods of x - by, shape (rows,) or (), on the same grid."""
+        """Return the same likelihoods of x - by.
+
+        Parameters
+        ----------
+        by : array, shape (rows,) or ()
+            In x.
+
+        Returns
+        -------
+        Curves
+            On the same grid.
+        """
         by = np.broadcast_to(by, self.best.shape)
         moved = np.array(
             [np.interp(x + b, x, own) for x, own, b in zip(self.x, self.nll, by, strict=True)]
@@ -160,7 +209,20 @@ class Curves:
         return replace(self, nll=moved, best=best)
 
     def with_row(self, r: int, other: Curves) -> Curves:
-        """Return the same with one row replaced by the only row of others."""
+        """Return the same with one row replaced by the only row of others.
+
+        Parameters
+        ----------
+        r : int
+            The row.
+        other : Curves
+            With a single row.
+
+        Returns
+        -------
+        Curves
+            Of as many rows.
+        """
 
         def put(mine: Array, its: Array) -> Array:
             mine = mine.copy()
@@ -217,8 +279,14 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
     Parameters
     ----------
     rows : Rows
+        What was counted.
     shapes : Shapes
         Of the same rows.
+
+    Returns
+    -------
+    Curves
+        One likelihood a row.
     """
     from scipy.interpolate import CubicSpline  # slow to load
 
@@ -291,7 +359,20 @@ def floors_of(shapes: Shapes) -> Array:
 
 
 def between(shapes: Shapes, x: Array) -> Array:
-    """Return the cumulative histogram of each row at its x, shape (rows, bins + 1)."""
+    """Return the cumulative histogram of each row at its x.
+
+    Parameters
+    ----------
+    shapes : Shapes
+        Templates on their grid of x.
+    x : array, shape (rows,)
+        Where; outside the grid the line goes on.
+
+    Returns
+    -------
+    array, shape (rows, bins + 1)
+        Sums of weights.
+    """
     step = shapes.x[:, 1] - shapes.x[:, 0]
     at = (x - shapes.x[:, 0]) / step
     j = np.clip(at.astype(int), 0, shapes.x.shape[1] - 2)

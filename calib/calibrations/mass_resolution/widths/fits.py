@@ -87,7 +87,20 @@ class Observed:
 
 
 def observed(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Observed:
-    """Return the sum over some blocks of rows (halves) of what `collect.observed` filled."""
+    """Return the sum over some blocks of rows (halves) of what `collect.observed` filled.
+
+    Parameters
+    ----------
+    sums : mapping of str to array
+        Of the target.
+    rows : sequence of slice
+        Blocks (halves) that are added.
+
+    Returns
+    -------
+    Observed
+        Of all categories.
+    """
 
     def total(name: str) -> Array:
         return np.asarray(sum(sums[name][block] for block in rows), dtype=np.float64)
@@ -111,7 +124,22 @@ def observed(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Observed:
 
 
 def median(histogram: Array, variance: Array, edges: Array) -> tuple[float, float]:
-    """Return the median of a histogram and its uncertainty, in the units of its edges."""
+    """Return the median of a histogram and its uncertainty, in the unit of its edges.
+
+    Parameters
+    ----------
+    histogram, variance : array, shape (bins,)
+        Contents and their variances.
+    edges : array, shape (bins + 1,)
+        In any unit.
+
+    Returns
+    -------
+    float
+        Median; NaN without entries.
+    float
+        Its uncertainty.
+    """
     content = np.maximum(histogram, 0.0)
     if content.sum() <= 0:
         return float("nan"), float("nan")
@@ -223,8 +251,19 @@ class Fitter:
     def second_opinion(self, names: Sequence[str], seed: int) -> pd.DataFrame:
         """Return the kernel fits of all categories against independent ones by iminuit.
 
-        One row per category that was fitted again: ``category, minuit_delta_mu,
-        minuit_delta_sigma`` (in errors), ``minuit_agrees``.
+        One row per category that was fitted again.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Of the categories.
+        seed : int
+            Of the sample of categories.
+
+        Returns
+        -------
+        DataFrame
+            ``category, minuit_delta_mu, minuit_delta_sigma`` (in errors), ``minuit_agrees``.
         """
         assert self.shapes is not None
         arrays = [self.shapes.of([c]) for c in range(len(names))]
@@ -253,11 +292,18 @@ def parabolas(fits: Sequence[PeakFit], data: Observed, rows: Rows, pole: float) 
     Parameters
     ----------
     fits : sequence of PeakFit
+        One of each category.
     data : Observed
+        The same categories.
     rows : Rows
         What was fitted.
     pole : float
         Mass of the resonance, in GeV.
+
+    Returns
+    -------
+    Curves
+        One parabola a category.
     """
     n = len(fits)
     x = np.tile(np.linspace(np.log(0.05), np.log(20.0), FINE), (n, 1))

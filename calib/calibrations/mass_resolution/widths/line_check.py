@@ -71,8 +71,16 @@ class LineFit:
         Parameters
         ----------
         names : sequence of str
+            Of the variations.
         tails, covariance : arrays, shape (n,) and (n, n)
+            What the tails say.
         chi2, ndf : float, int
+            Of that fit.
+
+        Returns
+        -------
+        LineFit
+            With the posterior in ``values``.
         """
         known = np.diag(prior_of(names) ** -2.0)
         said = np.linalg.inv(covariance + np.diag(model_of(names) ** 2))
@@ -103,7 +111,18 @@ class LineFit:
         return np.asarray(self.tails / np.sqrt(variance + np.diag(self.tails_covariance)))
 
     def shift(self, shifts: Mapping[str, Array]) -> Array:
-        """Return what the values do to x of each row, shape (rows,)."""
+        """Return what the values do to x of each row.
+
+        Parameters
+        ----------
+        shifts : mapping of str to array, shape (rows,)
+            Change of x for all of each variation.
+
+        Returns
+        -------
+        array, shape (rows,)
+            Change of x.
+        """
         return np.asarray(sum(v * shifts[k] for k, v in zip(self.names, self.values, strict=True)))
 
 
@@ -128,10 +147,16 @@ def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: Bool
     wide, narrow : Rows
         The same events in the whole window, and in the range of the fit.
     shapes : Shapes
+        Of the same rows.
     found : Curves
         The fits in the narrow range.
     used : bool array, shape (rows,)
         Rows that have a say.
+
+    Returns
+    -------
+    LineFit
+        Of all variations; unknown where no row has a say.
     """
     names = tuple(name for name in shapes.varied if name != "nominal")
     if not names or not used.any():
@@ -316,8 +341,13 @@ def simulated_radiation(sums: Mapping[str, AnyArray], edges: Array) -> tuple[flo
     ----------
     sums : mapping of name to array
         Of the simulation.
-    edges : array
+    edges : array, shape (bins + 1,)
         Of the generated mass, in GeV.
+
+    Returns
+    -------
+    (float, float), or None
+        Ratio, and its error.
     """
     if "simulation/radiated_own" not in sums:
         return None

@@ -64,16 +64,53 @@ class MuonFactors:
         return len(self.ring_of)
 
     def bins(self, eta: Array) -> IntArray:
-        """Return the fine bin of each muon; those outside go to the first or the last."""
+        """Return the fine bin of each muon; those outside go to the first or the last.
+
+        Parameters
+        ----------
+        eta : array, shape (m,)
+            With or without sign.
+
+        Returns
+        -------
+        int array, shape (m,)
+            From 0.
+        """
         found = np.searchsorted(self.eta_edges, np.abs(eta), side="right") - 1
         return np.asarray(np.clip(found, 0, len(self) - 1))
 
     def at(self, pt: Array, eta: Array) -> Array:
-        """Return the factor of each muon, shape (n,); pt in GeV."""
+        """Return the factor of each muon.
+
+        Parameters
+        ----------
+        pt : array, shape (m,)
+            In GeV.
+        eta : array, shape (m,)
+            With or without sign.
+
+        Returns
+        -------
+        array, shape (m,)
+            Without unit.
+        """
         return np.asarray(np.exp(self.gradient(pt, eta) @ self.values))
 
     def error(self, pt: Array, eta: Array) -> Array:
-        """Return the uncertainty of each factor, shape (n,)."""
+        """Return the uncertainty of each factor.
+
+        Parameters
+        ----------
+        pt : array, shape (m,)
+            In GeV.
+        eta : array, shape (m,)
+            With or without sign.
+
+        Returns
+        -------
+        array, shape (m,)
+            Without unit.
+        """
         rows = self.gradient(pt, eta)
         variance = np.einsum("ik,kl,il->i", rows, self.covariance, rows)
         return np.asarray(self.at(pt, eta) * np.sqrt(np.maximum(variance, 0.0)))
@@ -85,7 +122,20 @@ class MuonFactors:
         return tuple(Status.OK if e <= MOST_ERROR else Status.MERGED for e in error)
 
     def gradient(self, pt: Array, eta: Array) -> Array:
-        """Return d ln F / d values of each muon, shape (n, values)."""
+        """Return d ln F / d values of each muon.
+
+        Parameters
+        ----------
+        pt : array, shape (m,)
+            In GeV.
+        eta : array, shape (m,)
+            With or without sign.
+
+        Returns
+        -------
+        array, shape (m, values)
+            Without unit.
+        """
         at, n = self.bins(eta), len(self)
         rows = np.zeros((len(at), len(self.values)))
         i = np.arange(len(at))
@@ -117,7 +167,7 @@ def muon_factors(
     noise: float,
     line: tuple[float, float] = (0.0, 0.0),
 ) -> MuonFactors | None:
-    """Return the factors of muons from some halves, None where no row has enough events.
+    """Return the factors of muons from some halves.
 
     Parameters
     ----------
@@ -128,10 +178,16 @@ def muon_factors(
     parts : sequence of int
         Halves.
     settings : Settings
+        Edges and gates.
     noise : float
         Variance of x from the templates over that from the events.
     line : (float, float)
         What the line shape of the data does to x on average, and the error of that.
+
+    Returns
+    -------
+    MuonFactors or None
+        None: no row has enough events.
     """
     edges = np.asarray(settings.muons.abs_eta)
     n = len(edges) - 1

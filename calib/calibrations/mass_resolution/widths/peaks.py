@@ -58,7 +58,18 @@ class Shapes:
     smoothing: float
 
     def take(self, at: Sequence[int] | IntArray) -> Shapes:
-        """Return some of the rows."""
+        """Return some of the rows.
+
+        Parameters
+        ----------
+        at : sequence of int
+            Rows.
+
+        Returns
+        -------
+        Shapes
+            Of these rows.
+        """
         rows = np.asarray(at, dtype=np.int64)
         varied = {name: values[rows] for name, values in self.varied.items()}
         return Shapes(
@@ -99,8 +110,14 @@ class Templates:
         Parameters
         ----------
         groups : sequence of sequences of int
+            Categories.
         log_rings : array, shape (rings,)
             Logarithm of the factor of each ring, where the common factor is 1.
+
+        Returns
+        -------
+        Shapes
+            One row a group.
         """
         n = len(groups)
         x = np.zeros((n, POINTS))
@@ -142,12 +159,40 @@ class Templates:
 
 
 def powers_of(log_factor: Array) -> Array:
-    """Return 1, x, x^2 ... of each logarithm, shape (n, order + 1)."""
+    """Return 1, x, x^2 ... of each logarithm.
+
+    Parameters
+    ----------
+    log_factor : array, shape (n,)
+        Logarithms x of factors.
+
+    Returns
+    -------
+    array, shape (n, order + 1)
+        Without unit.
+    """
     return np.vander(log_factor, _ORDER + 1, increasing=True)
 
 
 def smoothed(raw: Array, step: float, unit: float) -> tuple[Array, float]:
-    """Return histograms smoothed along their last axis, and what is left of a bin's variance."""
+    """Return histograms smoothed along their last axis, and what is left of a bin's variance.
+
+    Parameters
+    ----------
+    raw : array, shape (..., bins)
+        Histograms.
+    step : float
+        Width of a bin, in GeV.
+    unit : float
+        Of the residuals, in GeV: the reach of the smoothing goes with it.
+
+    Returns
+    -------
+    array, shape (..., bins)
+        As they are, where there are too few bins.
+    float
+        Variance of a bin over that before; 1: not smoothed.
+    """
     length = max(int(_REACH * unit / step) // 2 * 2 + 1, _ORDER + 1 + _ORDER % 2)
     if not _ORDER + 1 < length <= raw.shape[-1]:
         return raw, 1.0
@@ -169,10 +214,15 @@ def prepare(
         factors, or of one that they share, before the bins.
     rings : sequence of (int, int)
         Rings of the leading and the other muon of each category.
-    edges : array
+    edges : array, shape (bins + 1,)
         Of the mass, in GeV.
     unit : float
         Of the residuals, in GeV.
+
+    Returns
+    -------
+    Templates
+        Of all categories.
     """
     step = float(edges[1] - edges[0])
     template, smoothing = smoothed(sums["template"], step, unit)

@@ -84,10 +84,36 @@ class CurvesAt(Protocol):
     """The likelihoods of a set of events with one model of the mass."""
 
     def curves(self, log_rings: Array) -> Curves:
-        """Return the curves at some logarithms of the rings' factors, where x is 0."""
+        """Return the curves at some factors of the rings, where x is 0.
+
+        Parameters
+        ----------
+        log_rings : array, shape (rings,)
+            Logarithms of the factors.
+
+        Returns
+        -------
+        Curves
+            One likelihood a row.
+        """
 
     def line(self, log_rings: Array, found: Curves, used: BoolArray) -> LineFit:
-        """Return the line shape of the data, from the rows that are used."""
+        """Return the line shape of the data, from the rows that are used.
+
+        Parameters
+        ----------
+        log_rings : array, shape (rings,)
+            Logarithms of the factors.
+        found : Curves
+            At these.
+        used : bool array, shape (rows,)
+            Rows that have a say.
+
+        Returns
+        -------
+        LineFit
+            How much of each variation the data have.
+        """
 
 
 @dataclass(frozen=True)
@@ -184,6 +210,18 @@ class FitSet:
         """Return the same with one category replaced by the only one of another set.
 
         Its correlations with the others stay.
+
+        Parameters
+        ----------
+        c : int
+            The category.
+        one : FitSet
+            With a single category.
+
+        Returns
+        -------
+        FitSet
+            Of as many categories.
         """
 
         def put(mine: tuple[Any, ...], its: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -213,9 +251,21 @@ class FitSet:
 
 
 def model_rows(members: Members, log_rings: Array) -> Array:
-    """Return the model of x: shares of the rings, and ln pt; shape (n, rings + 1).
+    """Return the model of x: how each category hangs on the rings and on the slope.
 
     ln r = share_first d(ln F_first) + share_second d(ln F_second) + slope ln(pt / 45 GeV).
+
+    Parameters
+    ----------
+    members : Members
+        n categories.
+    log_rings : array, shape (rings,)
+        Logarithms of the factors that the shares are at.
+
+    Returns
+    -------
+    array, shape (n, rings + 1)
+        Shares of the rings, and ln pt.
     """
     n, k = len(members.names), len(log_rings)
     rows = np.zeros((n, k + 1))
@@ -250,11 +300,22 @@ def solve(
     Parameters
     ----------
     curves_at : CurvesAt
+        The likelihoods.
     members : Members
+        What is known of each category.
     n_rings : int
+        Number of rings.
     gates : Gates
+        Which categories have a say.
     moving : bool
         Whether the curves are others at other rings' factors; else those at 1 are used.
+
+    Returns
+    -------
+    Common
+        What they have in common.
+    Curves
+        Corrected for the line shape.
     """
     log_rings, prior = np.zeros(n_rings), prior_of(n_rings)
     for _ in range(8):
@@ -279,7 +340,20 @@ def solve(
 
 
 def line_errors(line: LineFit, curves: Curves) -> dict[str, Array]:
-    """Return what is not known of the line shape: independent shifts of x, by name."""
+    """Return what is not known of the line shape: independent shifts of x, by name.
+
+    Parameters
+    ----------
+    line : LineFit
+        The line shape of the data.
+    curves : Curves
+        With the shifts of x by each variation.
+
+    Returns
+    -------
+    dict of str to array, shape (rows,)
+        Shifts of x for one standard deviation.
+    """
     shifts = [curves.shifts[name] for name in line.names]
     return {
         name: np.asarray(sum(part * shift for part, shift in zip(row, shifts, strict=True)))
@@ -297,7 +371,22 @@ def _moved(likelihood: Array, shift: Array) -> Array:
 
 
 def informative(curves: Curves, members: Members, gates: Gates) -> BoolArray:
-    """Return which categories have a likelihood that may speak for itself and for others."""
+    """Return which categories have a likelihood that may speak for itself and for others.
+
+    Parameters
+    ----------
+    curves : Curves
+        Of n categories.
+    members : Members
+        Their effective numbers of events.
+    gates : Gates
+        Least chi2 probability.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True for those that may.
+    """
     chi2_fine = np.array(
         [
             probability(c, n) >= gates.chi2_probability
@@ -321,14 +410,24 @@ def fit_set(
     Parameters
     ----------
     model : str
+        Name of the model of the mass.
     curves_at : CurvesAt
+        The likelihoods.
     members : Members
+        What is known of each category.
     n_rings : int
+        Number of rings.
     gates : Gates
+        What a category must pass.
     share : float
         Of the events of the whole sample, for the gates on numbers of events.
     moving : bool
         As of `solve`.
+
+    Returns
+    -------
+    FitSet
+        Factor, covariance and status of each category.
     """
     common, curves = solve(curves_at, members, n_rings, gates, moving)
     return judged(model, members, common, curves, gates, share)
@@ -337,7 +436,28 @@ def fit_set(
 def judged(
     model: str, members: Members, common: Common, curves: Curves, gates: Gates, share: float = 1.0
 ) -> FitSet:
-    """Return the factors of categories, with what they have in common given."""
+    """Return the factors of categories, with what they have in common given.
+
+    Parameters
+    ----------
+    model : str
+        Name of the model of the mass.
+    members : Members
+        What is known of each category.
+    common : Common
+        What they have in common.
+    curves : Curves
+        Likelihood of each category.
+    gates : Gates
+        What a category must pass.
+    share : float
+        Of the events of the whole sample, for the gates on numbers of events.
+
+    Returns
+    -------
+    FitSet
+        Factor, covariance and status of each category.
+    """
     rows, found = model_rows(members, common.log_rings), common.found
     likelihood = on_grid(curves.x, curves.nll)
     nothing = np.ones_like(likelihood)

@@ -68,7 +68,20 @@ class Input:
         return observed(self.sums, self.rows(parts))
 
     def templates(self, model: str, parts: Sequence[int]) -> Templates:
-        """Return the templates of a model for some halves."""
+        """Return the templates of a model for some halves.
+
+        Parameters
+        ----------
+        model : {"embedded", "simulation"}
+            What they are made from.
+        parts : sequence of int
+            Halves.
+
+        Returns
+        -------
+        Templates
+            Of all categories.
+        """
         source, rows = self.sums, self.rows(parts)
         if model == "simulation":
             assert self.simulation is not None
@@ -103,7 +116,22 @@ class Input:
         return shapes(self.sums, self.rows(parts))
 
     def fitter(self, model: str, parts: Sequence[int], settings: Settings | None = None) -> Fitter:
-        """Return what fits the events of some halves with a model without templates."""
+        """Return what fits the events of some halves with a model without templates.
+
+        Parameters
+        ----------
+        model : {"kernel", "breit_wigner"}
+            Of the mass.
+        parts : sequence of int
+            Halves.
+        settings : Settings, optional
+            Of the fit, if other than those of the run.
+
+        Returns
+        -------
+        Fitter
+            Of all categories.
+        """
         known = self.shapes(parts) if model == "kernel" else None
         data, settings = self.observed(parts), settings or self.settings
         return Fitter(data, model, settings, self.resonance, known)
@@ -137,12 +165,18 @@ class Input:
         Parameters
         ----------
         model : str
+            Of the mass.
         parts : sequence of int
             Halves.
         settings : Settings, optional
             Of the fit, if other than those of the run.
         chosen : sequence of int, optional
             Categories; all by default.
+
+        Returns
+        -------
+        CurvesAt
+            Of the chosen categories.
         """
         settings = settings or self.settings
         at = list(range(len(self.categories)) if chosen is None else chosen)
@@ -154,7 +188,20 @@ class Input:
         return WithoutTemplates(parabolas(fits, data, data.rows(settings), self.pole))
 
     def fit_set(self, model: str, parts: Sequence[int]) -> FitSet:
-        """Return the factors from some halves of the events with a model."""
+        """Return the factors from some halves of the events with a model.
+
+        Parameters
+        ----------
+        model : str
+            Of the mass.
+        parts : sequence of int
+            Halves.
+
+        Returns
+        -------
+        FitSet
+            Of all categories.
+        """
         return fit_set(
             model,
             self.curves_at(model, parts),
@@ -176,11 +223,37 @@ class WithTemplates:
     at: Sequence[int]
 
     def curves(self, log_rings: Array) -> Curves:
-        """Return the curves at the rings' factors."""
+        """Return the curves at the rings' factors.
+
+        Parameters
+        ----------
+        log_rings : array, shape (rings,)
+            Logarithms of the factors.
+
+        Returns
+        -------
+        Curves
+            One likelihood a category.
+        """
         return curves(self.data.rows(self.settings), self._shapes(log_rings))
 
     def line(self, log_rings: Array, found: Curves, used: BoolArray) -> LineFit:
-        """Return the line shape of the data."""
+        """Return the line shape of the data.
+
+        Parameters
+        ----------
+        log_rings : array, shape (rings,)
+            Logarithms of the factors.
+        found : Curves
+            At these.
+        used : bool array, shape (rows,)
+            Rows that have a say.
+
+        Returns
+        -------
+        LineFit
+            From the whole window.
+        """
         wide, narrow = self.data.wide_rows(self.settings), self.data.rows(self.settings)
         return line_fit(wide, narrow, self._shapes(log_rings), found, used)
 
@@ -195,11 +268,33 @@ class WithoutTemplates:
     found: Curves
 
     def curves(self, log_rings: Array) -> Curves:
-        """Return the same curves for any factors of the rings."""
+        """Return the same curves for any factors of the rings.
+
+        Parameters
+        ----------
+        log_rings : array, shape (rings,)
+            Not looked at.
+
+        Returns
+        -------
+        Curves
+            One likelihood a category.
+        """
         return self.found
 
     def line(self, log_rings: Array, found: Curves, used: BoolArray) -> LineFit:
-        """Return a line shape without variations."""
+        """Return a line shape without variations.
+
+        Parameters
+        ----------
+        log_rings, found, used
+            As of `WithTemplates.line`; not looked at.
+
+        Returns
+        -------
+        LineFit
+            Without variations.
+        """
         return LineFit.unknown(())
 
 
@@ -208,6 +303,27 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
 
     What categories have in common, and the gates of all others, are those without edits: an edit
     changes its own category and nothing else.
+
+    Parameters
+    ----------
+    start : Input
+        The sums.
+    model : str
+        Of the mass, whose factors are published.
+    compare : sequence of str
+        Further models, to stand beside it.
+    edits : mapping
+        Settings of single categories.
+
+    Returns
+    -------
+    Reduction
+        Table ``factors``, one row a category.
+
+    Raises
+    ------
+    InputError
+        If an edit names a category or a key that does not exist.
     """
     categories, settings = start.categories, start.settings
     require_known(edits, categories.names, EDITABLE)
@@ -308,7 +424,20 @@ def _edited(
 
 
 def breit_wigner_bias(start: Input, main: FitSet) -> pd.DataFrame:
-    """Return what the Breit-Wigner model finds on the template itself, whose width is known."""
+    """Return what the Breit-Wigner model finds on the template itself, whose width is known.
+
+    Parameters
+    ----------
+    start : Input
+        The sums.
+    main : FitSet
+        With pictures whose shapes are templates.
+
+    Returns
+    -------
+    DataFrame
+        ``category, sigma_template, sigma_breit_wigner`` (GeV), ``bias_percent, chi2, ndf``.
+    """
     fitter = start.fitter("breit_wigner", (0, 1))
     rows = []
     for c, name in enumerate(main.members.names):

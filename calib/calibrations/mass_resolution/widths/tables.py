@@ -22,11 +22,18 @@ def fits(sample: str, found: FitSet, entries: IntArray, pole: float) -> pd.DataF
     Parameters
     ----------
     sample : str
+        Name of the target.
     found : FitSet
+        Factors and curves of n categories.
     entries : int array, shape (n,)
         Number of events.
     pole : float
         Mass of the resonance, in GeV.
+
+    Returns
+    -------
+    DataFrame
+        Masses and widths in GeV.
     """
     curves = found.curves
     table = pd.DataFrame(
@@ -61,6 +68,20 @@ def factors(found: FitSet, entries: IntArray, edits: Edits) -> pd.DataFrame:
     """Return factors.csv: the columns of the contract, then why each value is what it is.
 
     ``factor_err`` contains what is ``factor_err_stat`` and the systematic variations.
+
+    Parameters
+    ----------
+    found : FitSet
+        Of n categories.
+    entries : int array, shape (n,)
+        Number of events.
+    edits : mapping
+        Settings of single categories.
+
+    Returns
+    -------
+    DataFrame
+        Widths in GeV, factors without unit.
     """
     members, curves = found.members, found.curves
     known = np.isfinite(curves.best)
@@ -96,7 +117,20 @@ def factors(found: FitSet, entries: IntArray, edits: Edits) -> pd.DataFrame:
 
 
 def rings(found: FitSet, settings: Settings) -> pd.DataFrame:
-    """Return what the categories have in common: a factor per ring, a slope, a spread."""
+    """Return what the categories have in common: a factor per ring, a slope, a spread.
+
+    Parameters
+    ----------
+    found : FitSet
+        What the categories have in common.
+    settings : Settings
+        Edges and labels of the rings.
+
+    Returns
+    -------
+    DataFrame
+        ``name, abs_eta_low, abs_eta_high, value, error, text``.
+    """
     k, common = len(found.common.log_rings), found.common.found
     logs = found.common.log_rings + common.theta[:k]
     error = np.sqrt(np.diag(common.covariance))
@@ -132,7 +166,20 @@ def rings(found: FitSet, settings: Settings) -> pd.DataFrame:
 
 
 def models(main: FitSet, others: Mapping[str, FitSet]) -> pd.DataFrame:
-    """Return the factors that each model gives by its own fits, side by side."""
+    """Return the factors that each model gives by its own fits, side by side.
+
+    Parameters
+    ----------
+    main : FitSet
+        Of the model that is published.
+    others : mapping of str to FitSet
+        Of the others.
+
+    Returns
+    -------
+    DataFrame
+        ``category``, and for each model a column and its ``_err``.
+    """
     columns: dict[str, AnyArray | tuple[str, ...]] = {"category": main.members.names}
     for found in (main, *others.values()):
         columns[found.model] = found.own_factor
@@ -218,7 +265,18 @@ RADIATION = 0.05
 
 
 def radiation_check(strength: float, error: float) -> Check:
-    """Return whether a simulation radiates as muons do."""
+    """Return whether a simulation radiates as muons do.
+
+    Parameters
+    ----------
+    strength, error : float
+        Radiation over the known one, and its statistical error.
+
+    Returns
+    -------
+    Check
+        ``simulated_radiation``: standard deviations from 1.
+    """
     value = abs(strength - 1) / float(np.hypot(error, RADIATION))
     text = (
         f"standard deviations of the radiation of the simulated muons, {strength:.3f} +-"
@@ -233,7 +291,22 @@ def radiation_check(strength: float, error: float) -> Check:
 
 
 def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:
-    """Return the reduction's part of the verdict."""
+    """Return the reduction's part of the verdict.
+
+    Parameters
+    ----------
+    found : FitSet
+        Of n categories.
+    entries : int array, shape (n,)
+        Number of events.
+    settings : Settings
+        Limits.
+
+    Returns
+    -------
+    list of Check
+        With numbers and limits.
+    """
     usable = np.array([s.usable for s in found.status])
     held = np.array([s is Status.HELD for s in found.status])
     share = float(entries[held].sum() / max(float(entries.sum()), 1.0))

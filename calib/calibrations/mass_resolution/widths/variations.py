@@ -29,7 +29,18 @@ class Variations:
     carried: float
 
     def factors(self, factor: Array) -> dict[str, Array]:
-        """Return the factors under each variation: ``nom``, then up and down of each shift."""
+        """Return the factors under each variation: ``nom``, then up and down of each shift.
+
+        Parameters
+        ----------
+        factor : array, shape (n,)
+            The nominal ones.
+
+        Returns
+        -------
+        dict of str to array, shape (n,)
+            ``nom, NAME_up, NAME_down`` ...
+        """
         found = {"nom": factor}
         for name, shift in (*self.systematic.items(), *self.common.items()):
             found[f"{name}_up"], found[f"{name}_down"] = factor + shift, factor - shift
@@ -55,11 +66,17 @@ def variations(factor: Array, known: BoolArray, covariance: Mapping[str, AnyArra
     Parameters
     ----------
     factor : array, shape (n,)
+        The nominal ones.
     known : bool array, shape (n,)
         Categories with a usable value; the others are not shifted.
     covariance : mapping of name to array
         ``statistical`` (n, n), of the factors, and ``syst_NAME`` (n,), change of each factor for
         one standard deviation; none of them is needed.
+
+    Returns
+    -------
+    Variations
+        Of n categories.
     """
     systematic = {
         name: np.where(known, np.nan_to_num(np.asarray(shift, dtype=float)), 0.0)
