@@ -101,11 +101,35 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
 
     # event loop --------------------------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
-        """Return pairs of the same charge, which have no plus and minus."""
+        """Return pairs of the same charge, which have no plus and minus.
+
+        Parameters
+        ----------
+        pairs : Pairs, length n
+        sample : Sample
+
+        Returns
+        -------
+        mapping of str to bool array, shape (n,)
+            ``same_charge``.
+        """
         return {"same_charge": pairs.leading.charge == pairs.subleading.charge}
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
-        """Return the masses of a target's pairs, and the reference."""
+        """Return the masses of a target's pairs, and the reference.
+
+        Parameters
+        ----------
+        pairs : Pairs
+        sample : Sample
+        walk : Pass
+            With the corrections and the resolution found so far.
+
+        Returns
+        -------
+        dict of str to array
+            Sums.
+        """
         g, closing_now = grid(self.settings, sample.resonance), walk.name == CLOSURE
         if sample.resonance in self.settings.held_out and not closing_now:
             return {}
@@ -195,7 +219,20 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         return found
 
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
-        """Fit every category against the reference, and extract the parameters both ways."""
+        """Fit every category against the reference, and extract the parameters both ways.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+        edits : mapping
+            ``use`` of a category.
+        walk : Pass
+
+        Returns
+        -------
+        Reduction
+            Table ``parameters``, one row an eta bin: A, e (GeV), M (1/GeV), a, c (1/GeV).
+        """
         from .constants.reduction import reduce_kind
         from .constants.result import result
 
@@ -211,7 +248,20 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         return result(kinds, walk, self.settings, self.seed)
 
     def next_pass(self, reduction: Reduction, walk: Pass) -> Pass | None:
-        """Return the pass with the corrections found so far, or None when nothing moves."""
+        """Return the pass with the corrections found so far.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            With ``converged`` in its state.
+        walk : Pass
+            That of its sums.
+
+        Returns
+        -------
+        Pass or None
+            None: nothing moves, or there were enough passes.
+        """
         passes = pass_number(walk)
         if bool(reduction.state["converged"]) or passes >= self.settings.max_passes:
             return None
@@ -227,7 +277,19 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         return walk_of(reduction)
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
-        """Run again on the corrected events, half against half, and along other axes."""
+        """Run again on the corrected events, half against half, and along other axes.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+            Of the pass ``closure``.
+        reduction : Reduction
+
+        Returns
+        -------
+        Closure
+            Parameters of the halves, and bins of the axes.
+        """
         from .closing.closure import evaluate
 
         looks = {}
@@ -249,7 +311,19 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         return document(reduction)
 
     def check_payload(self, document: Mapping[str, Any], reduction: Reduction) -> Sequence[Check]:
-        """Read the payload back, and compare it with the composed corrections."""
+        """Return whether the payload gives the parameters, and those the composed corrections.
+
+        Parameters
+        ----------
+        document : mapping
+            As read from the file.
+        reduction : Reduction
+
+        Returns
+        -------
+        sequence of Check
+            ``payload_read_back`` first.
+        """
         from .payloads.readback import check
 
         return check(document, reduction, self.seed)
@@ -260,14 +334,40 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         closure: Closure | None,
         earlier: Mapping[str, Any] | None = None,
     ) -> Sequence[Section]:
-        """Return parameters, residuals, closure and iteration."""
+        """Return parameters, residuals, closure and iteration.
+
+        Parameters
+        ----------
+        reduction : Reduction
+        closure : Closure or None
+        earlier : mapping, optional
+            An earlier payload.
+
+        Returns
+        -------
+        sequence of Section
+            In the order of the report.
+        """
         from .report.sections import sections
 
         return sections(reduction, closure, earlier)
 
     @classmethod
     def apply(cls, document: Mapping[str, Any], events: Pairs) -> Mapping[str, AnyArray]:
-        """Return corrected pt (and ptErr) of both muons; simulated ones are smeared as well."""
+        """Return corrected pt (and ptErr) of both muons; simulated ones are smeared as well.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        events : Pairs, length n
+            GeV.
+
+        Returns
+        -------
+        mapping of str to array, shape (n,)
+            ``mu1_pt, mu2_pt, mu1_ptErr, mu2_ptErr``, in GeV.
+        """
         from .payloads.apply import apply
 
         return apply(document, events)
@@ -282,14 +382,44 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         event: AnyArray,
         simulated: bool,
     ) -> Muons:
-        """Return muons corrected each for itself; simulated ones are smeared as well."""
+        """Return muons corrected each for itself; simulated ones are smeared as well.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        muons : Muons, length n
+            GeV.
+        run, luminosityBlock, event : int array, shape (n,)
+            Of each muon.
+        simulated : bool
+            Whether the scale is that of the simulation, and the muons are smeared.
+
+        Returns
+        -------
+        Muons
+            With another pt and pt_err, in GeV.
+        """
         from .payloads.apply import apply_muons
 
         return apply_muons(document, muons, run, luminosityBlock, event, simulated)
 
     @classmethod
     def quality(cls, document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
-        """Return resolution and status of both muons and of the mass."""
+        """Return resolution and status of both muons and of the mass.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        pairs : Pairs, length n
+            As measured, GeV.
+
+        Returns
+        -------
+        mapping of str to array, shape (n,)
+            ``mu1_resolution``, ``mu1_status``, ``dimuon_mass_resolution`` (GeV) and the like.
+        """
         from .payloads.apply import quality
 
         return quality(document, pairs)
@@ -308,14 +438,47 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         arrays: Mapping[str, Mapping[str, AnyArray]],
         like: Mapping[str, pd.DataFrame] | None = None,
     ) -> Effects:
-        """Return the relative change of k in each eta bin, by charge."""
+        """Return the relative change of k in each eta bin, by charge.
+
+        Parameters
+        ----------
+        tables, arrays : mappings
+            Those of the reduction.
+        like : mapping, optional
+            Tables of a run whose mean k is taken.
+
+        Returns
+        -------
+        Effects
+            Two of each eta bin, without unit.
+        """
         from .effects import effects
 
         return effects(tables, arrays, like)
 
     @classmethod
     def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
-        """Return m and a of others, and what they leave out."""
+        """Return m and a of others, and what they leave out.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        layout : str
+            ``additive_multiplicative``.
+        at : float, optional
+            pt in GeV at which e is absorbed.
+
+        Returns
+        -------
+        Exported
+            The document, and what it does not say.
+
+        Raises
+        ------
+        InputError
+            If there is no such layout, or the pt is not positive.
+        """
         from .payloads.export import export
 
         return export(document, layout, at)

@@ -31,6 +31,11 @@ def effects(
         ``parameters``, ``decorrelated`` and ``covariance`` of a run.
     like : mapping, optional
         Tables of another run with the same eta bins: the change is that of muons with its mean k.
+
+    Returns
+    -------
+    Effects
+        Two of each eta bin, without unit.
     """
     parameters, covariance = tables["parameters"], arrays["covariance"]
     n = len(parameters)

@@ -43,7 +43,24 @@ MOST_MEAN = 3.0
 
 # fits --------------------------------------------------------------------------------------------
 def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
-    """Fit the data along the axes, and the reference with the background of the data under it."""
+    """Fit the data along the axes, and the reference with the background of the data under it.
+
+    Parameters
+    ----------
+    g : Grid
+        Of the resonance.
+    data : mapping of str to array
+        Sums of the data along the axes.
+    reference : mapping of str to array
+        Sums of the reference along the axes.
+    settings : Settings
+        Background and gates.
+
+    Returns
+    -------
+    Fits
+        One of each row of `axes.rows`.
+    """
     background = settings.of(g.resonance).background
     template, _ = sums_of(reference, "axes/reference/template")
     made, made_variance = sums_of(reference, "axes/reference/mass")
@@ -109,6 +126,22 @@ def table_of(g: Grid, sample: str, found: Fits, settings: Settings) -> pd.DataFr
     """Return one row a bin of each axis, all events together.
 
     phi is compared with the mean of all its bins, which is judged apart.
+
+    Parameters
+    ----------
+    g : Grid
+        Of the resonance.
+    sample : str
+        Name of the data.
+    found : Fits
+        One of each row.
+    settings : Settings
+        Edges of the axes.
+
+    Returns
+    -------
+    DataFrame
+        As `Closure.table`, with the bin's ``variable, charge, low, high``.
     """
     rows = axes.rows(settings, g.resonance)
     error = np.hypot(found.after_err, found.reference_err)
@@ -149,7 +182,22 @@ def table_of(g: Grid, sample: str, found: Fits, settings: Settings) -> pd.DataFr
 
 # what is judged ----------------------------------------------------------------------------------
 def chi2_probability(values: Array, covariance: Array, tolerance: float) -> float:
-    """Return the probability of values that should be 0; NaN without any."""
+    """Return the probability of values that should be 0; NaN without any.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        NaN is left out.
+    covariance : array, shape (n, n)
+        Of the values.
+    tolerance : float
+        Added to each error, in the unit of the values.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+    """
     at = np.flatnonzero(np.isfinite(values) & np.isfinite(np.diagonal(covariance)))
     if not len(at):
         return float("nan")
@@ -160,7 +208,24 @@ def chi2_probability(values: Array, covariance: Array, tolerance: float) -> floa
 def check_eta(
     resonance: str, tests: Sequence[Crossed], table: pd.DataFrame, tolerance: float = TOLERANCE
 ) -> Check:
-    """Return whether the mass is 1 in bins of eta, events with the constants of others."""
+    """Return whether the mass is 1 in bins of eta, events with the constants of others.
+
+    Parameters
+    ----------
+    resonance : str
+        In the name of the check.
+    tests : sequence of Crossed
+        Of both halves and charges.
+    table : DataFrame
+        Of `table_of`; its worst bin is said.
+    tolerance : float
+        Of ln(mass), added to each error.
+
+    Returns
+    -------
+    Check
+        ``closure_axes_RESONANCE``: the probability.
+    """
     p = combined([chi2_probability(t.values, t.covariance, tolerance) for t in tests])
     own = table[(table["variable"] == "eta") & (table["kind"] == "axis")]
     return Check(
@@ -174,7 +239,22 @@ def check_eta(
 
 
 def check_phi(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE) -> Check:
-    """Return whether the mass does not depend on phi; the mean over phi is judged apart."""
+    """Return whether the mass does not depend on phi; the mean over phi is judged apart.
+
+    Parameters
+    ----------
+    resonance : str
+        In the name of the check.
+    table : DataFrame
+        Of `table_of`.
+    tolerance : float
+        Of ln(mass), added to each error.
+
+    Returns
+    -------
+    Check
+        ``closure_phi_RESONANCE``: the probability.
+    """
     own = table[(table["variable"] == "phi") & (table["kind"] == "axis")]
     found = []
     for charge in axes.CHARGES:
@@ -199,7 +279,20 @@ def check_phi(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE)
 
 
 def check_mean(resonance: str, mean: float, error: float) -> Check:
-    """Return whether the mean of the mass is 1."""
+    """Return whether the mean of the mass is 1.
+
+    Parameters
+    ----------
+    resonance : str
+        In the name of the check.
+    mean, error : float
+        Of ln(mass).
+
+    Returns
+    -------
+    Check
+        ``closure_mean_RESONANCE``: the pull.
+    """
     pull = abs(mean) / float(np.hypot(error, OF_MEAN))
     return Check(
         f"closure_mean_{resonance}",

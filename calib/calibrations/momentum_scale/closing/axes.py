@@ -42,14 +42,40 @@ class Row:
 
 
 def edges_of(settings: Settings, resonance: str) -> dict[str, Array]:
-    """Return the edges of each variable."""
+    """Return the edges of each variable.
+
+    Parameters
+    ----------
+    settings : Settings
+        Edges of the eta bins.
+    resonance : str
+        ``jpsi``, ``upsilon`` or ``z``.
+
+    Returns
+    -------
+    dict of str to array
+        ``eta``, ``phi`` (rad), ``pt`` (GeV).
+    """
     eta = np.asarray(settings.eta)
     every = -(-settings.n_eta // MOST_ETA)
     return {"eta": np.append(eta[:-1:every], eta[-1]), "phi": PHI, "pt": PT[resonance]}
 
 
 def rows(settings: Settings, resonance: str) -> list[Row]:
-    """Return what each row of the sums is, in order."""
+    """Return what each row of the sums is, in order.
+
+    Parameters
+    ----------
+    settings : Settings
+        Edges of the eta bins.
+    resonance : str
+        ``jpsi``, ``upsilon`` or ``z``.
+
+    Returns
+    -------
+    list of Row
+        Variable by variable, charge by charge.
+    """
     return [
         Row(name, charge, float(low), float(high))
         for name, edges in edges_of(settings, resonance).items()
@@ -82,6 +108,22 @@ def observed(pairs: Pairs, grid: Grid, steps: Array, settings: Settings) -> dict
     Those after are kept by half of the events as well (``axes/half``: rows of the first half,
     then of the second), with what a change of A, e, M in each eta bin does to ln(mass):
     ``axes/moves``, shape (2 rows, 3, n_eta), sums over the entries of -d ln(mass) / d(A, e, M).
+
+    Parameters
+    ----------
+    pairs : Pairs
+        GeV.
+    grid : Grid
+        Of the resonance.
+    steps : array, shape (s, 3, n_eta)
+        Corrections A, e (GeV), M (1/GeV), one after the other.
+    settings : Settings
+        Edges of the eta bins.
+
+    Returns
+    -------
+    dict of str to array
+        Sums, named ``axes/...``.
     """
     n, muons = len(rows(settings, grid.resonance)), kinematics(pairs)
     unit = has_unit_weights(pairs.weight)
@@ -135,6 +177,24 @@ def reference(
     the sources of (sum over their copies of w)^2 exceeds the sum of w^2, in bins of the template.
     All copies of a source are taken to be in the row of its first one: eta and phi are not
     smeared, and few change their bin of pt.
+
+    Parameters
+    ----------
+    copies : iterator of (PairKinematics, generated mass, weight)
+        Smeared, GeV.
+    grid : Grid
+        Of the resonance.
+    settings : Settings
+        Edges of the eta bins.
+    prefix : str
+        Beginning of the names of the sums.
+    unit : bool
+        Whether all weights are 1.
+
+    Returns
+    -------
+    dict of str to array
+        Sums.
     """
     n = len(rows(settings, grid.resonance))
     histogram = Histogram.empty(n, grid.mass_edges, unit)

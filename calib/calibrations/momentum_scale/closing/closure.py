@@ -68,7 +68,14 @@ def evaluate(
     looks : mapping of resonance to (sample, sums of the data, sums of the reference)
         Histograms along the axes, held-out resonances among them.
     settings : Settings
+        Edges, gates and limits.
     reduction : Reduction
+        The result that is tested.
+
+    Returns
+    -------
+    Closure
+        Parameters of the halves, and bins of the axes.
     """
     walk = walk_of(reduction)
 
@@ -176,6 +183,20 @@ def distance2(difference: Array, covariance: Array) -> tuple[float, int]:
 
     In units of the errors: the variances of e and c^2 are 15 orders of magnitude apart, and a
     pseudo-inverse of the covariance as it stands leaves out all c^2.
+
+    Parameters
+    ----------
+    difference : array, shape (n,)
+        In the units of the parameters.
+    covariance : array, shape (n, n)
+        Of these.
+
+    Returns
+    -------
+    float
+        chi2.
+    int
+        Directions that are known.
     """
     error = np.sqrt(np.diagonal(covariance))
     values, vectors = np.linalg.eigh(covariance / np.outer(error, error))

@@ -51,7 +51,18 @@ class Halves:
 
 
 def halves_of(first: Kind, second: Kind) -> Halves:
-    """Return the constants of the halves about their weighted mean."""
+    """Return the constants of the halves about their weighted mean.
+
+    Parameters
+    ----------
+    first, second : Kind
+        Results of the halves, without the errors of the reference.
+
+    Returns
+    -------
+    Halves
+        A without unit, e in GeV, M in 1/GeV.
+    """
     n = 3 * first.settings.n_eta
     values = np.stack([k.chi2.values[:n] for k in (first, second)])
     covariance = np.stack([k.chi2.covariance[:n, :n] for k in (first, second)])
@@ -88,7 +99,20 @@ class Fits:
 
 
 def weighted_mean(values: Array, errors: Array) -> tuple[float, float]:
-    """Return the mean weighted with the errors, and its error; NaN without values."""
+    """Return the mean weighted with the errors, and its error; NaN without values.
+
+    Parameters
+    ----------
+    values, errors : array, shape (n,)
+        In one unit; what is not finite is left out.
+
+    Returns
+    -------
+    float
+        Mean.
+    float
+        Its error.
+    """
     good = np.isfinite(values) & np.isfinite(errors) & (errors > 0)
     if not good.any():
         return float("nan"), float("nan")
@@ -121,8 +145,14 @@ def linear(kind: Kind, events: Sequence[Array]) -> Linear:
     Parameters
     ----------
     kind : Kind
+        The result, of all events or of a half.
     events : sequence of arrays
         Of each resonance: events of the categories that make up a bin of an axis.
+
+    Returns
+    -------
+    Linear
+        Weights of the categories.
     """
     n, columns = kind.settings.n_eta, []
     first: dict[str, slice] = {}
@@ -165,9 +195,23 @@ def _usual(p: Peaks) -> tuple[Array, Array]:
 
 
 def row_weights(found: Linear, resonance: str, settings: Settings) -> Array:
-    """Return the share of each category in each bin of eta, shape (rows, categories).
+    """Return the share of each category in each bin of eta.
 
     Bins of other axes take all categories alike: as one row, the last.
+
+    Parameters
+    ----------
+    found : Linear
+        Of c categories.
+    resonance : str
+        Whose bins these are.
+    settings : Settings
+        Edges of the eta bins.
+
+    Returns
+    -------
+    array, shape (rows, c)
+        The sum of a row is 1, or 0.
     """
     edges = axes.edges_of(settings, resonance)["eta"]
     n = len(edges) - 1
@@ -199,7 +243,26 @@ class Crossed:
 def crossed(
     resonance: str, found: Fits, halves: Halves, settings: Settings, events: Sequence[Array]
 ) -> list[Crossed]:
-    """Return ln(mass) of each half in bins of eta with the constants of the other half."""
+    """Return ln(mass) of each half in bins of eta with the constants of the other half.
+
+    Parameters
+    ----------
+    resonance : str
+        Whose bins these are.
+    found : Fits
+        Along the axes, with halves.
+    halves : Halves
+        Constants of the halves.
+    settings : Settings
+        Edges of the eta bins.
+    events : sequence of array
+        Of each resonance: events of the categories.
+
+    Returns
+    -------
+    list of Crossed
+        Half by half, charge by charge; empty without halves.
+    """
     if found.halves is None or found.halves_err is None or found.moves is None:
         return []
     rows, out = axes.rows(settings, resonance), []
@@ -232,7 +295,20 @@ def _of_reference(jacobian: Array, constants: Linear, own: Array, error: Array) 
 
 
 def crossed_rows(table: pd.DataFrame, tests: Sequence[Crossed]) -> pd.DataFrame:
-    """Return the rows of the halves, like those of all events."""
+    """Return the rows of the halves, like those of all events.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Rows of all events.
+    tests : sequence of Crossed
+        Of both halves and charges.
+
+    Returns
+    -------
+    DataFrame
+        With the same columns.
+    """
     frames = []
     for test in tests:
         own = table[(table["variable"] == "eta") & (table["charge"] == test.charge)].copy()
@@ -256,6 +332,26 @@ def mean_of(
     Where the events fixed the constants, only that of their noise is in the error which the
     constants could not take up, and a share for the bins being fitted otherwise than the
     categories; where they were held out, their own and that of the constants.
+
+    Parameters
+    ----------
+    resonance : str
+        Whose mass it is.
+    table : DataFrame
+        Not looked at.
+    found : Fits
+        Along the axes.
+    whole : Kind
+        The result of all events.
+    settings : Settings
+        Edges of the eta bins.
+
+    Returns
+    -------
+    float
+        Mean of ln(mass).
+    float
+        Its error.
     """
     rows = axes.rows(settings, resonance)
     at = np.array([r.variable == "phi" and r.charge == "plus" for r in rows])

@@ -30,7 +30,20 @@ MOST_BETWEEN = 3.0
 
 
 def of_kind(kind: Kind, settings: Settings) -> list[Check]:
-    """Return the checks of the data, or of the simulation."""
+    """Return the checks of the data, or of the simulation.
+
+    Parameters
+    ----------
+    kind : Kind
+        The result.
+    settings : Settings
+        With the gates.
+
+    Returns
+    -------
+    list of Check
+        Those of the simulation begin with ``simulation_``.
+    """
     gates, found, prefix = settings.gates, kind.chosen, "" if kind.name == "data" else "simulation_"
     total = sum(float(p.n_events.sum()) for p in kind.peaks)
     lost = sum(float(p.n_events[~p.ok].sum()) for p in kind.peaks)
@@ -111,7 +124,20 @@ def _between(kind: Kind, prefix: str) -> Check:
 
 
 def opinions(kind: Kind, seed: int) -> pd.DataFrame:
-    """Return the fits of some categories against independent ones by iminuit."""
+    """Return the fits of some categories against independent ones by iminuit.
+
+    Parameters
+    ----------
+    kind : Kind
+        The result.
+    seed : int
+        Of the sample of categories.
+
+    Returns
+    -------
+    DataFrame
+        ``sample, category, opinion, opinion_status, ..., opinion_agrees``.
+    """
     frames = []
     for p in kind.peaks:
         found = second_opinion(
@@ -184,7 +210,22 @@ def spectrum(sums: Sequence[tuple[str, Array]]) -> Check:
 
 
 def convergence(significance: dict[str, float], settings: Settings, passes: int) -> Check:
-    """Return whether the last pass moved nothing."""
+    """Return whether the last pass moved nothing.
+
+    Parameters
+    ----------
+    significance : dict of str to float
+        Largest move of each kind of parameter, in errors.
+    settings : Settings
+        Limit, and most passes.
+    passes : int
+        Number of the pass.
+
+    Returns
+    -------
+    Check
+        ``converged``: the largest of them.
+    """
     worst = max(significance.values())
     done = worst < settings.convergence
     text = f"largest move of pass {passes} in units of its error"

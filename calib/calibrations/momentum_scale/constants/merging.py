@@ -9,19 +9,26 @@ from calib.types import Array, IntArray
 
 
 def groups(events: Array, grid: Grid, least: float) -> IntArray:
-    """Return the group of each category, shape (n,), numbered from 0 in the order of categories.
+    """Return the group of each category, numbered from 0 in the order of categories.
 
-    A bin of the angle that has too few events over all pt ratios is joined with the weaker of
-    its neighbours in angle, bin by bin in the ratio; then, within each, a bin of the ratio with
-    too few is joined with the weaker of its neighbours. Never across eta: what is still below
-    ``least`` then has too few.
+    A bin of the angle that has too few events over all pt ratios is joined with the weaker of its
+    neighbours in angle, bin by bin in the ratio; then, within each, a bin of the ratio with too few
+    is joined with the weaker of its neighbours. Never across eta: what is still below ``least``
+    then has too few.
 
     Parameters
     ----------
     events : array, shape (n,)
         Events of each category.
     grid : Grid
+        Of the categories.
     least : float
+        Events that a group should have.
+
+    Returns
+    -------
+    int array, shape (n,)
+        Numbers of the groups.
     """
     plus, minus, ratio, angle = grid.bins()
     _, n_eta, n_ratio, n_angle = grid.full.shape
@@ -80,7 +87,22 @@ def _weaker_neighbour(totals: list[float], i: int) -> int:
 
 
 def joined(values: Array, group: IntArray, n: int) -> Array:
-    """Return the sums of the rows of each group, shape (n, ...)."""
+    """Return the sums of the rows of each group.
+
+    Parameters
+    ----------
+    values : array, shape (categories, ...)
+        That add.
+    group : int array, shape (categories,)
+        Of `groups`.
+    n : int
+        Number of groups.
+
+    Returns
+    -------
+    array, shape (n, ...)
+        Sums.
+    """
     if n == len(values):
         return values
     order = np.argsort(group, kind="stable")

@@ -104,14 +104,42 @@ class Peaks:
         return [names[i] for i in self.first]
 
     def without(self, at: BoolArray, status: Status) -> Peaks:
-        """Return the same with some categories marked."""
+        """Return the same with some categories marked.
+
+        Parameters
+        ----------
+        at : bool array, shape (n,)
+            Categories; only usable ones are marked.
+        status : Status
+            Why.
+
+        Returns
+        -------
+        Peaks
+            Of as many categories.
+        """
         marked = self.status.copy()
         marked[at & self.ok] = status.value
         return replace(self, status=marked)
 
 
 def sums_of(sums: Sums, name: str) -> tuple[Array, Array | None]:
-    """Return sums of weights and of squared weights (None where all weights are 1)."""
+    """Return sums of weights and of squared weights.
+
+    Parameters
+    ----------
+    sums : mapping of str to array
+        Of one sample.
+    name : str
+        Beginning of the names.
+
+    Returns
+    -------
+    array
+        Sums of weights.
+    array or None
+        Sums of squared weights; None where all weights are 1.
+    """
     counts, sumw, sumw2 = (sums.get(f"{name}/{kind}") for kind in ("counts", "sumw", "sumw2"))
     if sumw is None or sumw2 is None:
         assert counts is not None
@@ -122,7 +150,22 @@ def sums_of(sums: Sums, name: str) -> tuple[Array, Array | None]:
 
 
 def template_mass(reference: Sums, prefix: str, edges: Array) -> Array:
-    """Return the mean generated mass of each bin, its centre where it is empty."""
+    """Return the mean generated mass of each bin, its centre where it is empty.
+
+    Parameters
+    ----------
+    reference : mapping of str to array
+        Sums of the reference.
+    prefix : str
+        Beginning of the names.
+    edges : array, shape (gen bins + 1,)
+        In GeV.
+
+    Returns
+    -------
+    array, shape (gen bins,)
+        In GeV.
+    """
     weight, total = reference[f"{prefix}/gen_weight"], reference[f"{prefix}/gen_mass"]
     centre = 0.5 * (edges[1:] + edges[:-1])
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -144,7 +187,9 @@ def resonance_peaks(
     Parameters
     ----------
     source : Source
+        Sums of the data and of the reference.
     settings : Settings
+        Gates and background.
     a2, c2 : array, shape (n_eta,)
         Resolution that the reference was made with.
     halves : tuple of int
@@ -153,6 +198,11 @@ def resonance_peaks(
         Names of categories left out by hand.
     group : int array, optional
         Merging to be used instead of its own.
+
+    Returns
+    -------
+    Peaks
+        Of the categories after merging.
     """
     grid, n_all = source.grid, len(source.grid)
     all_counts, all_variance = sums_of(source.data, "mass")
@@ -253,7 +303,20 @@ def resonance_peaks(
 
 
 def pooled(template: Array, grid: Grid) -> Array:
-    """Return templates of the shape that all categories of the same ratio and angle have."""
+    """Return templates of the shape that all categories of the same ratio and angle have.
+
+    Parameters
+    ----------
+    template : array, shape (n, gen bins)
+        Entries of each category.
+    grid : Grid
+        Of the categories.
+
+    Returns
+    -------
+    array, shape (n, gen bins)
+        With as many entries in each category.
+    """
     cell = cells(grid)
     total = np.zeros((cell.max() + 1, template.shape[1]))
     np.add.at(total, cell, template)
@@ -269,7 +332,22 @@ def cells(grid: Grid) -> IntArray:
 
 
 def joint_groups(means: Means, n_eta: int, cell: IntArray) -> IntArray:
-    """Return groups of categories of the same cell and of like eta, the same in every pass."""
+    """Return groups of categories of the same cell and of like eta, the same in every pass.
+
+    Parameters
+    ----------
+    means : Means
+        Of n categories.
+    n_eta : int
+        Number of eta bins.
+    cell : int array, shape (n,)
+        Bin of pt ratio and angle.
+
+    Returns
+    -------
+    int array, shape (n,)
+        Numbers of the groups.
+    """
     middle = 0.5 * (n_eta - 1)
     outward = np.abs(means.eta_plus - middle) + np.abs(means.eta_minus - middle)
     order = np.lexsort((outward, cell))
@@ -287,6 +365,22 @@ def predicted_v(fits: CategoryFits, group: IntArray, predicted: Array, entries: 
     The natural width hides the resolution of a Z: a few hundred events do not know it, though
     what they were smeared with is known. The factor is what cuts and the shape of the peak do;
     it comes from fits of many entries.
+
+    Parameters
+    ----------
+    fits : CategoryFits
+        Of the groups.
+    group : int array, shape (categories,)
+        Group of each category.
+    predicted : array, shape (categories,)
+        (sigma/m)^2 that it was smeared with.
+    entries : array, shape (categories,)
+        Of the reference.
+
+    Returns
+    -------
+    array, shape (categories,)
+        (sigma/mu)^2.
     """
     n = len(fits)
     weight = np.bincount(group, entries, minlength=n)
@@ -316,6 +410,13 @@ def with_background(
         Of the data.
     edges : array, shape (bins + 1,)
         GeV.
+
+    Returns
+    -------
+    array, shape (n, bins)
+        Entries.
+    array, shape (n, bins), or None
+        Sums of squared weights; None where all weights are 1.
     """
     t = (0.5 * (edges[1:] + edges[:-1]) - edges[0]) / (edges[-1] - edges[0])
     slope, curvature = np.nan_to_num(fits.slope), np.nan_to_num(fits.curvature)
@@ -342,6 +443,11 @@ def shared_variance(template: Array, copies: int) -> Array:
         Entries.
     copies : int
         Of an event; 0 where the data are the reference's own events.
+
+    Returns
+    -------
+    array, shape (n, gen bins)
+        Entries squared.
     """
     return np.asarray(max(copies - 1, 0) * np.maximum(template, 0.0))
 

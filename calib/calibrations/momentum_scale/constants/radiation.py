@@ -49,8 +49,14 @@ def stronger(template: Array, mass: Array, resonance: str, strength: float) -> A
     mass : array, shape (gen bins,)
         Mean generated mass of each bin, GeV.
     resonance : str
+        ``jpsi``, ``upsilon`` or ``z``.
     strength : float
         1 is what they are.
+
+    Returns
+    -------
+    array, shape (n, gen bins)
+        Entries.
     """
     found = RESONANCES[resonance]
     if found.width > WIDE:
@@ -169,9 +175,21 @@ def _of_block(p: Peaks, shared: Problem, theta: Array, at: IntArray) -> Array:
 
 # parameters --------------------------------------------------------------------------------------
 def shift(kind: Kind, responses: Sequence[Response]) -> Array:
-    """Return by how much all parameters move if the data radiate 1.1 times, shape (5 n_eta,).
+    """Return by how much all parameters move if the data radiate 1.1 times.
 
     All resonances together; NaN where a parameter is not determined.
+
+    Parameters
+    ----------
+    kind : Kind
+        The result.
+    responses : sequence of Response
+        One of each resonance.
+
+    Returns
+    -------
+    array, shape (5 n_eta,)
+        A, e (GeV), M (1/GeV), a2, c2 (1/GeV^2), kind by kind.
     """
     moved = [
         replace(p, log_mu=p.log_mu - STRENGTH * r.log_mu, v=p.v - STRENGTH * r.v)
@@ -201,7 +219,20 @@ class Strength:
 
 
 def strength_of(p: Peaks, r: Response) -> Strength:
-    """Return the strength that the tail below the peak shows."""
+    """Return the strength that the tail below the peak shows.
+
+    Parameters
+    ----------
+    p : Peaks
+        Categories of one resonance.
+    r : Response
+        Of the same.
+
+    Returns
+    -------
+    Strength
+        NaN where no category can tell.
+    """
     information, weight = float(r.information.sum()), np.where(p.ok, p.n_events, 0.0)
     if not information > 0:
         return Strength(np.nan, np.nan, 0.0)
@@ -230,6 +261,18 @@ def check(p: Peaks, r: Response) -> Check:
     """Return whether the tail below the peak is that of the reference.
 
     What the variation covers is well enough; beyond, three errors are needed to say so.
+
+    Parameters
+    ----------
+    p : Peaks
+        Categories of one resonance.
+    r : Response
+        Of the same.
+
+    Returns
+    -------
+    Check
+        ``tail_below_peak_RESONANCE``: distance of the strength from 1.
     """
     found = strength_of(p, r)
     off = abs(found.value - 1)

@@ -120,11 +120,35 @@ def reduce_kind(
     with_likelihood: bool = True,
     reference_errors: bool = True,
 ) -> Kind:
-    """Fit all categories of the data (or of the simulation) and extract the moves.
+    """Return the moves that all categories of the data (or of the simulation) ask for.
 
-    The likelihood waits until the moves are small, or no pass is left: before, least squares
-    shows the way as well. Without ``reference_errors`` the covariance is that of the events alone:
-    for halves of them, which have the reference in common.
+    The likelihood waits until the moves are small, or no pass is left: before, least squares shows
+    the way as well.
+
+    Parameters
+    ----------
+    name : {"data", "simulation"}
+        Whose result it is.
+    sources : sequence of Source
+        One of each resonance.
+    settings : Settings
+        Of the run.
+    walk : Pass
+        With the corrections and the resolution so far.
+    halves : tuple of int
+        Halves of the data that take part.
+    drop : frozenset of str
+        Categories left out by hand.
+    with_likelihood : bool
+        Whether there is a likelihood at all.
+    reference_errors : bool
+        Without, the covariance is that of the events alone: for halves of them, which have the
+        reference in common.
+
+    Returns
+    -------
+    Kind
+        Moves from the corrections so far.
     """
     steps = steps_of(walk.values, name, settings.n_eta)
     a2, c2 = resolution_of(walk.values, name, settings)
@@ -146,12 +170,38 @@ def reduce_kind(
 
 
 def group_key(name: str, source: Source) -> str:
-    """Return the name under which a pass keeps the merging of a resonance's categories."""
+    """Return the name under which a pass keeps the merging of a resonance's categories.
+
+    Parameters
+    ----------
+    name : {"data", "simulation"}
+        Whose it is.
+    source : Source
+        Of the resonance.
+
+    Returns
+    -------
+    str
+        ``data_group_jpsi``.
+    """
     return f"{name}_group_{source.grid.resonance}"
 
 
 def dropped_key(name: str, source: Source) -> str:
-    """Return the name under which a pass keeps which categories were dropped, and why."""
+    """Return the name under which a pass keeps which categories were dropped, and why.
+
+    Parameters
+    ----------
+    name : {"data", "simulation"}
+        Whose it is.
+    source : Source
+        Of the resonance.
+
+    Returns
+    -------
+    str
+        ``data_dropped_jpsi``.
+    """
     return f"{name}_dropped_{source.grid.resonance}"
 
 
@@ -159,6 +209,18 @@ def still_dropped(peaks: Peaks, codes: IntArray | None) -> Peaks:
     """Return the peaks without what an earlier pass has dropped.
 
     A category at the edge of a gate would come and go, and the iteration with it.
+
+    Parameters
+    ----------
+    peaks : Peaks
+        Of n categories.
+    codes : int array, shape (n,), or None
+        Codes of the status in an earlier pass.
+
+    Returns
+    -------
+    Peaks
+        Of as many categories.
     """
     if codes is None:
         return peaks
@@ -169,7 +231,20 @@ def still_dropped(peaks: Peaks, codes: IntArray | None) -> Peaks:
 
 
 def together(peaks: Sequence[Peaks], values: Mapping[str, Sequence[Array]]) -> dict[str, Array]:
-    """Return arrays of all resonances one after the other, of the usable categories."""
+    """Return arrays of all resonances one after the other, of the usable categories.
+
+    Parameters
+    ----------
+    peaks : sequence of Peaks
+        One of each resonance.
+    values : mapping of str to sequence of array
+        By name, one array of each resonance.
+
+    Returns
+    -------
+    dict of str to array
+        Usable categories of all resonances.
+    """
     return {
         name: np.concatenate([v[p.ok] for p, v in zip(peaks, columns, strict=True)])
         for name, columns in values.items()
@@ -177,7 +252,20 @@ def together(peaks: Sequence[Peaks], values: Mapping[str, Sequence[Array]]) -> d
 
 
 def chi2_of(peaks: Sequence[Peaks], settings: Settings) -> Extraction:
-    """Return the moves that describe (mu^2, sigma^2) of all usable categories."""
+    """Return the moves that describe (mu^2, sigma^2) of all usable categories.
+
+    Parameters
+    ----------
+    peaks : sequence of Peaks
+        One of each resonance.
+    settings : Settings
+        Number of eta bins.
+
+    Returns
+    -------
+    Extraction
+        A, e (GeV), M (1/GeV), a2, c2 (1/GeV^2).
+    """
     mu2 = [np.exp(2 * p.log_mu) for p in peaks]
     covariance = []
     for p, m in zip(peaks, mu2, strict=True):
@@ -211,6 +299,18 @@ def floored(covariance: Array, peaks: Peaks) -> Array:
 
     Where few events fluctuate to a narrow peak the likelihood is steep, and its error of v too
     small by far; all categories of a resonance together know better.
+
+    Parameters
+    ----------
+    covariance : array, shape (n, 2, 2)
+        Of (mu^2, v).
+    peaks : Peaks
+        Of the n categories.
+
+    Returns
+    -------
+    array, shape (n, 2, 2)
+        With the same correlations.
     """
     ok = peaks.ok
     if ok.sum() < 20:
@@ -234,7 +334,20 @@ def natural_width2(resonance: str) -> float:
 
 
 def scattered(peaks: Sequence[Peaks], values: Array) -> Array:
-    """Return values of the usable categories as one of all, NaN for the others."""
+    """Return values of the usable categories as one of all, NaN for the others.
+
+    Parameters
+    ----------
+    peaks : sequence of Peaks
+        One of each resonance, n categories in all.
+    values : array, shape (usable,)
+        Of the usable ones.
+
+    Returns
+    -------
+    array, shape (n,)
+        NaN for the others.
+    """
     ok = np.concatenate([p.ok for p in peaks])
     out = np.full(len(ok), np.nan)
     out[ok] = values
@@ -242,7 +355,22 @@ def scattered(peaks: Sequence[Peaks], values: Array) -> Array:
 
 
 def far_ones_marked(peaks: Sequence[Peaks], found: Extraction, settings: Settings) -> list[Peaks]:
-    """Return the peaks with categories far from all others marked."""
+    """Return the peaks with categories far from all others marked.
+
+    Parameters
+    ----------
+    peaks : sequence of Peaks
+        One of each resonance.
+    found : Extraction
+        With residuals of all categories.
+    settings : Settings
+        Largest residual, in errors.
+
+    Returns
+    -------
+    list of Peaks
+        One of each resonance.
+    """
     far = np.abs(np.nan_to_num(found.residuals)) > settings.gates.residual
     ends = np.cumsum([len(p) for p in peaks])[:-1]
     return [
@@ -252,7 +380,22 @@ def far_ones_marked(peaks: Sequence[Peaks], found: Extraction, settings: Setting
 
 
 def likelihood_of(peaks: Sequence[Peaks], settings: Settings, start: Extraction) -> Extraction:
-    """Return the moves from one likelihood over all usable categories."""
+    """Return the moves from one likelihood over all usable categories.
+
+    Parameters
+    ----------
+    peaks : sequence of Peaks
+        One of each resonance.
+    settings : Settings
+        Number of eta bins.
+    start : Extraction
+        Where it begins.
+
+    Returns
+    -------
+    Extraction
+        A, e (GeV), M (1/GeV), a2, c2 (1/GeV^2).
+    """
     from calib.fitting.scale import likelihood
 
     parts = []
@@ -283,6 +426,19 @@ def likelihood_of(peaks: Sequence[Peaks], settings: Settings, start: Extraction)
 
 
 def taken(peaks: Peaks, at: AnyArray) -> Means:
-    """Return the means of some categories."""
+    """Return the means of some categories.
+
+    Parameters
+    ----------
+    peaks : Peaks
+        Categories of one resonance.
+    at : bool array, shape (n,), or int array
+        Mask or indices.
+
+    Returns
+    -------
+    Means
+        Of these.
+    """
     m = peaks.means
     return type(m)(**{f: getattr(m, f)[at] for f in m.__dataclass_fields__})

@@ -18,7 +18,24 @@ from .reduction import Kind, dropped_key, group_key
 
 
 def result(kinds: Sequence[Kind], walk: Pass, settings: Settings, seed: int) -> Reduction:
-    """Return tables, checks, pictures and state of the data and of the simulation."""
+    """Return tables, checks, pictures and state of the data and of the simulation.
+
+    Parameters
+    ----------
+    kinds : sequence of Kind
+        The data, then the simulation if it is calibrated as well.
+    walk : Pass
+        That of the sums.
+    settings : Settings
+        Of the run.
+    seed : int
+        Of what is chosen at random: pictures, second opinions.
+
+    Returns
+    -------
+    Reduction
+        A without unit, e in GeV, M in 1/GeV, a without unit, c in 1/GeV.
+    """
     data, passes = kinds[0], pass_number(walk)
     significance = {k: max(kind.significance()[k] for kind in kinds) for k in KINDS}
     rows = [[passes, i, *(kind.significance()[k] for k in KINDS)] for i, kind in enumerate(kinds)]

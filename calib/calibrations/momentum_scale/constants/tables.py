@@ -23,6 +23,20 @@ def parameters(
 
     a and c are square roots with the sign of a^2 and c^2; not determined values are NaN. With
     systematic shifts ``_err`` contains them, and ``_stat_err`` is without.
+
+    Parameters
+    ----------
+    kind : Kind
+        The result.
+    extraction : Extraction, optional
+        The moves; by default those that are published.
+    syst : mapping of str to array, shape (5 n_eta,), optional
+        Systematic shifts of all parameters.
+
+    Returns
+    -------
+    DataFrame
+        A, a without unit, e in GeV, M and c in 1/GeV.
     """
     found = extraction or kind.chosen
     total, edges = kind.total(found), np.asarray(kind.settings.eta)
@@ -57,7 +71,20 @@ def parameters(
 
 
 def signed_root(square: Array, error: Array) -> tuple[Array, Array]:
-    """Return the root of a square with its sign, and its error (never above that at 0)."""
+    """Return the root of a square with its sign, and its error (never above that at 0).
+
+    Parameters
+    ----------
+    square, error : array, shape (n,)
+        A square, which may be negative, and its error.
+
+    Returns
+    -------
+    array, shape (n,)
+        Root, with the sign of the square.
+    array, shape (n,)
+        Its error.
+    """
     root = np.sign(square) * np.sqrt(np.abs(square))
     with np.errstate(invalid="ignore"):
         return root, error / (2 * np.maximum(np.abs(root), np.sqrt(error) / 2))
@@ -68,6 +95,18 @@ def fits(kinds: Sequence[Kind], opinions: pd.DataFrame | None = None) -> pd.Data
 
     A category that was joined with others has the status ``merged``, the numbers of all of them
     together, and in ``group`` the name of the first one, whose row holds the fit.
+
+    Parameters
+    ----------
+    kinds : sequence of Kind
+        The data, then the simulation if it is calibrated as well.
+    opinions : DataFrame, optional
+        Of `checks.opinions`.
+
+    Returns
+    -------
+    DataFrame
+        mu and sigma relative to the generated mass.
     """
     frames = []
     for kind in kinds:
@@ -248,6 +287,11 @@ def iterations(history: Array) -> pd.DataFrame:
     ----------
     history : array, shape (rows, 2 + 5)
         Pass, 0 for data or 1 for simulation, and the largest move of A, e, M, a2, c2.
+
+    Returns
+    -------
+    DataFrame
+        ``pass, kind, move_A`` ...
     """
     table = pd.DataFrame(history, columns=["pass", "kind", *(f"move_{k}" for k in KINDS)])
     table["pass"] = table["pass"].astype(int)

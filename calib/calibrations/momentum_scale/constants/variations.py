@@ -34,7 +34,20 @@ class Variations:
 
 
 def gradient(pt: Array, charge: Array) -> Array:
-    """Return d(k_corr / k) / d(A, e, M), shape (3, ...); pt in GeV."""
+    """Return d(k_corr / k) / d(A, e, M).
+
+    Parameters
+    ----------
+    pt : array, shape (...)
+        In GeV.
+    charge : array, shape (...)
+        1 or -1.
+
+    Returns
+    -------
+    array, shape (3, ...)
+        Without unit, 1/GeV, GeV.
+    """
     one = np.ones(np.broadcast(pt, charge).shape)
     return np.stack([one, -one / pt, charge * pt * one])
 
@@ -53,12 +66,18 @@ def variations(
     covariance : array, shape (3 n, 3 n)
         Of all A, all e, all M; zero for eta bins without a value.
     usable : bool array, shape (n,)
+        Eta bins with a value.
     pt_range : array, shape (2,)
         GeV.
     share : float
         Of the variance, at least; 1 for all of it.
     most : int
         Number of variations, at most.
+
+    Returns
+    -------
+    Variations
+        Of n eta bins.
     """
     n = len(usable)
     effect = effect_on_pt(pt_range) / max(int(usable.sum()), 1)
@@ -81,7 +100,18 @@ def variations(
 
 
 def effect_on_pt(pt_range: Array) -> Array:
-    """Return the mean of gradient times gradient over log(pt) and both charges, shape (3, 3)."""
+    """Return the mean of gradient times gradient over log(pt) and both charges.
+
+    Parameters
+    ----------
+    pt_range : array, shape (2,)
+        In GeV.
+
+    Returns
+    -------
+    array, shape (3, 3)
+        Of A, e, M.
+    """
     low, high = float(pt_range[0]), float(pt_range[1])
     pt = np.geomspace(low, max(high, 1.5 * low), N_PT)  # one pt alone cannot tell A from e
     found = np.zeros((3, 3))

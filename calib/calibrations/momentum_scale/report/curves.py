@@ -13,13 +13,39 @@ MOST = 1500
 
 
 def curves(peaks: Peaks, seed: int) -> list[Curve]:
-    """Return the pictures of the fitted categories of one resonance."""
+    """Return the pictures of the fitted categories of one resonance.
+
+    Parameters
+    ----------
+    peaks : Peaks
+        Categories of one resonance.
+    seed : int
+        Of the choice of categories.
+
+    Returns
+    -------
+    list of Curve
+        Masses in GeV.
+    """
     names, group = peaks.names(), f"{peaks.source.sample} {peaks.resonance}"
     return [_curve(peaks, int(i), names[i], group) for i in chosen(peaks, seed)]
 
 
 def chosen(peaks: Peaks, seed: int) -> np.ndarray:
-    """Return the categories that get a picture."""
+    """Return the categories that get a picture.
+
+    Parameters
+    ----------
+    peaks : Peaks
+        Categories of one resonance.
+    seed : int
+        Of the choice; the worst fits are always there.
+
+    Returns
+    -------
+    int array
+        Indices of the categories, ascending.
+    """
     fitted = np.flatnonzero(np.isfinite(peaks.data.mu))
     if len(fitted) <= MOST:
         return fitted

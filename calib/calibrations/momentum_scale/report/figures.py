@@ -54,7 +54,22 @@ def parameters(tables: Mapping[str, pd.DataFrame]) -> Figure:
 
 
 def strips(rows: Mapping[str, Array], edges: Array, label: str) -> Figure:
-    """Return one strip of colour for each row of numbers against eta, in standard deviations."""
+    """Return one strip of colour for each row of numbers against eta, in standard deviations.
+
+    Parameters
+    ----------
+    rows : mapping of str to array, shape (n,)
+        By the label of the row, in standard deviations.
+    edges : array, shape (n + 1,)
+        Of eta.
+    label : str
+        Of the colours.
+
+    Returns
+    -------
+    Figure
+        Not saved.
+    """
     values = np.array(list(rows.values()), dtype=float)
     reach = max(3.0, float(np.max(np.abs(np.nan_to_num(values)), initial=0.0)))
     with in_style():
@@ -87,6 +102,12 @@ def correlation(covariance: Array, kinds: Sequence[str]) -> Figure:
     covariance : array, shape (p, p)
         All of the first kind in order of eta, then all of the next; NaN is not drawn.
     kinds : sequence of str
+        Of the parameters.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.sqrt(np.diagonal(covariance))
@@ -122,6 +143,11 @@ def residuals(fits: pd.DataFrame, edges: Array) -> Figure:
         Of the categories that took part.
     edges : array, shape (n + 1,)
         Of eta.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     own = fits[np.isfinite(fits["residual"].to_numpy(dtype=float))]
     with in_style():
@@ -186,6 +212,11 @@ def maps(fits: pd.DataFrame, edges: Array) -> Figure:
         the rest with the number of events.
     edges : array, shape (n + 1,)
         Of eta.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     names = list(dict.fromkeys(fits["resonance"]))
     with in_style():
@@ -388,7 +419,20 @@ def _limit(axes: Any, values: pd.Series, errors: pd.Series, least: float) -> Non
 
 # iteration ---------------------------------------------------------------------------------------
 def iteration(table: pd.DataFrame, threshold: float | None) -> Figure:
-    """Return the largest move of each kind of parameter against the pass, in errors."""
+    """Return the largest move of each kind of parameter against the pass, in errors.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of `tables.iterations`.
+    threshold : float, optional
+        Below it nothing moves; drawn as a line.
+
+    Returns
+    -------
+    Figure
+        Not saved.
+    """
     names = [c.removeprefix("move_") for c in table.columns if c.startswith("move_")]
     colours = (*COLOURS, GREY)
     with in_style():
@@ -435,8 +479,17 @@ def iteration(table: pd.DataFrame, threshold: float | None) -> Figure:
 def moved(old: pd.DataFrame, new: pd.DataFrame, legend: tuple[str, str]) -> Figure:
     """Return A, e, M of two sets against eta, and the move in standard deviations below each.
 
-    Both tables have ``eta_low, eta_high`` and the parameters with ``_err``, row by row the same
-    eta bins.
+    Parameters
+    ----------
+    old, new : DataFrame
+        ``eta_low, eta_high`` and the parameters with ``_err``, row by row the same eta bins.
+    legend : (str, str)
+        Names of old and new.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     with in_style():
         figure = empty_figure(12.5, 5.2)

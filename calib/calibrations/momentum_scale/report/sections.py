@@ -27,7 +27,22 @@ SHOWN = 200
 def sections(
     reduction: Reduction, closure: Closure | None, earlier: Mapping[str, Any] | None
 ) -> Sequence[Section]:
-    """Return the sections; ``earlier`` is a payload to compare with."""
+    """Return the sections of the report: parameters, residuals, closure, iteration, what moved.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        The result.
+    closure : Closure or None
+        Its test.
+    earlier : mapping or None
+        An earlier payload to compare with.
+
+    Returns
+    -------
+    sequence of Section
+        In the order of the report.
+    """
     found = [_parameters(reduction), _extraction(reduction), _residuals(reduction)]
     if closure is not None and len(_axis_rows(closure)):
         found.append(_along_axes(closure))
@@ -155,7 +170,18 @@ def _extraction(reduction: Reduction) -> Section:
 
 
 def differences(likelihood: pd.DataFrame, chi2: pd.DataFrame) -> dict[str, Array]:
-    """Return likelihood minus chi2 of each parameter in units of the error, each (n,)."""
+    """Return likelihood minus chi2 of each parameter, in units of the error.
+
+    Parameters
+    ----------
+    likelihood, chi2 : DataFrame
+        Parameters of both, row by row the same n eta bins.
+
+    Returns
+    -------
+    dict of str to array, shape (n,)
+        By parameter, in errors of chi2.
+    """
     out = {}
     for name in ("A", "e", "M", "a2", "c2") if "a2" in chi2 else ("A", "e", "M", "a", "c"):
         a, b, err = (
@@ -320,7 +346,20 @@ def _moved(reduction: Reduction, earlier: Mapping[str, Any]) -> Section:
 
 
 def at_bins(document: Mapping[str, Any], table: pd.DataFrame) -> pd.DataFrame:
-    """Return A, e, M of a payload at the centres of a table's eta bins; NaN without a value."""
+    """Return A, e, M of a payload at the centres of a table's eta bins; NaN without a value.
+
+    Parameters
+    ----------
+    document : mapping
+        A payload.
+    table : DataFrame
+        With ``eta_low, eta_high``.
+
+    Returns
+    -------
+    DataFrame
+        A, e (GeV), M (1/GeV) with ``_err``.
+    """
     found = reading.parameters(document)
     middle = 0.5 * (table["eta_low"] + table["eta_high"]).to_numpy(dtype=float)
     at = reading.bins_of(found["edges"], middle)

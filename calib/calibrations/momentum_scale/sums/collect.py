@@ -34,7 +34,20 @@ COUNTER = 1000
 
 
 def kinematics(pairs: Pairs, generated: bool = False) -> PairKinematics:
-    """Return the muons by charge, reconstructed or generated ones."""
+    """Return the muons by charge, reconstructed or generated ones.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        GeV.
+    generated : bool
+        Whether it is the generated muons.
+
+    Returns
+    -------
+    PairKinematics
+        GeV.
+    """
     first = pairs.leading.charge > 0
     names = [("gen_" if generated else "") + name for name in ("pt", "eta", "phi")]
     columns = [(getattr(pairs.leading, n), getattr(pairs.subleading, n)) for n in names]
@@ -44,13 +57,39 @@ def kinematics(pairs: Pairs, generated: bool = False) -> PairKinematics:
 
 
 def has_unit_weights(weight: Array) -> bool:
-    """Return whether all events count as one."""
+    """Return whether all events count as one.
+
+    Parameters
+    ----------
+    weight : array, shape (n,)
+        Of the events.
+
+    Returns
+    -------
+    bool
+        True without events as well.
+    """
     return bool(np.all(weight == 1.0))
 
 
 # data ------------------------------------------------------------------------------------------
 def observed(pairs: Pairs, grid: Grid, steps: Array) -> dict[str, AnyArray]:
-    """Return mass histograms and means by half and category, and the spectrum at the cut."""
+    """Return mass histograms and means by half and category, and the spectrum at the cut.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        GeV.
+    grid : Grid
+        Of the resonance.
+    steps : array, shape (s, 3, n_eta)
+        Corrections A, e (GeV), M (1/GeV), one after the other.
+
+    Returns
+    -------
+    dict of str to array
+        Sums.
+    """
     histogram = Histogram.empty(2 * len(grid), grid.mass_edges, has_unit_weights(pairs.weight))
     key = keys(0, pairs.run, pairs.luminosityBlock, pairs.event)  # its last bit is the half
     means, margin, used = observe(pairs, key, grid, steps, histogram, MARGIN)
@@ -65,6 +104,22 @@ def observed(pairs: Pairs, grid: Grid, steps: Array) -> dict[str, AnyArray]:
 # reference -------------------------------------------------------------------------------------
 def generated_of(pairs: Pairs, sample: str) -> tuple[PairKinematics, Array, Pairs]:
     """Return generated muons and their mass, where there are any, and those pairs.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Simulated ones, GeV.
+    sample : str
+        Name, for the sentence of the error.
+
+    Returns
+    -------
+    PairKinematics
+        Generated muons, GeV.
+    array, shape (n,)
+        Their mass, in GeV.
+    Pairs
+        The n pairs that have them.
 
     Raises
     ------
@@ -91,7 +146,28 @@ Copy = tuple[PairKinematics, Array, Array]
 def simulated_copies(
     pairs: Pairs, grid: Grid, a2: Array, c2: Array, sample: str, seed: int, copies: int
 ) -> Iterator[Copy]:
-    """Yield the generated muons of a simulation, smeared anew in each copy."""
+    """Yield the generated muons of a simulation, smeared anew in each copy.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Simulated ones, GeV.
+    grid : Grid
+        Of the resonance.
+    a2, c2 : array, shape (n_eta,)
+        Resolution, without unit and in 1/GeV^2.
+    sample : str
+        Name, for the sentence of the error.
+    seed : int
+        Of the smearing.
+    copies : int
+        Their number.
+
+    Yields
+    ------
+    (PairKinematics, generated mass, weight)
+        One copy of all pairs, GeV.
+    """
     muons, mass, pairs = generated_of(pairs, sample)
     key = keys(seed, pairs.run, pairs.luminosityBlock, pairs.event)
     for copy in range(copies):
@@ -101,7 +177,28 @@ def simulated_copies(
 def embedded_copies(
     pairs: Pairs, grid: Grid, a2: Array, c2: Array, steps: Array, settings: Settings, seed: int
 ) -> Iterator[Copy]:
-    """Yield muons made from the corrected pairs under the peak: a new mass, FSR, smearing."""
+    """Yield muons made from the corrected pairs under the peak: a new mass, FSR, smearing.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Reconstructed ones, GeV.
+    grid : Grid
+        Of the resonance.
+    a2, c2 : array, shape (n_eta,)
+        Resolution, without unit and in 1/GeV^2.
+    steps : array, shape (s, 3, n_eta)
+        Corrections A, e (GeV), M (1/GeV), one after the other.
+    settings : Settings
+        Source window, number of copies, FSR.
+    seed : int
+        Of masses, radiation and smearing.
+
+    Yields
+    ------
+    (PairKinematics, generated mass, weight)
+        One copy of all pairs under the peak, GeV.
+    """
     own = settings.of(grid.resonance)
     placed = place(kinematics(pairs), _open(grid), steps)
     low, high = own.source_window
@@ -144,7 +241,20 @@ def _with_pt(pairs: Pairs, placed: Placed, at: AnyArray) -> Pairs:
 
 
 def line_of(resonance: str, shares: tuple[float, ...]) -> Line:
-    """Return the line shape; several peaks with their shares."""
+    """Return the line shape; several peaks with their shares.
+
+    Parameters
+    ----------
+    resonance : str
+        ``jpsi``, ``upsilon`` or ``z``.
+    shares : tuple of float
+        Of several peaks, in any normalisation.
+
+    Returns
+    -------
+    Line
+        Masses before radiation, in GeV.
+    """
     masses = RESONANCES[resonance].masses
     if resonance == "z":
         return z_line(50.0, 140.0)
@@ -156,7 +266,24 @@ def line_of(resonance: str, shares: tuple[float, ...]) -> Line:
 
 
 def reference(copies: Iterator[Copy], grid: Grid, prefix: str, unit: bool) -> dict[str, AnyArray]:
-    """Return mass histograms of smeared copies and the templates of the same entries."""
+    """Return mass histograms of smeared copies and the templates of the same entries.
+
+    Parameters
+    ----------
+    copies : iterator of (PairKinematics, generated mass, weight)
+        Smeared, GeV.
+    grid : Grid
+        Of the resonance.
+    prefix : str
+        Beginning of the names of the sums.
+    unit : bool
+        Whether all weights are 1.
+
+    Returns
+    -------
+    dict of str to array
+        Sums.
+    """
     n = len(grid)
     histogram = Histogram.empty(n, grid.mass_edges, unit)
     template = Histogram.empty(n, grid.gen_edges, unit)
@@ -181,7 +308,22 @@ def reference(copies: Iterator[Copy], grid: Grid, prefix: str, unit: bool) -> di
 
 
 def steps_of(values: Mapping[str, AnyArray], prefix: str, n_eta: int) -> Array:
-    """Return the corrections of a pass, shape (s, 3, n_eta)."""
+    """Return the corrections of a pass.
+
+    Parameters
+    ----------
+    values : mapping of str to array
+        Of a pass.
+    prefix : {"data", "simulation"}
+        Whose corrections.
+    n_eta : int
+        Number of eta bins.
+
+    Returns
+    -------
+    array, shape (s, 3, n_eta)
+        A, e (GeV), M (1/GeV); s = 0 in the first pass.
+    """
     found = values.get(f"{prefix}_steps")
     return np.zeros((0, 3, n_eta)) if found is None else np.asarray(found, dtype=float)
 
@@ -189,7 +331,24 @@ def steps_of(values: Mapping[str, AnyArray], prefix: str, n_eta: int) -> Array:
 def resolution_of(
     values: Mapping[str, AnyArray], prefix: str, settings: Settings
 ) -> tuple[Array, Array]:
-    """Return a2 and c2 that the reference of a pass is made with, each of shape (n_eta,)."""
+    """Return a2 and c2 that the reference of a pass is made with.
+
+    Parameters
+    ----------
+    values : mapping of str to array
+        Of a pass.
+    prefix : {"data", "simulation"}
+        Whose resolution.
+    settings : Settings
+        Where the first pass starts.
+
+    Returns
+    -------
+    array, shape (n_eta,)
+        a2, without unit.
+    array, shape (n_eta,)
+        c2, in 1/GeV^2.
+    """
     if f"{prefix}_a2" in values:
         return np.asarray(values[f"{prefix}_a2"]), np.asarray(values[f"{prefix}_c2"])
     n = settings.n_eta

@@ -82,7 +82,20 @@ class Grid:
 
 @lru_cache(maxsize=8)
 def grid(settings: Settings, resonance: str) -> Grid:
-    """Return the categories of a resonance."""
+    """Return the categories of a resonance.
+
+    Parameters
+    ----------
+    settings : Settings
+        Edges and cuts.
+    resonance : str
+        ``jpsi``, ``upsilon`` or ``z``.
+
+    Returns
+    -------
+    Grid
+        Without the categories that no decay can reach.
+    """
     own = settings.of(resonance)
     full = Categories(
         (
@@ -125,10 +138,24 @@ def _possible(settings: Settings, own: ResonanceSettings) -> Array:
 
 
 def gen_edges(own: ResonanceSettings, masses: tuple[float, ...], width: float) -> Array:
-    """Return edges of the generated mass after FSR, in GeV, wider than the window.
+    """Return edges of the generated mass after FSR, wider than the window.
 
-    A narrow line is a spike with a tail below: the bins get finer toward each peak. Bins of a
-    wide one are a tenth of its width.
+    A narrow line is a spike with a tail below: the bins get finer toward each peak. Bins of a wide
+    one are a tenth of its width.
+
+    Parameters
+    ----------
+    own : ResonanceSettings
+        With the window, in GeV.
+    masses : tuple of float
+        Of the peaks, in GeV.
+    width : float
+        Natural width, in GeV.
+
+    Returns
+    -------
+    array, shape (gen bins + 1,)
+        In GeV.
     """
     low, high = own.window
     if width > 0.1:

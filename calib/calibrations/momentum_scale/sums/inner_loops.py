@@ -293,6 +293,21 @@ def observe(
 ) -> tuple[Array, IntArray, int]:
     """Fill the masses of the pairs by half and category, in one walk over the events.
 
+    Parameters
+    ----------
+    pairs : Pairs
+        GeV.
+    keys : uint array, shape (pairs,)
+        Of the events; the last bit is the half.
+    grid : Grid
+        n categories.
+    steps : array, shape (s, 3, n_eta)
+        Corrections A, e (GeV), M (1/GeV), one after the other.
+    histogram : Histogram
+        Of 2 n rows; filled.
+    margin : array
+        Edges of the softer pt over its cut.
+
     Returns
     -------
     means : array, shape (2 n, 6)
@@ -336,9 +351,16 @@ def place(pairs: PairKinematics, grid: Grid, steps: Array) -> Placed:
     Parameters
     ----------
     pairs : PairKinematics
+        GeV.
     grid : Grid
+        Categories and cuts.
     steps : array, shape (s, 3, n_eta)
         A, e, M of corrections applied one after the other: k becomes (1 + A - e k) k + q M.
+
+    Returns
+    -------
+    Placed
+        Of each pair, in GeV.
     """
     n = len(pairs)
     category = np.empty(n, dtype=np.int64)
@@ -391,7 +413,26 @@ LEAST_VARIANCE = 1e-6
 def smeared(
     pairs: PairKinematics, grid: Grid, a2: Array, c2: Array, keys: UIntArray, counter: int
 ) -> PairKinematics:
-    """Return the pairs with both k smeared: Gaussian in k, (sigma_k/k)^2 = a2 + c2 pt^2."""
+    """Return the pairs with both k smeared: Gaussian in k, (sigma_k/k)^2 = a2 + c2 pt^2.
+
+    Parameters
+    ----------
+    pairs : PairKinematics
+        n of them, GeV.
+    grid : Grid
+        With the eta bins.
+    a2, c2 : array, shape (n_eta,)
+        Resolution, without unit and in 1/GeV^2.
+    keys : uint array, shape (n,)
+        Of the events.
+    counter : int
+        Number of the first random number that is used.
+
+    Returns
+    -------
+    PairKinematics
+        With another pt, in GeV.
+    """
     n = len(pairs)
     pt_plus, pt_minus = np.empty(n), np.empty(n)
     _smear(
@@ -446,7 +487,20 @@ def _scatter_known(row, bins, value, weight, unit, counts, sumw, sumw2, total, m
 
 
 def bins_of(values: Array, edges: Array) -> IntArray:
-    """Return the bin of each value between uneven edges, -1 outside."""
+    """Return the bin of each value between uneven edges.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        In the unit of the edges.
+    edges : array, shape (bins + 1,)
+        Ascending.
+
+    Returns
+    -------
+    int array, shape (n,)
+        -1 outside, and for NaN.
+    """
     found = np.searchsorted(edges, values, side="right") - 1
     found[(found == len(edges) - 1) | (values != values)] = -1
     return found
@@ -467,7 +521,22 @@ class Histogram:
 
     @classmethod
     def empty(cls, rows: int, edges: Array, unit: bool) -> Histogram:
-        """Return one without entries."""
+        """Return a histogram without entries.
+
+        Parameters
+        ----------
+        rows : int
+            Number of rows.
+        edges : array, shape (bins + 1,)
+            Ascending, about even.
+        unit : bool
+            Whether all weights are 1.
+
+        Returns
+        -------
+        Histogram
+            Zeros.
+        """
         shape, none = (rows, len(edges) - 1), (0, 0)
         return cls(
             edges,
@@ -478,7 +547,17 @@ class Histogram:
         )
 
     def fill(self, row: IntArray, value: Array, weight: Array) -> None:
-        """Add entries, those that lie in a row (-1: none) and a bin; bins are about even."""
+        """Add entries, those that lie in a row (-1: none) and a bin; bins are about even.
+
+        Parameters
+        ----------
+        row : int array, shape (n,)
+            -1: in no row.
+        value : array, shape (n,)
+            In the unit of the edges.
+        weight : array, shape (n,)
+            Of the entries.
+        """
         _scatter(row, value, self.edges, weight, self.unit, self.counts, self.sumw, self.sumw2)
 
     def fill_known(
@@ -486,7 +565,23 @@ class Histogram:
     ) -> tuple[Array, Array]:
         """Add entries whose bins are known (`bins_of`); return their sums over all rows.
 
-        Those of the weights and of weight times value, each of shape (bins,).
+        Parameters
+        ----------
+        row : int array, shape (n,)
+            -1: in no row.
+        bins : int array, shape (n,)
+            Of `bins_of`.
+        value : array, shape (n,)
+            In the unit of the edges.
+        weight : array, shape (n,)
+            Of the entries.
+
+        Returns
+        -------
+        array, shape (bins,)
+            Sums of the weights.
+        array, shape (bins,)
+            Sums of weight times value.
         """
         total, moment = np.zeros((2, len(self.edges) - 1))
         _scatter_known(

@@ -22,7 +22,18 @@ LAST = 1_000_000
 
 
 def values_of(state: Mapping[str, AnyArray]) -> dict[str, AnyArray]:
-    """Return what a pass needs: corrections and resolution so far, and the merging."""
+    """Return what a pass needs: corrections and resolution so far, and the merging.
+
+    Parameters
+    ----------
+    state : mapping of str to array
+        Of a reduction.
+
+    Returns
+    -------
+    dict of str to array
+        ``data_steps, data_a2, data_c2`` and the like.
+    """
     values = {k: np.asarray(v) for k, v in state.items() if "_group_" in k or "_dropped_" in k}
     for name, prefix in (("data", ""), ("simulation", "simulation_")):
         if f"{prefix}A" in state:
