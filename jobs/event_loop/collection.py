@@ -49,7 +49,25 @@ class Piece:
 def collect(
     work: Work, inspection: Inspection, walk: Pass, workers: Workers, progress: Progress
 ) -> bool:
-    """Make the totals of a pass; return whether anything had to be done.
+    """Make the totals of a pass.
+
+    Parameters
+    ----------
+    work : Work
+        Configuration, calibration and directory.
+    inspection : Inspection
+        What the files are.
+    walk : Pass
+        Which walk over the events this is.
+    workers : Workers
+        Where the chunks are done; started where there is something to do.
+    progress : callable
+        Told how far it is.
+
+    Returns
+    -------
+    bool
+        Whether anything had to be done.
 
     Raises
     ------
@@ -165,7 +183,19 @@ def _changes(work: Work) -> list[str]:
 
 
 def sums(work: Work, walk: Pass) -> dict[str, Sums]:
-    """Return the totals of a pass, by sample.
+    """Return the totals of a pass.
+
+    Parameters
+    ----------
+    work : Work
+        With its directory.
+    walk : Pass
+        Which walk over the events.
+
+    Returns
+    -------
+    dict of str to sums
+        By sample.
 
     Raises
     ------
@@ -201,12 +231,40 @@ def _digest(path: Path) -> str:
 
 
 def collected(work: Work, walk: Pass) -> str:
-    """Return the digest of what went into the totals of a pass, empty where it is not done."""
+    """Return the digest of what went into the totals of a pass, empty where it is not done.
+
+    Parameters
+    ----------
+    work : Work
+        With its directory.
+    walk : Pass
+        Which walk over the events.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
     return str(work.directory.marker(f"collect.{walk.name}").get("key", ""))
 
 
 def identity(work: Work, inspection: Inspection, walk: Pass) -> str:
-    """Return the digest of everything but the events that the sums of a pass depend on."""
+    """Return the digest of everything but the events that the sums of a pass depend on.
+
+    Parameters
+    ----------
+    work : Work
+        Configuration and calibration.
+    inspection : Inspection
+        With the selections.
+    walk : Pass
+        Which walk over the events.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
+    """
     kinds = [(s.name, s.resonance, s.format, s.simulation) for s in work.config.samples]
     return digest(
         provenance.code(type(work.calibration)),
@@ -320,7 +378,20 @@ def _run(
 
 
 def work_item(chunk: Chunk, excluded: input_checks.Excluded | None = None) -> WorkItem:
-    """Return a chunk as coffea names it, with the events to leave out."""
+    """Return a chunk as coffea names it, with the events to leave out.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Entries of a file.
+    excluded : (earlier, again), optional
+        Keys of the events to leave out, see `processors.input_checks.duplicates`.
+
+    Returns
+    -------
+    WorkItem
+        With runs, stamp and these keys in its metadata.
+    """
     from coffea.processor.executor import WorkItem
 
     return WorkItem(

@@ -61,6 +61,11 @@ class Watch:
         processing : mapping of worker to the keys that it holds
         now : float
             Seconds of any steady clock.
+
+        Returns
+        -------
+        list of str
+            Addresses of workers.
         """
         late, seen = [], {}
         for worker, held in processing.items():

@@ -63,15 +63,23 @@ def outcomes(
     limit_s: float,
     diary: Diary | None = None,
 ) -> Generator[tuple[WorkItem, Outcome], None, None]:
-    """Return what becomes of the chunks, one after the other; a failed one is tried once more.
+    """Yield what becomes of the chunks, one after the other; a failed one is tried once more.
 
     Parameters
     ----------
     items : sequence of WorkItem
+        The chunks.
     function : callable
+        WorkItem -> result.
     limit_s : float
         Seconds after which it is said that a chunk takes long; nothing more can be done here.
     diary : Diary, optional
+        Knows on which chunks the process ended before.
+
+    Yields
+    ------
+    (WorkItem, Outcome)
+        In the order of the items.
     """
     for item in items:
         if diary is not None and diary.deaths(item) >= DEATHS:

@@ -38,7 +38,20 @@ def describe(item: WorkItem) -> str:
 
 
 def attempt(function: Callable[[WorkItem], Any], item: WorkItem) -> Outcome:
-    """Return what became of a chunk."""
+    """Return what became of a chunk.
+
+    Parameters
+    ----------
+    function : callable
+        WorkItem -> result.
+    item : WorkItem
+        The chunk, of a file that must not change meanwhile.
+
+    Returns
+    -------
+    Outcome
+        The result, or the sentence of the error.
+    """
     keep_freed()
     start = time.process_time()
     try:

@@ -43,6 +43,13 @@ class Ledger:
     def set_aside(self, chunk: Chunk, error: str) -> None:
         """Leave a chunk out.
 
+        Parameters
+        ----------
+        chunk : Chunk
+            That failed.
+        error : str
+            Why, a sentence.
+
         Raises
         ------
         CalibError

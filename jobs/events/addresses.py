@@ -24,6 +24,11 @@ def expand(sample: Sample, base: Path) -> list[str]:
     base : Path
         Folder of the configuration.
 
+    Returns
+    -------
+    list of str
+        Paths and addresses.
+
     Raises
     ------
     InputError

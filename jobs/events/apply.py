@@ -201,11 +201,18 @@ def apply_payload(
     Parameters
     ----------
     payload, path, out : Path
+        Payload, file of events, and the file to write.
     progress : callable
+        Told how far it is.
     simulation : bool, optional
         Whether the events are simulated; None: as the file shows.
     again : bool
         Whether muons may be corrected that a payload of the same calibration has corrected.
+
+    Returns
+    -------
+    dict
+        The accounting.
 
     Raises
     ------

@@ -31,7 +31,20 @@ CRC = 4
 
 
 def of_tree(tree: Any, wanted: Iterable[str]) -> str:
-    """Return what protects the branches of a TTree."""
+    """Return what protects the branches of a TTree.
+
+    Parameters
+    ----------
+    tree : uproot TTree
+        Of an open file.
+    wanted : iterable of str
+        Branches.
+
+    Returns
+    -------
+    str
+        ``COMPRESSION`` or ``NONE``.
+    """
     branches = [tree[name] for name in wanted]
     # uproot writes the compression of its branches for the file alone
     used = [b.compression or tree.file.compression for b in branches]
@@ -40,7 +53,20 @@ def of_tree(tree: Any, wanted: Iterable[str]) -> str:
 
 
 def of_ntuple(tree: Any, wanted: Sequence[str]) -> str:
-    """Return what protects the fields of an RNTuple, by its first cluster."""
+    """Return what protects the fields of an RNTuple, by its first cluster.
+
+    Parameters
+    ----------
+    tree : uproot RNTuple
+        Of an open file.
+    wanted : sequence of str
+        Fields.
+
+    Returns
+    -------
+    str
+        ``PAGES``, ``COMPRESSION`` or ``NONE``.
+    """
     if all(page.has_checksum for page in pages_of(tree, wanted, 0, 1)):
         return PAGES
     codes = {
@@ -59,7 +85,14 @@ def of_parquet(stream: Any, metadata: pq.FileMetaData, wanted: Iterable[str]) ->
     stream : file
         Open for reading, in bytes.
     metadata : pyarrow.parquet.FileMetaData
+        Of the file.
     wanted : iterable of str
+        Columns.
+
+    Returns
+    -------
+    str
+        ``PAGES`` or ``NONE``.
     """
     group, names = metadata.row_group(0), set(wanted)
     columns = [group.column(i) for i in range(group.num_columns)]

@@ -44,6 +44,18 @@ class Facts:
 def head(path: str, n: int = 64) -> bytes:
     """Return the first bytes of a local file.
 
+    Parameters
+    ----------
+    path : str
+        Of a local file.
+    n : int
+        How many at most.
+
+    Returns
+    -------
+    bytes
+        At least one.
+
     Raises
     ------
     InputError
@@ -69,7 +81,22 @@ def local_size(path: str) -> int | None:
 
 
 def expect_format(path: str, start: bytes, wanted: str) -> None:
-    """Raise InputError unless the file begins as its format does."""
+    """Refuse a file that does not begin as its format does.
+
+    Parameters
+    ----------
+    path : str
+        For the sentence of the error.
+    start : bytes
+        Of the file, four at least.
+    wanted : {"nanoaod", "stage1"}
+        What it should be.
+
+    Raises
+    ------
+    InputError
+        If it begins otherwise.
+    """
     kinds = {b"root": ("a ROOT file", "nanoaod"), b"PAR1": ("a parquet file", "stage1")}
     found, format = kinds.get(start[:4], ("neither ROOT nor parquet", ""))
     if format == wanted:
@@ -95,6 +122,11 @@ def cannot_be_opened(path: str, what: str, error: Exception) -> InputError:
         What it was to be opened as, such as ``a ROOT file``.
     error : Exception
         Whatever the library under us said.
+
+    Returns
+    -------
+    InputError
+        To be raised.
     """
     if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__  # fsspec takes a server that does not answer for a missing file

@@ -120,9 +120,16 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
     Parameters
     ----------
     config : Config
+        Its samples, selection and payloads.
     calibration : Calibration
+        Says which columns are needed.
     base : Path
         Folder of the configuration; its files are relative to it.
+
+    Returns
+    -------
+    Inspection
+        With notes on what can be done without.
 
     Raises
     ------
@@ -187,7 +194,20 @@ MOST_BYTES = 2 * 1024**3
 
 
 def chunk_size(config: Config, inspection: Inspection) -> int:
-    """Return the events of a chunk: as configured, or from the files and the cores."""
+    """Return the size of a chunk: as configured, or from the files and the cores.
+
+    Parameters
+    ----------
+    config : Config
+        With the key ``chunk_size``.
+    inspection : Inspection
+        Events and sizes of the files.
+
+    Returns
+    -------
+    int
+        Events.
+    """
     if config.chunk_size != "auto":
         return config.chunk_size
     events = sum(file.n_events for file in inspection.files)
@@ -199,7 +219,22 @@ def chunk_size(config: Config, inspection: Inspection) -> int:
 
 
 def settled_size(directory: RunDirectory, config: Config, inspection: Inspection) -> int:
-    """Return the events of a chunk; what was chosen once stays, so that a run goes on elsewhere."""
+    """Return the size of a chunk; what was chosen once stays, so that a run goes on elsewhere.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        Keeps it.
+    config : Config
+        With the key ``chunk_size``.
+    inspection : Inspection
+        Events and sizes of the files.
+
+    Returns
+    -------
+    int
+        Events.
+    """
     if config.chunk_size != "auto":
         return config.chunk_size
     kept = directory.note("chunk_size").get("events")
@@ -218,10 +253,19 @@ def _cores(config: Config) -> int:
 
 
 def chunks(inspection: Inspection, chunk_size: int) -> list[Chunk]:
-    """Return the chunks of all files, in the order of the files, about chunk_size events each.
+    """Return the chunks of all files.
 
-    They begin and end at row groups or clusters; a group is split only where it is larger than
-    two chunks.
+    Parameters
+    ----------
+    inspection : Inspection
+        What the files are.
+    chunk_size : int
+        Events of a chunk, about.
+
+    Returns
+    -------
+    list of Chunk
+        In the order of the files.
     """
     return [
         Chunk(file.sample, file, start, stop)

@@ -21,6 +21,18 @@ def crashing(paths: Sequence[str], look: Callable[[str], object]) -> dict[str, s
     """Return the files on which ``look`` ends its process or hangs, with what happened.
 
     Exceptions do not count: whoever looks again will meet them.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files.
+    look : callable
+        Path -> anything; it is called in a child process.
+
+    Returns
+    -------
+    dict of str to str
+        By path, what happened.
     """
     found: dict[str, str] = {}
     start = 0

@@ -50,7 +50,20 @@ def as_text(marks: Sequence[Mark]) -> str:
 
 
 def of_text(text: str, columns: Collection[str]) -> Marks:
-    """Return the marks in a file, from its text (empty where it has none) and its columns."""
+    """Return the marks in a file, from its text and its columns.
+
+    Parameters
+    ----------
+    text : str
+        JSON, empty where the file has none.
+    columns : collection of str
+        Of the events.
+
+    Returns
+    -------
+    tuple of Mark
+        In the order of the corrections.
+    """
     try:
         marks = tuple(_mark(values) for values in json.loads(text or "[]"))
     except (ValueError, TypeError, KeyError):
@@ -79,7 +92,20 @@ def of_schema(schema: pa.Schema) -> Marks:
 
 
 def with_marks(table: pa.Table, marks: Sequence[Mark]) -> pa.Table:
-    """Return a table whose schema bears marks, beside what else is in its metadata."""
+    """Return a table whose schema bears marks, beside what else is in its metadata.
+
+    Parameters
+    ----------
+    table : pyarrow Table
+        The events.
+    marks : sequence of Mark
+        In the order of the corrections.
+
+    Returns
+    -------
+    pyarrow Table
+        The same one without marks.
+    """
     if not marks:
         return table
     known = table.schema.metadata or {}
@@ -87,7 +113,20 @@ def with_marks(table: pa.Table, marks: Sequence[Mark]) -> pa.Table:
 
 
 def of_root(file: Any, columns: Collection[str]) -> Marks:
-    """Return the marks of an open ROOT file; ``columns`` are those of its events."""
+    """Return the marks of an open ROOT file.
+
+    Parameters
+    ----------
+    file : uproot file
+        Open.
+    columns : collection of str
+        Of its events.
+
+    Returns
+    -------
+    tuple of Mark
+        In the order of the corrections.
+    """
     return of_text(str(file[MARK]) if f"{MARK};1" in file.keys(recursive=False) else "", columns)
 
 

@@ -25,7 +25,19 @@ SAMPLED = 65_536
 
 
 def inspect_parquet(path: str, wanted: Iterable[str]) -> Facts:
-    """Return what the file says of itself; the ``wanted`` columns must have no empty integers.
+    """Return what a parquet file says of itself.
+
+    Parameters
+    ----------
+    path : str
+        Path or address.
+    wanted : iterable of str
+        Columns that must have no empty integers.
+
+    Returns
+    -------
+    Facts
+        Rows, row groups, columns, protection.
 
     Raises
     ------

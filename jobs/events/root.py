@@ -22,7 +22,19 @@ TREE = "Events"
 
 
 def inspect_root(path: str, wanted: Iterable[str]) -> Facts:
-    """Return what the file says of itself; ``wanted`` are the branches whose clusters count.
+    """Return what a ROOT file says of itself.
+
+    Parameters
+    ----------
+    path : str
+        Path or address.
+    wanted : iterable of str
+        Branches whose clusters count.
+
+    Returns
+    -------
+    Facts
+        Entries, clusters, columns, protection.
 
     Raises
     ------

@@ -60,7 +60,17 @@ class TreeCopy:
             yield start, stop, {name: found[self.paths[name]] for name in self.names}
 
     def write(self, made: Any, name: str, columns: Mapping[str, Column]) -> None:
-        """Write entries; new columns ``Muon_...`` go with the muons."""
+        """Write entries; new columns ``Muon_...`` go with the muons.
+
+        Parameters
+        ----------
+        made : uproot writable file
+            Open.
+        name : str
+            Of the tree.
+        columns : mapping of str to (offsets, content)
+            New ones, of the entries that were read last.
+        """
         parts = self._together(columns)
         if self._made is not None:
             self._made.extend(parts)
@@ -148,7 +158,22 @@ def _of_fields(ntuple: Any, paths: Mapping[str, Any]) -> tuple[dict[str, str], t
 
 
 def copy_others(source: Any, made: Any, but: str) -> list[str]:
-    """Write all that is in a ROOT file beside one tree; return what cannot be written."""
+    """Write all that is in a ROOT file beside one tree; return what cannot be written.
+
+    Parameters
+    ----------
+    source : uproot file
+        Open for reading.
+    made : uproot writable file
+        Open.
+    but : str
+        Name of the tree that is left out.
+
+    Returns
+    -------
+    list of str
+        What cannot be written.
+    """
     left_out = []
     for name, kind in source.classnames(cycle=False).items():
         if name in (but, MARK) or kind.startswith("TDirectory"):

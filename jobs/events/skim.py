@@ -80,6 +80,12 @@ def skim(config_path: Path, out: Path, command: str, progress: Progress) -> dict
     command : str
         For who finds the directory in use.
     progress : callable
+        Told how far it is.
+
+    Returns
+    -------
+    dict
+        What skim.json holds.
 
     Raises
     ------
@@ -398,7 +404,20 @@ def _use(config: Config) -> Config:
 
 
 def lines(use: Config, directory: Path) -> str:
-    """Return the keys of a configuration that read a skim, from anywhere."""
+    """Return the keys of a configuration that read a skim, from anywhere.
+
+    Parameters
+    ----------
+    use : Config
+        With the samples of the skim.
+    directory : Path
+        Of the skim; files are relative to it.
+
+    Returns
+    -------
+    str
+        YAML.
+    """
     samples = []
     for sample in use.samples:
         own = sample.model_dump(mode="json")

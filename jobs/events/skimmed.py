@@ -38,7 +38,15 @@ def _files(directory: RunDirectory, sample: str | None) -> list[tuple[Path, int]
 
 
 def remember(directory: RunDirectory, parts: Mapping[str, Sequence[Path]]) -> None:
-    """Keep which rows the parts of each sample became, in the order of its files."""
+    """Keep which rows the parts of each sample became, in the order of its files.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        Of the skim.
+    parts : mapping of str to sequence of Path
+        By sample, in the order of its files.
+    """
     directory.keep(
         NOTE,
         {
@@ -54,8 +62,14 @@ def restore(directory: RunDirectory, wanted: Sequence[Path]) -> int:
     Parameters
     ----------
     directory : RunDirectory
+        Of the skim.
     wanted : sequence of Path
         Where the parts belong; the account of each lies beside it.
+
+    Returns
+    -------
+    int
+        How many were written.
     """
     known = directory.note(NOTE)
     missing = {
@@ -84,7 +98,15 @@ def restore(directory: RunDirectory, wanted: Sequence[Path]) -> int:
 
 
 def forget_parts(folder: Path, keep: set[str]) -> None:
-    """Delete the parts, and all accounts but those of ``keep``."""
+    """Delete the parts, and all accounts but those of ``keep``.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the parts.
+    keep : set of str
+        Names whose accounts stay.
+    """
     for path in folder.iterdir() if folder.is_dir() else ():
         if path.suffix != ".npz" or path.stem not in keep:
             path.unlink()

@@ -45,7 +45,14 @@ def truth_of_toys(choice: str, resonance: str, simulation: bool) -> Truth:
         A name that `calib.toys.generation.named_truth` knows, or a JSON file with keys of
         `calib.toys.generation.Truth` on top of its ``default``. A truth.json is such a file.
     resonance : str
+        One of ``calib.physics.constants.RESONANCES``.
     simulation : bool
+        Whether it is that of a simulated sample.
+
+    Returns
+    -------
+    Truth
+        What `calib.toys.generation.generate` takes.
 
     Raises
     ------
@@ -167,7 +174,17 @@ def _truth(events: ToyEvents, format: str, names: list[str]) -> dict[str, object
 
 # NanoAOD -----------------------------------------------------------------------------------------
 def write_nanoaod(path: Path, pairs: Pairs, simulation: bool) -> None:
-    """Write pairs as a TTree of NanoAOD: two muons an event, the leading one first."""
+    """Write pairs as a TTree of NanoAOD: two muons an event, the leading one first.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    pairs : Pairs
+        GeV.
+    simulation : bool
+        Whether generated muons are written.
+    """
     with uproot.recreate(path, compression=uproot.ZSTD(1)) as file:
         tree = None
         for start in range(0, max(len(pairs), 1), CLUSTER):
@@ -241,7 +258,17 @@ def _jagged(columns: dict[str, AnyArray], n: int) -> ak.Array:
 
 # stage1 -------------------------------------------------------------------------------------------
 def write_stage1(path: Path, pairs: Pairs, simulation: bool) -> None:
-    """Write pairs as flat parquet: no dictionaries, lz4, row groups of about a million."""
+    """Write pairs as flat parquet: no dictionaries, lz4, row groups of about a million.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    pairs : Pairs
+        GeV.
+    simulation : bool
+        Whether generated muons and weights are written.
+    """
     columns: dict[str, AnyArray] = {
         "run": pairs.run.astype(np.uint32),
         "luminosityBlock": pairs.luminosityBlock.astype(np.uint32),

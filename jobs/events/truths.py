@@ -16,7 +16,15 @@ from jobs.storage.files import write_json
 
 
 def add_truths(out: Path, pairs: Pairs) -> None:
-    """Write into ``truth.json``, under ``calibrations``, what each calibration should find."""
+    """Write into ``truth.json``, under ``calibrations``, what each calibration should find.
+
+    Parameters
+    ----------
+    out : Path
+        Folder of the toys, with truth.json.
+    pairs : Pairs
+        Simulated ones with generated muons, GeV.
+    """
     path = out / "truth.json"
     found = json_values(path.read_text(encoding="utf-8"))
     found["calibrations"] = {}
@@ -30,6 +38,18 @@ def add_truths(out: Path, pairs: Pairs) -> None:
 
 def truth_of(path: Path, kind: type[Calibration]) -> Mapping[str, Any]:
     """Return what a calibration should find, from a truth.json.
+
+    Parameters
+    ----------
+    path : Path
+        A truth.json.
+    kind : type
+        Of the calibration.
+
+    Returns
+    -------
+    mapping
+        As `HasTruth.truth` returns it.
 
     Raises
     ------
