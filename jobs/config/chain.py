@@ -85,6 +85,18 @@ class Chain(Strict):
 def chain_of(values: Any, where: str) -> Chain:
     """Return the chain in plain values, its order checked.
 
+    Parameters
+    ----------
+    values : mapping
+        As read.
+    where : str
+        What a refusal calls the configuration.
+
+    Returns
+    -------
+    Chain
+        Its steps in the order of the file.
+
     Raises
     ------
     InputError
@@ -139,7 +151,20 @@ def order(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def before(steps: Sequence[Step], name: str) -> tuple[Step, ...]:
-    """Return all steps that one depends on, also through others, in their order."""
+    """Return all steps that one depends on, also through others, in their order.
+
+    Parameters
+    ----------
+    steps : sequence of Step
+        All of the chain.
+    name : str
+        Of one of them.
+
+    Returns
+    -------
+    tuple of Step
+        Without that one.
+    """
     after, wanted, todo = predecessors(steps), set[str](), [name]
     while todo:
         new = [n for n in after[todo.pop()] if n not in wanted]
@@ -150,7 +175,23 @@ def before(steps: Sequence[Step], name: str) -> tuple[Step, ...]:
 
 # one step ------------------------------------------------------------------------------------
 def config_of(chain: Chain, step: Step, payloads: Sequence[str], where: str) -> Config:
-    """Return the configuration of a step; ``payloads`` are those of the steps before it.
+    """Return the configuration of a step.
+
+    Parameters
+    ----------
+    chain : Chain
+        What is shared.
+    step : Step
+        What is its own.
+    payloads : sequence of str
+        Those of the steps before it.
+    where : str
+        What a refusal calls the configuration.
+
+    Returns
+    -------
+    Config
+        Of a single run.
 
     Raises
     ------

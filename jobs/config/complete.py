@@ -40,7 +40,24 @@ def complete(path: Path) -> tuple[Config, Calibration]:
 
 
 def filled(config: Config, where: str, base: Path) -> tuple[Config, Calibration]:
-    """Return a configuration as `complete` does; its files are relative to ``base``."""
+    """Return a configuration as `complete` does.
+
+    Parameters
+    ----------
+    config : Config
+        Of the user.
+    where : str
+        What a refusal calls it.
+    base : Path
+        Folder that its files are relative to.
+
+    Returns
+    -------
+    Config
+        With all defaults, and absolute paths.
+    Calibration
+        Made from it.
+    """
     calibration = calibrations.build(config, where)
     samples = [s.model_copy(update=absolute_in(s, base)) for s in config.samples]
     update = {
@@ -54,7 +71,20 @@ def filled(config: Config, where: str, base: Path) -> tuple[Config, Calibration]
 
 
 def absolute_in(sample: Sample, base: Path) -> dict[str, Any]:
-    """Return the keys of a sample that hold local paths, absolute."""
+    """Return the keys of a sample that hold local paths, absolute.
+
+    Parameters
+    ----------
+    sample : Sample
+        With paths relative to ``base``.
+    base : Path
+        Folder.
+
+    Returns
+    -------
+    dict
+        ``files, payloads``.
+    """
     files: Any = sample.files
     if isinstance(files, Query):
         files = files.model_copy(update={"catalog": absolute(files.catalog, base)})
@@ -68,7 +98,20 @@ def absolute_in(sample: Sample, base: Path) -> dict[str, Any]:
 
 
 def absolute(address: str, base: Path) -> str:
-    """Return a local path as an absolute one, an address as it is."""
+    """Return a local path as an absolute one.
+
+    Parameters
+    ----------
+    address : str
+        Path or address.
+    base : Path
+        Folder that paths are relative to.
+
+    Returns
+    -------
+    str
+        An address as it is.
+    """
     return address if "://" in address else str(base / Path(address).expanduser())
 
 
@@ -128,7 +171,15 @@ def _refuse_names(chain: Chain, where: str) -> None:
 
 
 def say_what_is_another(new: Complete, old: Complete, directory: RunDirectory) -> None:
-    """Say which keys are others, and what that means; forget the steps that depended on them."""
+    """Say which keys are others, and what that means; forget the steps that depended on them.
+
+    Parameters
+    ----------
+    new, old : (Config, Calibration)
+        Of now, and as the directory has it.
+    directory : RunDirectory
+        Of the run.
+    """
     mine, theirs = _of_sums(*new), _of_sums(*old)
     sentences = [
         f"key {key!r} was {_flat(theirs).get(key, 'absent')!r} and is"
@@ -146,7 +197,20 @@ def say_what_is_another(new: Complete, old: Complete, directory: RunDirectory) -
 
 
 def require_same(new: Config, old: Config, path: Path, out: Path) -> None:
-    """Raise InputError where a directory holds another run, not this one with other settings."""
+    """Refuse a directory that holds another run, not this one with other settings.
+
+    Parameters
+    ----------
+    new, old : Config
+        Of now, and as the directory has it.
+    path, out : Path
+        Configuration and directory, for the sentence of the error.
+
+    Raises
+    ------
+    InputError
+        If it is another run; the sentence names the first key.
+    """
     mine, theirs = _of_run(new), _of_run(old)
     for key in _different(mine, theirs):
         raise InputError(

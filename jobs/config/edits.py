@@ -15,7 +15,23 @@ def edited(
     settings: Sequence[str],
     reset: bool = False,
 ) -> dict[str, dict[str, Any]]:
-    """Return the edits after a command; ``reset`` first takes those of the category back.
+    """Return the edits after a command.
+
+    Parameters
+    ----------
+    recorded : mapping of category to mapping of key to value
+        As they are.
+    category : str or None
+        Whose settings these are.
+    settings : sequence of str
+        ``key=value``, values as YAML.
+    reset : bool
+        Whether those of the category are taken back first.
+
+    Returns
+    -------
+    dict of category to dict of key to value
+        A new one.
 
     Raises
     ------

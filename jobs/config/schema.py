@@ -139,9 +139,21 @@ def plain_values(path: Path) -> Any:
 
 
 def configuration(values: Any, where: str, base: Path | None = None) -> Config:
-    """Return the configuration in plain values; ``where`` names the place in a refusal.
+    """Return the configuration in plain values.
 
-    Names of files in ``cluster`` are relative to ``base``, else to the working directory.
+    Parameters
+    ----------
+    values : mapping
+        As read.
+    where : str
+        Names the place in a refusal.
+    base : Path, optional
+        Folder that names of files in ``cluster`` are relative to; by default the working directory.
+
+    Returns
+    -------
+    Config
+        Validated.
 
     Raises
     ------

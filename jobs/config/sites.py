@@ -38,6 +38,11 @@ def with_site(values: Any, base: Path, where: str) -> Any:
     where : str
         What a refusal calls the configuration.
 
+    Returns
+    -------
+    mapping
+        Without ``site``.
+
     Raises
     ------
     InputError
@@ -58,7 +63,20 @@ def with_site(values: Any, base: Path, where: str) -> Any:
 
 
 def absolute(cluster: Mapping[str, Any], base: Path) -> dict[str, Any]:
-    """Return the keys with the names of files made absolute."""
+    """Return the keys with the names of files made absolute.
+
+    Parameters
+    ----------
+    cluster : mapping
+        The key ``cluster``.
+    base : Path
+        Folder that names of files are relative to.
+
+    Returns
+    -------
+    dict
+        A new one.
+    """
     found = dict(cluster)
     for part, key in FILES:
         inner = found.get(part)
@@ -77,6 +95,20 @@ def folders() -> list[Path]:
 
 def find(name: str, base: Path, where: str) -> Path:
     """Return the file of a site: a path relative to ``base``, or a name in the known folders.
+
+    Parameters
+    ----------
+    name : str
+        Of the site, or a path.
+    base : Path
+        Folder that a path is relative to.
+    where : str
+        What a refusal calls the configuration.
+
+    Returns
+    -------
+    Path
+        That is there.
 
     Raises
     ------
@@ -124,7 +156,18 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def merge(site: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a site says with what the configuration says over it, key by key."""
+    """Return what a site says with what the configuration says over it, key by key.
+
+    Parameters
+    ----------
+    site, own : mapping
+        What the site says, and what the configuration says.
+
+    Returns
+    -------
+    dict
+        A new one.
+    """
     found = dict(site)
     for key, value in own.items():
         below = found.get(key)

@@ -38,6 +38,15 @@ OF_TABLE = ("certified", "prescale")
 def write_configuration(path: Path, calibration: str | None, resonance: str | None) -> None:
     """Write a commented configuration to a new file.
 
+    Parameters
+    ----------
+    path : Path
+        A new file.
+    calibration : str or None
+        Name; None: that to begin with on the resonance.
+    resonance : str or None
+        None: Z, or the first that the calibration takes.
+
     Raises
     ------
     InputError
@@ -57,6 +66,11 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
         The one to begin with on the resonance by default.
     resonance : str, optional
         Z by default, or the first that the calibration takes.
+
+    Returns
+    -------
+    str
+        YAML.
 
     Raises
     ------

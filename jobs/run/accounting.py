@@ -62,7 +62,13 @@ def account(
         ``events`` were left out; None where the file could not be opened, which is then not
         among the files, and had ``about`` so many.
     notes : sequence of str
+        Remarks.
     checksums : mapping of (sample, path) to what protects the content of a file
+
+    Returns
+    -------
+    dict
+        ``samples, bad_files, notes``.
     """
     protected = checksums or {}
     left_out: Counter[tuple[str, str]] = Counter()
@@ -120,6 +126,11 @@ def checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[Check, 
         As `account` returns it, with what `jobs.run.input_checks` adds.
     allowed : float
         Largest share of the events that may be in bad files.
+
+    Returns
+    -------
+    tuple of Check
+        With numbers and limits.
     """
     found = [_check_lost(accounting)]
     bad = accounting.get("bad_files", ())
@@ -224,6 +235,11 @@ def yield_checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[C
         As `account` returns it.
     allowed : float
         Largest share of the events that may be in bad files: it holds for these as well.
+
+    Returns
+    -------
+    tuple of Check
+        One or none.
     """
     poor = poor_files(accounting)
     if not poor:

@@ -82,6 +82,18 @@ class ChainRun:
     def prepare(cls, path: Path, out: Path) -> ChainRun:
         """Return the chain of a configuration in a directory, without writing anything.
 
+        Parameters
+        ----------
+        path : Path
+            Configuration.
+        out : Path
+            Directory.
+
+        Returns
+        -------
+        ChainRun
+            With absolute paths.
+
         Raises
         ------
         InputError
@@ -168,6 +180,11 @@ class ChainRun:
         earlier : Path, optional
             A payload; the report of the steps of the same calibration compares with it.
 
+        Returns
+        -------
+        dict
+            As in verdict.json.
+
         Raises
         ------
         CalibError
@@ -191,7 +208,19 @@ class ChainRun:
     def refit(
         self, category: str | None, settings: Sequence[str], reset: bool, progress: Progress
     ) -> None:
-        """Fit ``STEP/CATEGORY`` again, without touching events."""
+        """Fit a category of a step again, without touching events.
+
+        Parameters
+        ----------
+        category : str or None
+            ``STEP/CATEGORY``.
+        settings : sequence of str
+            ``key=value``.
+        reset : bool
+            Whether the category's earlier edits are taken back first.
+        progress : callable
+            Told how far it is.
+        """
         step, name = self.named(category)
         run = Run.resume(self.folder(step))
         with run.held(self._command):
@@ -199,7 +228,15 @@ class ChainRun:
         self.write_state()
 
     def report(self, progress: Progress = silent, earlier: Path | None = None) -> None:
-        """Write the pages of all steps that have been run, and that of the chain."""
+        """Write the pages of all steps that have been run, and that of the chain.
+
+        Parameters
+        ----------
+        progress : callable
+            Told how far it is.
+        earlier : Path, optional
+            A payload; the steps of the same calibration compare with it.
+        """
         for step in self.steps:
             if (self.folder(step) / "payload.json").is_file():
                 run = Run.resume(self.folder(step))

@@ -17,6 +17,20 @@ def export_payload(
 ) -> dict[str, Any]:
     """Write a payload in another layout; return what was written and what is lost.
 
+    Parameters
+    ----------
+    payload, out : Path
+        The file, and the one to write.
+    layout : str or None
+        One of those of the calibration; None: the usual one.
+    at : float or None
+        pt in GeV where both agree.
+
+    Returns
+    -------
+    dict
+        What was written and what is lost.
+
     Raises
     ------
     InputError

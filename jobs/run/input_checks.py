@@ -48,14 +48,42 @@ def wanted(config: Config) -> str:
 
 
 def seeing(work: Work, walk: Pass) -> Any:
-    """Return the calibration, in the first pass with an eye on its events."""
+    """Return the calibration, in the first pass with an eye on its events.
+
+    Parameters
+    ----------
+    work : Work
+        With its calibration.
+    walk : Pass
+        Which walk over the events.
+
+    Returns
+    -------
+    Calibration or Seen
+        Whose `collect` is called.
+    """
     if walk.name != "main":
         return work.calibration
     return Seen(work.calibration, work.config.duplicates != "ignore")
 
 
 def wants_keys(work: Work, walk: Pass, sample: str) -> bool:
-    """Return whether the keys of a sample's events are kept in a pass."""
+    """Return whether the keys of a sample's events are kept in a pass.
+
+    Parameters
+    ----------
+    work : Work
+        With its configuration.
+    walk : Pass
+        Which walk over the events.
+    sample : str
+        Name.
+
+    Returns
+    -------
+    bool
+        True only in the first pass.
+    """
     own = next(s for s in work.config.samples if s.name == sample)
     asked = walk.name == "main" and work.config.duplicates != "ignore"
     return asked and own.format != "table"
@@ -75,14 +103,33 @@ def has_keys(chunk: Path) -> bool:
 
 
 def packed(keys: UIntArray) -> bytes:
-    """Return the file of the grouped keys of a chunk."""
+    """Return the file of the grouped keys of a chunk.
+
+    Parameters
+    ----------
+    keys : uint array
+        Of `calib.events.duplicates.grouped`.
+
+    Returns
+    -------
+    bytes
+        A .npy.
+    """
     file = BytesIO()
     np.lib.format.write_array(file, keys, allow_pickle=False)
     return file.getvalue()
 
 
 def write_keys(chunk: Path, content: bytes) -> None:
-    """Keep the keys of a chunk beside its sums."""
+    """Keep the keys of a chunk beside its sums.
+
+    Parameters
+    ----------
+    chunk : Path
+        File of its sums.
+    content : bytes
+        Of `packed`.
+    """
     write_bytes(_keys_path(chunk), content)
 
 
@@ -100,8 +147,14 @@ def account(
     Parameters
     ----------
     work : Work
+        With its configuration.
     chunks : mapping of sample to the files of its chunks
     files : mapping of (sample, path) to the pieces of a file, each with ``path``
+
+    Returns
+    -------
+    dict
+        What is added to the accounting.
     """
     return {
         "duplicates": _duplicates(work, chunks),
@@ -163,8 +216,14 @@ def excluded(work: Work, chunks: Sequence[tuple[str, Path]]) -> dict[Path, Exclu
     Parameters
     ----------
     work : Work
+        With its configuration.
     chunks : sequence of (sample, file of a chunk of the first pass)
         In the order of the events; those without anything to leave out are not in the result.
+
+    Returns
+    -------
+    dict of Path to (earlier, again)
+        By file of the chunk, keys in ascending order.
 
     Raises
     ------

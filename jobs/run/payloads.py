@@ -23,6 +23,13 @@ from processors.corrections import Correction, tried
 def write(path: Path, document: Mapping[str, Any]) -> None:
     """Write a payload, whole or not at all.
 
+    Parameters
+    ----------
+    path : Path
+        The file.
+    document : mapping
+        A correctionlib document of schema 2.
+
     Raises
     ------
     CalibError
@@ -42,7 +49,20 @@ MUON_PT = "Muon pt: "
 
 
 def with_muon_pt(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a payload that says which column is the pt of the muons that it corrects."""
+    """Return a payload that says which column is the pt of the muons that it corrects.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    name : str
+        Column; ``pt`` is not said.
+
+    Returns
+    -------
+    mapping
+        With a sentence more in its description.
+    """
     if name == "pt":
         return document
     text = f"{document.get('description') or ''} {MUON_PT}{name}.".strip()
@@ -62,6 +82,18 @@ Known = dict[str, Correction]
 
 def corrections_of(config: Config, base: Path) -> dict[str, tuple[Correction, ...]]:
     """Return the payloads that are applied to the events of each sample, in order.
+
+    Parameters
+    ----------
+    config : Config
+        With samples and payloads.
+    base : Path
+        Folder of the configuration.
+
+    Returns
+    -------
+    dict of str to tuple of Correction
+        By sample.
 
     Raises
     ------
@@ -115,6 +147,18 @@ def _require_pt(one: Correction, config: Config) -> None:
 def correction(address: str, base: Path) -> Correction:
     """Return the payload at an address, ready to be applied to events.
 
+    Parameters
+    ----------
+    address : str
+        A path, relative to ``base``, or an address.
+    base : Path
+        Folder of the configuration.
+
+    Returns
+    -------
+    Correction
+        With the digest of the file.
+
     Raises
     ------
     InputError
@@ -135,6 +179,11 @@ def content(address: str, base: Path) -> bytes:
         A path, relative to ``base``, or an address as fsspec knows them.
     base : Path
         Folder of the configuration.
+
+    Returns
+    -------
+    bytes
+        As in the file.
 
     Raises
     ------

@@ -63,7 +63,20 @@ class Judged:
 
 
 def judged(plugin: Plugin, seed: int = 1) -> Judged:
-    """Return what is found when a calibration is run on toys; nothing of it is kept."""
+    """Return what is found when a calibration is run on toys; nothing of it is kept.
+
+    Parameters
+    ----------
+    plugin : Plugin
+        Where the calibration is.
+    seed : int
+        Of the toys.
+
+    Returns
+    -------
+    Judged
+        Findings in order; nothing is looked at after the first that is wrong.
+    """
     found: list[Finding] = []
     with tempfile.TemporaryDirectory() as folder:
         try:

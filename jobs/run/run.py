@@ -87,6 +87,18 @@ class Run(Work):
 
         A directory in which nothing was collected, since its first run was refused, takes any.
 
+        Parameters
+        ----------
+        config_path : Path
+            Configuration.
+        out : Path
+            Directory.
+
+        Returns
+        -------
+        Run
+            Not begun, or as far as it came.
+
         Raises
         ------
         InputError
@@ -96,7 +108,27 @@ class Run(Work):
 
     @classmethod
     def of(cls, made: Complete, where: Path, out: Path) -> Run:
-        """Return the run of a complete configuration, as `prepare` does; ``where`` is its name."""
+        """Return the run of a complete configuration, as `prepare` does.
+
+        Parameters
+        ----------
+        made : (Config, Calibration)
+            As `complete` makes them.
+        where : Path
+            Name of the configuration, for the sentence of an error.
+        out : Path
+            Directory.
+
+        Returns
+        -------
+        Run
+            Not begun, or as far as it came.
+
+        Raises
+        ------
+        InputError
+            If the directory belongs to another configuration.
+        """
         directory = RunDirectory(out)
         directory.require_free_for(cls.word)
         if directory.exists and (directory.has_events or is_chain(out)):
@@ -147,6 +179,11 @@ class Run(Work):
         earlier : Path, optional
             An earlier payload, which the report compares with.
 
+        Returns
+        -------
+        dict
+            As in verdict.json.
+
         Raises
         ------
         CalibError
@@ -181,7 +218,17 @@ class Run(Work):
     def reduce(self, edits: Edits | None = None, progress: Progress = silent) -> dict[str, Any]:
         """Reduce the sums and rebuild everything downstream, without touching events.
 
-        ``edits`` replace the recorded ones if the reduction accepts them; return the verdict.
+        Parameters
+        ----------
+        edits : mapping, optional
+            In place of the recorded ones, if the reduction accepts them.
+        progress : callable
+            Told how far it is.
+
+        Returns
+        -------
+        dict
+            The verdict, as in verdict.json.
         """
         reduced = self._from_sums(progress, edits)
         if edits is not None:
@@ -193,7 +240,19 @@ class Run(Work):
     def refit(
         self, category: str | None, settings: Sequence[str], reset: bool, progress: Progress
     ) -> None:
-        """Reduce again with ``key=value`` of one category; ``reset`` first takes its own back."""
+        """Reduce again with settings of one category.
+
+        Parameters
+        ----------
+        category : str or None
+            Whose settings these are.
+        settings : sequence of str
+            ``key=value``.
+        reset : bool
+            Whether the category's earlier edits are taken back first.
+        progress : callable
+            Told how far it is.
+        """
         self.reduce(edited(self.directory.edits(), category, settings, reset), progress)
 
     def close(self, progress: Progress = silent) -> dict[str, Any]:
@@ -212,7 +271,20 @@ class Run(Work):
         return self._write_verdict(reduced, closure)
 
     def report(self, progress: Progress = silent, earlier: Path | None = None) -> dict[str, Any]:
-        """Write the page and the figures; return the verdict."""
+        """Write the page and the figures; return the verdict.
+
+        Parameters
+        ----------
+        progress : callable
+            Told how far it is.
+        earlier : Path, optional
+            A payload, which the report compares with.
+
+        Returns
+        -------
+        dict
+            The verdict, as in verdict.json.
+        """
         self._compare_with(earlier)
         reduced = self._from_sums(progress)
         closure = self.test(reduced, None, progress)
@@ -273,7 +345,22 @@ class Run(Work):
         return inspection
 
     def reduced(self, walk: Pass, edits: Edits, progress: Progress = silent) -> Reduced:
-        """Return the reduction of the sums of a pass; nothing is written."""
+        """Return the reduction of the sums of a pass; nothing is written.
+
+        Parameters
+        ----------
+        walk : Pass
+            That of the sums.
+        edits : mapping
+            ``{category: {key: value}}``.
+        progress : callable
+            Told how far it is.
+
+        Returns
+        -------
+        Reduced
+            With the digest of what it depends on.
+        """
         sums = self.sums(walk)
         progress("reduce", 0, 1)
         watch = provenance.Stopwatch()
@@ -320,8 +407,20 @@ class Run(Work):
     ) -> Closure:
         """Return the closure test, and write it.
 
-        ``walk_over`` collects a pass; without it no event is touched, and where the sums at hand
-        are not those that the closure needs, it has not passed.
+        Parameters
+        ----------
+        reduced : Reduced
+            What is tested.
+        walk_over : callable or None
+            Pass -> None, collects it; without, no event is touched, and where the sums at hand are
+            not those that the closure needs, it has not passed.
+        progress : callable
+            Told how far it is.
+
+        Returns
+        -------
+        Closure
+            As it is written.
         """
         calibration = self.calibration
         if not isinstance(calibration, Closes):
@@ -349,7 +448,20 @@ class Run(Work):
         return closure
 
     def tested_by_sums(self, reduction: Reduction, walk: Pass) -> Closure:
-        """Return the closure test as far as the sums at hand allow it; nothing is written."""
+        """Return the closure test as far as the sums at hand allow it; nothing is written.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            What is tested.
+        walk : Pass
+            That of its sums.
+
+        Returns
+        -------
+        Closure
+            Not passed where other events are needed.
+        """
         calibration = self.calibration
         if not isinstance(calibration, Closes):
             return _untested("this calibration has no closure test")
@@ -361,7 +473,22 @@ class Run(Work):
     def finish(
         self, reduced: Reduced, closure: Closure, progress: Progress = silent
     ) -> dict[str, Any]:
-        """Write the verdict, the provenance and the page; return the verdict."""
+        """Write the verdict, the provenance and the page; return the verdict.
+
+        Parameters
+        ----------
+        reduced : Reduced
+            The result.
+        closure : Closure
+            Its test.
+        progress : callable
+            Told how far it is.
+
+        Returns
+        -------
+        dict
+            The verdict, as in verdict.json.
+        """
         from jobs.pages.report import ReportContext, write_report
 
         directory = self.directory
@@ -408,7 +535,22 @@ class Run(Work):
     def decide(
         self, document: Mapping[str, Any], reduction: Reduction, closure: Closure
     ) -> dict[str, Any]:
-        """Return the verdict on a reduction, its payload and its closure."""
+        """Return the verdict on a reduction, its payload and its closure.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        reduction : Reduction
+            What it was made from.
+        closure : Closure
+            Its test.
+
+        Returns
+        -------
+        dict
+            As in verdict.json.
+        """
         accounting = self.accounting()
         checks = [
             *reduction.checks,

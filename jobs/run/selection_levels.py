@@ -19,7 +19,17 @@ REJECTED = "events/rejected/"
 
 
 def write_account(path: Path, counts: Counts, costs: Mapping[str, Mapping[str, float]]) -> None:
-    """Write where the events of a chunk went, and what that cost."""
+    """Write where the events of a chunk went, and what that cost.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    counts : Counts
+        Of the chunk.
+    costs : mapping of level to mapping of str to float
+        Bytes and seconds.
+    """
     histograms.write(path, counts_as_sums(counts) | as_sums(costs))
 
 
@@ -81,6 +91,20 @@ def table(
     """Return one row a level: what goes in and out, and what it costs.
 
     Of a simulated sample ``efficiency`` is that of the level for its events, which are signal.
+
+    Parameters
+    ----------
+    totals : mapping
+        Of a sample, as in the accounting.
+    costs : mapping of level to mapping of str to float
+        Bytes and seconds; empty where not known.
+    simulated : bool
+        Whether there is an efficiency.
+
+    Returns
+    -------
+    DataFrame
+        ``level, in, out, rejected[, efficiency][, read_MB, seconds]``.
     """
     rows = []
     for level, (before, after) in flow(totals).items():

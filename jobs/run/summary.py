@@ -17,7 +17,24 @@ if TYPE_CHECKING:
 def conclude(
     directory: RunDirectory, decided: Mapping[str, Any], accounting: Mapping[str, Any], own: Console
 ) -> dict[str, Any]:
-    """Show what came out of a run; return it as plain values."""
+    """Show what came out of a run; return it as plain values.
+
+    Parameters
+    ----------
+    directory : RunDirectory
+        Of the run.
+    decided : mapping
+        The verdict.
+    accounting : mapping
+        Where every event went.
+    own : Console
+        Where it is shown.
+
+    Returns
+    -------
+    dict
+        For ``--json``: ``directory, passed, verdict, samples, report``.
+    """
     for note in accounting["notes"]:
         own.say(f"note: {escape(note)}")
     own.show(counts_table(accounting))

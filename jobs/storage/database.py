@@ -111,7 +111,17 @@ def reading(bound: Engine) -> Iterator[Connection]:
 def writing(bound: Engine, lock: int) -> Iterator[Connection]:
     """Yield a connection in a transaction that is the only writer; others wait for it.
 
-    ``lock`` is the number of PostgreSQL's advisory lock; SQLite locks the file.
+    Parameters
+    ----------
+    bound : Engine
+        Of the database.
+    lock : int
+        Number of PostgreSQL's advisory lock; SQLite locks the file.
+
+    Yields
+    ------
+    Connection
+        Committed at the end.
     """
     with told(bound), bound.connect() as connection:
         connection = connection.execution_options(**{IMMEDIATE: True})

@@ -47,29 +47,74 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    text : str
+        Written as UTF-8.
+    """
     with whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file, whole or not at all."""
+    """Write a file, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    content : bytes
+        What is written.
+    """
     with whole(path) as temporary:
         temporary.write_bytes(content)
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write JSON; numbers that are not finite are an error, since JSON has none."""
+    """Write JSON, which has no numbers that are not finite.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    values : object
+        Plain values.
+
+    Raises
+    ------
+    ValueError
+        If a number is not finite.
+    """
     write_text(path, json.dumps(values, indent=1, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, table: pd.DataFrame) -> None:
-    """Write a table; floats are written so that they come back bit for bit."""
+    """Write a table; floats are written so that they come back bit for bit.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    table : DataFrame
+        Written without its index.
+    """
     write_text(path, plain(table).to_csv(index=False, lineterminator="\n"))
 
 
 def write_parquet(path: Path, table: pd.DataFrame) -> None:
-    """Write a table as parquet."""
+    """Write a table as parquet.
+
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    table : DataFrame
+        Written without its index.
+    """
     with whole(path) as temporary:
         plain(table).to_parquet(temporary, index=False)
 
@@ -87,6 +132,13 @@ def write_curves(path: Path, curves: tuple[Curve, ...]) -> None:
     """Write the pictures of all fits: a few arrays with one entry a fit, then flat arrays.
 
     ``edges`` holds n_bins + 1 numbers a curve, the others n_bins, in the order of the names.
+
+    Parameters
+    ----------
+    path : Path
+        The file, an .npz.
+    curves : tuple of Curve
+        In any units, which are kept.
     """
     numbers = ("edges", "counts", "variance", "model", "background")
     sums: histograms.Sums = {
@@ -215,7 +267,15 @@ class RunDirectory:
         return self.note(f"steps/{step}")
 
     def mark(self, step: str, values: Mapping[str, Any]) -> None:
-        """Note that a step is done, with the digest of what it depends on as ``key``."""
+        """Note that a step is done.
+
+        Parameters
+        ----------
+        step : str
+            Name of the step.
+        values : mapping
+            Plain values, with the digest of what it depends on as ``key``.
+        """
         self.keep(f"steps/{step}", values)
 
     def unmark(self, step: str) -> None:
@@ -241,7 +301,15 @@ class RunDirectory:
         (self._inside / f"{name}.json").unlink(missing_ok=True)
 
     def keep(self, name: str, values: Mapping[str, Any]) -> None:
-        """Keep plain values under a name."""
+        """Keep plain values under a name.
+
+        Parameters
+        ----------
+        name : str
+            Of the note; ``/`` makes folders.
+        values : mapping
+            Plain values.
+        """
         write_json(self._inside / f"{name}.json", dict(values))
 
     def stamp(self) -> str:
@@ -265,7 +333,20 @@ class RunDirectory:
         return self.path / "histograms" / walk.name / "chunks"
 
     def total(self, walk: Pass, sample: str) -> Path:
-        """Return the file of the sums of a sample in a pass."""
+        """Return the file of the sums of a sample in a pass.
+
+        Parameters
+        ----------
+        walk : Pass
+            Which walk over the events.
+        sample : str
+            Name.
+
+        Returns
+        -------
+        Path
+            Whether it is there or not.
+        """
         return self.path / "histograms" / f"{walk.name}.{sample}.npz"
 
     def keep_pass(self, walk: Pass) -> None:

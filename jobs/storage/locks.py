@@ -21,10 +21,16 @@ def held(file: TextIOWrapper, command: str, busy: Callable[[str], str]) -> Itera
     Parameters
     ----------
     file : text file, open for appending
+        Its text is who holds it.
     command : str
         What is said to others who ask for it.
     busy : callable
         Makes the sentence of the error from who holds it.
+
+    Yields
+    ------
+    None
+        While it is held.
 
     Raises
     ------
@@ -59,7 +65,25 @@ def _taken(file: TextIOWrapper) -> bool:
 
 @contextmanager
 def shared(file: TextIOWrapper, busy: Callable[[str], str]) -> Iterator[None]:
-    """Hold an open file with others that read, as `held` does alone."""
+    """Hold an open file with others that read, as `held` does alone.
+
+    Parameters
+    ----------
+    file : text file
+        Open.
+    busy : callable
+        Makes the sentence of the error from who holds it.
+
+    Yields
+    ------
+    None
+        While it is held.
+
+    Raises
+    ------
+    InputError
+        If another process holds it alone.
+    """
     try:
         fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:

@@ -89,6 +89,20 @@ class Verdict(_Open):
 def checked(values: dict[str, Any], model: type[BaseModel], path: Path) -> dict[str, Any]:
     """Return the values if they fit the schema.
 
+    Parameters
+    ----------
+    values : dict
+        As read.
+    model : type
+        The schema.
+    path : Path
+        File they are from, for the sentence of the error.
+
+    Returns
+    -------
+    dict
+        The same values.
+
     Raises
     ------
     InputError
