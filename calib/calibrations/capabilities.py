@@ -424,6 +424,8 @@ class Exports(ABC):
 
     layouts: ClassVar[tuple[str, ...]]
     """The layouts that `export` knows, the usual one first."""
+    layouts_of_sums: ClassVar[tuple[str, ...]] = ()
+    """Those for which `export` takes ``sums`` as well: those of the first pass, by sample."""
 
     @classmethod
     @abstractmethod

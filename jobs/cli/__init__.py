@@ -403,10 +403,16 @@ def apply(
 
 @app.command(cls=Command)
 def export(
-    payload: Annotated[Path, typer.Argument(metavar="PAYLOAD", help="payload.json of a run.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON file to write.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Directory of a run, or a payload.json.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .json or .json.gz.")],
     layout: Annotated[
-        str | None, typer.Option(help="additive_multiplicative: m and a, without energy loss.")
+        str | None,
+        typer.Option(
+            help="muon_scalesmearing: the file of CMS analyses, scale and smearing;"
+            " additive_multiplicative: m and a alone."
+        ),
     ] = None,
     at: Annotated[
         float | None,
@@ -418,12 +424,14 @@ def export(
 ) -> None:
     """Write a payload in the layout of others, and say what that layout cannot hold.
 
-    Example: [bold]calib export run/payload.json scale.json --layout additive_multiplicative[/bold]
+    Example: [bold]calib export run --layout muon_scalesmearing muon_scalesmearing.json.gz[/bold].
+    Of a directory the widths and tails of simulated muons are taken as well, which a payload alone
+    does not have.
     """
     own = console(quiet, verbose, json)
     from jobs.run.export import export_payload
 
-    done = export_payload(payload, out, layout, at)
+    done = export_payload(source, out, layout, at)
     own.say(f"{out}: {', '.join(done['corrections'])}")
     for sentence in done["lost"]:
         own.say(f"  {sentence}")
