@@ -18,7 +18,7 @@ from calib.schema import Configured, validated
 
 log = logging.getLogger(__name__)
 
-FRAMEWORK = ("base", "capabilities")
+FRAMEWORK = ("audit", "base", "capabilities")
 """Modules here that are no calibrations."""
 
 OTHERS = {"m_data": "calib.payload.scale_smearing:ScaleSmearing"}

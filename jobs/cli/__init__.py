@@ -439,6 +439,49 @@ def export(
 
 
 @app.command(cls=Command)
+def audit(
+    correction: Annotated[
+        str,
+        typer.Argument(
+            metavar="CORRECTION",
+            help="A payload, a muon_scalesmearing.json.gz, a column of corrected pt, or none.",
+        ),
+    ],
+    events: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONFIG|FILES", help="Configuration or DIR of a run; or files with events."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to make, or to go on in.")],
+    resonance: Annotated[str, typer.Option(help="Of the events, where files are given.")] = "z",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Apply any correction and say what is left of scale and width, data against simulation.
+
+    By eta, phi, pt, run and charge, in residuals.csv and report.html; the verdict fails where a
+    correction is wrong for these events: applied twice, of another campaign, with the other sign of
+    the charge, smearing on data, the same random number for both muons.
+
+    Example: [bold]calib audit muon_scalesmearing.json.gz z-2022.yaml --out audit-2022[/bold], or
+    [bold]calib audit correctedPt data.root dy.root --out audit[/bold]: a branch of the files.
+    """
+    own = console(quiet, verbose, json)
+    from jobs.config.complete import adopt
+    from jobs.run import steps
+    from jobs.run.audit import work_of
+    from jobs.run.summary import conclude
+
+    work = work_of(correction, events, resonance, out)
+    with work.directory.lock(_command()), own.working():
+        adopt(work)
+        steps.run(work, own.progress)
+    _end(own, conclude(work, own))
+
+
+@app.command(cls=Command)
 def status(
     place: Annotated[
         str, typer.Argument(metavar="DIR|STORE", help="Directory of a run, or a store.")
