@@ -62,7 +62,7 @@ def with_reads(needs: Needs, corrections: Corrections, simulated: bool) -> Needs
     for one in corrections if simulated else ():
         if issubclass(one.kind, CorrectsMuons):
             of_event |= dict.fromkeys(one.kind.reads_of_event)
-            text = f"which the payload {one.address} reads; add it, or leave the payload out"
+            text = f"add it, or leave out the payload {one.address}, which reads it"
             why |= dict.fromkeys((*one.kind.reads, *one.kind.reads_of_event), text)
     if not why:
         return needs

@@ -44,7 +44,8 @@ def work_of(correction: str, sources: Sequence[Path], resonance: str, out: Path)
         If there is no such correction, or the events cannot be used.
     """
     config, base = _events(sources, resonance)
-    values = config.model_dump(mode="json", include={"samples", "cluster", "seed", "chunk_size"})
+    keys = {"samples", "cluster", "seed", "chunk_size", "duplicates", "bad_files"}
+    values = config.model_dump(mode="json", include=keys, exclude_unset=True)
     for sample, own in zip(values["samples"], config.samples, strict=True):
         sample |= absolute_in(own, base)
     given = {"certified", "triggers", "identification", "isolation", "muon_pt"}
@@ -68,7 +69,6 @@ def work_of(correction: str, sources: Sequence[Path], resonance: str, out: Path)
             "calibration": CALIBRATION,
             "selection": selection,
             "payloads": before,
-            "duplicates": config.duplicates,
         },
         where,
     )

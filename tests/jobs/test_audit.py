@@ -1,4 +1,4 @@
-"""An audit passes a right correction, and finds each of the ways in which one is applied wrongly."""
+"""An audit passes a right correction, and finds the ways in which one is applied wrongly."""
 
 from __future__ import annotations
 
@@ -141,7 +141,14 @@ def test_a_file_that_is_applied_twice(world: Path, tmp_path: Path) -> None:
     once = tmp_path / "once.parquet"
     right = world / "right.json.gz"
     assert run("apply", right, world / "data.parquet", once, "-q").exit_code == 0
-    code, checks, _ = audit(tmp_path / "a", right, once, world / "mc.parquet")
+    # a file that says so is refused; one that does not is found by its residuals
+    done = run("audit", right, once, world / "mc.parquet", "--out", tmp_path / "no")
+    assert done.exit_code == 2 and "have been corrected already" in done.stderr
+    table = pq.read_table(once)
+    pq.write_table(table.replace_schema_metadata(None), tmp_path / "unmarked.parquet")
+    code, checks, _ = audit(
+        tmp_path / "a", right, tmp_path / "unmarked.parquet", world / "mc.parquet"
+    )
     assert code == 3 and {"z_scale_all", "z_scale_eta"} & failed(checks)
 
 
