@@ -347,6 +347,10 @@ class CorrectsMuons(AddsColumns[Pairs]):
     pt_factor: ClassVar[str] = ""
     """The correction in its payload that pt and its error are multiplied with; its inputs are
     among ``pt, eta, abs_eta, phi, charge``."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Further columns of simulated muons (``extra``), by their names in NanoAOD without Muon_."""
+    reads_of_event: ClassVar[tuple[str, ...]] = ()
+    """What simulated events must have of run, luminosityBlock, event, for the random numbers."""
 
     @classmethod
     def apply_muons(
@@ -424,6 +428,8 @@ class Exports(ABC):
 
     layouts: ClassVar[tuple[str, ...]]
     """The layouts that `export` knows, the usual one first."""
+    layouts_of_sums: ClassVar[tuple[str, ...]] = ()
+    """Those for which `export` takes ``sums`` as well: those of the first pass, by sample."""
 
     @classmethod
     @abstractmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -16,12 +17,12 @@ from calib.payload.payload import parsed, validate
 from calib.schema import Sample
 from jobs.config.schema import Config
 from jobs.events.addresses import is_remote
-from jobs.storage.files import write_text
+from jobs.storage.files import write_bytes, write_text
 from processors.corrections import Correction, tried
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a payload, whole or not at all.
+    """Write a payload (``.json``, or ``.json.gz``), whole or not at all.
 
     Raises
     ------
@@ -34,7 +35,10 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise CalibError(f"{path}: correctionlib refuses the payload ({reason})") from error
-    write_text(path, text + "\n")
+    if path.suffix == ".gz":
+        write_bytes(path, gzip.compress((text + "\n").encode(), mtime=0))
+    else:
+        write_text(path, text + "\n")
 
 
 MUON_PT = "Muon pt: "
