@@ -1,0 +1,14 @@
+"""Imported by the process that local workers are forked from: what each of them needs, once.
+
+What imports pandas must stay out (`calib.later`): pyarrow has a thread of its own.
+"""
+
+import numpy as np
+
+from calib.events.binning import counts_of
+from jobs.event_loop import chunk_result
+from processors import calibration
+
+__all__ = ["calibration", "chunk_result"]
+
+counts_of(np.zeros(1), np.arange(3.0))  # numba sets itself up at the first call, which takes 0.5 s
