@@ -1,6 +1,7 @@
 """Imported by the process that local workers are forked from: what each of them needs, once.
 
-What imports pandas must stay out (`calib.later`): pyarrow has a thread of its own.
+Nothing that is imported here may start a thread: a fork has none of them. (That of jemalloc, which
+pyarrow brings, is stopped and started by jemalloc itself.)
 """
 
 import numpy as np
