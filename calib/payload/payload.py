@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations import get, of_payload
 from calib.calibrations.base import Calibration
@@ -19,6 +18,7 @@ from calib.calibrations.capabilities import AddsColumns
 from calib.documents import MAX_JSON, json_values
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
+from calib.later import pandas as pd
 from calib.sentences import sentence
 from calib.types import AnyArray, Array
 

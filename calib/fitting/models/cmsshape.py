@@ -5,14 +5,14 @@ are degenerate where the window does not see the turn-on: fix or constrain them 
 """
 
 import numpy as np
-from scipy.special import erfc
 
+from calib.later import special
 from calib.types import Array
 
 
 def density(x: Array, alpha: float, beta: float, gamma: float, peak: float) -> Array:
     """Return the shape, not normalised; x, alpha and peak in GeV, beta and gamma in 1/GeV."""
-    return np.asarray(erfc((alpha - x) * beta) * np.exp(-gamma * (x - peak)))
+    return np.asarray(special.erfc((alpha - x) * beta) * np.exp(-gamma * (x - peak)))
 
 
 def cdf(
