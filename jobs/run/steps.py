@@ -20,6 +20,7 @@ from calib.digests import digest
 from calib.documents import json_values
 from calib.errors import CalibError
 from calib.events import histograms
+from calib.payload import description
 from calib.payload.payload import read as read_payload
 from calib.quality.contract import blaming, require_closure, require_payload, require_reduction
 from calib.quality.verdict import verdict
@@ -253,7 +254,8 @@ def write_reduction(work: Work, reduced: Reduced) -> None:
         write_csv(directory / f"{name}.csv", table)
     for name, arrays in reduction.arrays.items():
         histograms.write(directory / f"{name}.npz", dict(arrays))
-    document = payloads.with_muon_pt(document, work.config.selection.muon_pt)
+    document = description.with_origin(document, description.origin(work.config.samples))
+    document = description.with_muon_pt(document, work.config.selection.muon_pt)
     payloads.write(directory / "payload.json", document)
     directory.mark("reduce", {"key": reduced.key, "pass": reduced.walk.name})
 
@@ -407,6 +409,7 @@ def write_provenance(work: Work) -> dict[str, Any]:
     found = {
         "name": work.config.name,
         "calibration": work.config.calibration,
+        "of": description.origin(work.config.samples),
         "written": provenance.now(),
         "inputs": directory.note("inputs").get("inputs", []),
         "queries": directory.note("inputs").get("queries", []),
