@@ -35,9 +35,8 @@ from calib.digests import digest
 from calib.toys import decay, generation
 from calib.toys import truth as toys_truth
 from calib.toys.generation import Truth, generate, momentum_truth
-from jobs.config.complete import adopt, prepare
 from jobs.events.toys import write_toys
-from jobs.run import steps
+from jobs.run.run import Run
 
 SHARES = {"jpsi": 1.0, "upsilon": 0.5, "z": 0.25}
 """Events of each resonance over those of the J/psi."""
@@ -96,10 +95,10 @@ def calibrated(out: Path, folders: dict[str, list[Path]], options: argparse.Name
     }
     path = out.with_suffix(".yaml")
     path.write_text(yaml.safe_dump(config), encoding="utf-8")
-    work = prepare(path, out)
+    work = Run.prepare(path, out)
     with work.directory.lock("benchmarks/momentum_scale.py"):
-        adopt(work)
-        steps.run(work)
+        work.adopt()
+        work.execute()
 
 
 # what came out -------------------------------------------------------------------------------

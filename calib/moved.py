@@ -31,7 +31,6 @@ NOW = {
     "calib.validity": "calib.payload.validity",
     "calib.widths": "calib.fitting.residual_widths",
     "jobs.nightly.standing": "jobs.nightly.overview",
-    "jobs.steps": "jobs.run.steps",
     "jobs.toys": "jobs.events.toys",
 }
 

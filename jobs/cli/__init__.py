@@ -197,19 +197,10 @@ def run(
     those before it have corrected.
     """
     own = console(quiet, verbose, json)
-    if _is_chain(config):
-        from jobs.run.chain import commands as chain
-
-        _end(own, chain.run(own, config, out, earlier, _command()))
-    from jobs.config.complete import adopt
-    from jobs.run import steps
-    from jobs.run.summary import conclude
-
-    work = _work(config, out)
-    with work.directory.lock(_command()), own.working():
-        adopt(work)
-        steps.run(work, own.progress, earlier)
-    _end(own, conclude(work, own))
+    made = _prepared(config, out)
+    with made.held(_command()), own.working():
+        made.execute(own.progress, earlier)
+    _end(own, made.conclude(own))
 
 
 @app.command(cls=Command)
@@ -229,16 +220,13 @@ def collect(
     Example: [bold]calib collect z-2018.yaml --out z-2018[/bold]
     """
     own = console(quiet, verbose, json)
-    from jobs.config.complete import adopt
-    from jobs.run import steps
     from jobs.run.summary import counts_table
 
-    work = _work(config, out)
-    with work.directory.lock(_command()), own.working():
-        adopt(work)
-        accounting = steps.collect(work, own.progress)
+    made = _prepared(config, out, single=True)
+    with made.held(_command()), own.working():
+        accounting = made.collect(own.progress)
     own.show(counts_table(accounting))
-    own.result({"directory": str(work.directory.path), "accounting": accounting})
+    own.result({"directory": str(made.directory.path), "accounting": accounting})
 
 
 @app.command(cls=Command)
@@ -294,20 +282,10 @@ def reduce(
     In the directory of a chain a category is [bold]STEP/NAME[/bold].
     """
     own = console(quiet, verbose, json)
-    if _is_chain(directory):
-        from jobs.run.chain import commands as chain
-
-        _end(own, chain.reduce(own, directory, category, set_ or (), reset, _command()))
-    from jobs.config.complete import resume
-    from jobs.config.edits import edited
-    from jobs.run import steps
-    from jobs.run.summary import conclude
-
-    work = resume(directory)
-    with work.directory.lock(_command()), own.working():
-        edits = edited(work.directory.edits(), category, set_ or (), reset)
-        steps.reduce(work, edits, own.progress)
-    _end(own, conclude(work, own))
+    made = _resumed(directory)
+    with made.held(_command()), own.working():
+        made.refit(category, set_ or (), reset, own.progress)
+    _end(own, made.conclude(own))
 
 
 @app.command(cls=Command)
@@ -319,14 +297,10 @@ def closure(
     Example: [bold]calib closure z-2018[/bold]
     """
     own = console(quiet, verbose, json)
-    from jobs.config.complete import resume
-    from jobs.run import steps
-    from jobs.run.summary import conclude
-
-    work = resume(directory)
-    with work.directory.lock(_command()), own.working():
-        steps.closure(work, own.progress)
-    _end(own, conclude(work, own))
+    made = _resumed(directory, single=True)
+    with made.held(_command()), own.working():
+        made.close(own.progress)
+    _end(own, made.conclude(own))
 
 
 @app.command(cls=Command)
@@ -342,18 +316,10 @@ def report(
     Example: [bold]calib report z-2018 --earlier z-2017/payload.json[/bold]
     """
     own = console(quiet, verbose, json)
-    if _is_chain(directory):
-        from jobs.run.chain import commands as chain
-
-        _end(own, chain.report(own, directory, _command()))
-    from jobs.config.complete import resume
-    from jobs.run import steps
-    from jobs.run.summary import conclude
-
-    work = resume(directory)
-    with work.directory.lock(_command()), own.working():
-        steps.report(work, own.progress, earlier)
-    _end(own, conclude(work, own))
+    made = _resumed(directory)
+    with made.held(_command()), own.working():
+        made.report(own.progress, earlier)
+    _end(own, made.conclude(own))
 
 
 @app.command(cls=Command)
@@ -469,16 +435,12 @@ def audit(
     [bold]calib audit correctedPt data.root dy.root --out audit[/bold]: a branch of the files.
     """
     own = console(quiet, verbose, json)
-    from jobs.config.complete import adopt
-    from jobs.run import steps
-    from jobs.run.audit import work_of
-    from jobs.run.summary import conclude
+    from jobs.run.audit import audit_of
 
-    work = work_of(correction, events, resonance, out)
-    with work.directory.lock(_command()), own.working():
-        adopt(work)
-        steps.run(work, own.progress)
-    _end(own, conclude(work, own))
+    made = audit_of(correction, events, resonance, out)
+    with made.held(_command()), own.working():
+        made.execute(own.progress)
+    _end(own, made.conclude(own))
 
 
 @app.command(cls=Command)
@@ -496,6 +458,8 @@ def status(
     last night did with the constants in that store.
     """
     own = console(quiet, verbose, json)
+    from jobs.config.schema import is_chain
+
     directory = Path(place)
     if "://" in place or (directory / "store.sqlite").is_file():
         from jobs.nightly.overview import lines, standing
@@ -503,10 +467,12 @@ def status(
         found = standing(place)
         for line in lines(found):
             own.say(line)
-    elif _is_chain(directory):
-        from jobs.run.chain.commands import show_status
+    elif is_chain(directory):
+        from jobs.run import chain
 
-        found = show_status(own, directory)
+        found = chain.ChainRun.resume(directory).status()
+        for line in chain.lines(found):
+            own.say(line)
     else:
         from jobs.run.status import lines, state
 
@@ -549,25 +515,37 @@ app.add_typer(store.app, name="store")
 app.command(cls=Command)(serve.serve)
 
 
-def _is_chain(path: Path) -> bool:
-    from jobs.config.schema import is_chain
-
-    return is_chain(path)
-
-
-def _work(config: Path, out: Path | None) -> Any:
+def _prepared(config: Path, out: Path | None, single: bool = False) -> Any:
+    """Return the Run, or the ChainRun, of a configuration or of a directory that is gone on in."""
     from calib.errors import InputError
-    from jobs.config.complete import prepare, resume
 
+    kind = _kind(config, single)
     if config.is_dir():
         if out is not None and out.resolve() != config.resolve():
             raise InputError(
-                f"{config}: the directory of a run goes on in itself; leave out --out {out}"
+                f"{config}: the directory of a {kind.word} goes on in itself; leave out --out {out}"
             )
-        return resume(config)
+        return kind.resume(config)
     if out is None:
         raise InputError("option --out is missing; name the directory to make or to go on in")
-    return prepare(config, out)
+    return kind.prepare(config, out)
+
+
+def _resumed(directory: Path, single: bool = False) -> Any:
+    return _kind(directory, single).resume(directory)
+
+
+def _kind(path: Path, single: bool) -> Any:
+    """Return ChainRun for a chain; Run else, which refuses one in its own words."""
+    from jobs.config.schema import is_chain
+
+    if not single and is_chain(path):
+        from jobs.run.chain import ChainRun
+
+        return ChainRun
+    from jobs.run.run import Run
+
+    return Run
 
 
 def _command() -> str:

@@ -14,12 +14,10 @@ import pandas as pd
 from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.toys.generation import Truth, generate
-from jobs.config.complete import Work, adopt, prepare
 from jobs.events.toys import write_toys
 from jobs.events.truths import add_truths, truth_of
 from jobs.progress import Progress
-from jobs.run import steps
-from jobs.run.summary import conclude
+from jobs.run.run import Run
 from jobs.storage.files import plain, write_csv, write_text
 
 if TYPE_CHECKING:
@@ -38,7 +36,7 @@ SIMULATED_SCALE = 0.88
 class Shown:
     """What the demonstration found: each value beside the truth."""
 
-    work: Work
+    run: Run
     table: pd.DataFrame
     value: str
 
@@ -49,7 +47,7 @@ class Shown:
         pulls = self.table.loc[own_value, "pull"].dropna().to_numpy()
         rms = float(np.sqrt(np.mean(pulls**2))) if len(pulls) else math.nan
         own.say(f"{len(pulls)} categories with a fit of their own: pull rms {rms:.2f}\n")
-        decided = conclude(self.work, own)
+        decided = self.run.conclude(own)
         rows = self.table.to_dict(orient="records")
         return {**decided, "pull_rms": rms, "truth": rows}
 
@@ -66,14 +64,13 @@ def demonstrate(out: Path, events: int, workers: int, progress: Progress) -> Sho
     _make_toys(folders, config["samples"], events, progress)
     path = out / "demo.yaml"
     write_text(path, yaml_text(config, sort_keys=False))
-    work = prepare(path, out / "run")
-    with work.directory.lock("calib demo"):
-        adopt(work)
-        steps.run(work, progress)
-    found = truth_of(folders[0] / "truth.json", type(work.calibration))
-    table = beside_truth(work, found)
+    run = Run.prepare(path, out / "run")
+    with run.held("calib demo"):
+        run.execute(progress)
+    found = truth_of(folders[0] / "truth.json", type(run.calibration))
+    table = beside_truth(run, found)
     write_csv(out / "truth.csv", table)
-    return Shown(work, table, str(found["value"]))
+    return Shown(run, table, str(found["value"]))
 
 
 def _make_toys(
@@ -107,9 +104,9 @@ def _of_a_demonstration(folders: Sequence[Path]) -> set[Path]:
     return {*folders, out / "demo.yaml", out / "run", out / "truth.csv"}
 
 
-def beside_truth(work: Work, found: Mapping[str, Any]) -> pd.DataFrame:
+def beside_truth(run: Run, found: Mapping[str, Any]) -> pd.DataFrame:
     """Return every value with its error, the truth with its own, and the pull with both."""
-    table = plain(pd.read_csv(work.directory / f"{found['table']}.csv"))
+    table = plain(pd.read_csv(run.directory / f"{found['table']}.csv"))
     key, value = str(found["key"]), str(found["value"])
     out = table[[key, "n_events"]].copy() if "n_events" in table else table[[key]].copy()
     out["value"], out["error"] = table[value], table[f"{value}_err"]

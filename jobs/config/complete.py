@@ -1,4 +1,4 @@
-"""From the user's file to the complete configuration of a run, and back from its directory."""
+"""From the user's file to the complete configuration of a run; one beside another."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from calib import calibrations
 from calib.calibrations.base import Calibration
 from calib.errors import InputError
 from calib.schema import Query, Sample, Selection, validated
-from jobs.config.schema import Config, dump, is_chain, load
-from jobs.storage.files import RunDirectory, write_text
+from jobs.config.chain import Chain, Step, chain_of, config_of
+from jobs.config.schema import Config, load, plain_values
+from jobs.config.sites import with_site
+from jobs.storage.files import RunDirectory
 
 log = logging.getLogger(__name__)
 
@@ -84,52 +86,48 @@ def _selection(config: Config, calibration: Calibration, base: Path) -> Selectio
     return found
 
 
-def prepare(config_path: Path, out: Path) -> Work:
-    """Return the work of a configuration in a directory, without writing anything.
+def complete_chain(path: Path) -> Chain:
+    """Return the chain in a file with every default filled in and absolute paths."""
+    base, where = path.resolve().parent, str(path)
+    values = with_site(plain_values(path), base, where)
+    if isinstance(values, dict) and isinstance(values.get("chain"), list):
+        values["chain"] = [with_site(step, base, where) for step in values["chain"]]
+    chain = chain_of(values, where)
+    _refuse_names(chain, where)
+    steps = []
+    for step in chain.chain:
+        config = config_of(chain, step, (), f"{where}: step {step.name!r}")
+        config, calibration = filled(config, f"{where}: step {step.name!r}", base)
+        steps.append(step.model_copy(update=_filled_step(step, config, calibration)))
+    samples = tuple(s.model_copy(update=absolute_in(s, base)) for s in chain.samples)
+    payloads = tuple(absolute(p, base) for p in chain.payloads)
+    update = {"chain": tuple(steps), "samples": samples, "payloads": payloads}
+    return chain.model_copy(update=update)
 
-    A directory in which nothing was collected, since its first run was refused, takes any.
 
-    Raises
-    ------
-    InputError
-        If the directory belongs to another configuration; the sentence names the first key.
-    """
-    return in_directory(complete(config_path), config_path, out)
-
-
-def in_directory(made: tuple[Config, Calibration], where: Path, out: Path) -> Work:
-    """Return the work of a complete configuration, as `prepare` does; ``where`` is its name."""
-    config, calibration = made
-    directory = RunDirectory(out)
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: a file, expected a directory; choose another --out")
-    if directory.exists:
-        if directory.has_events or is_chain(out):  # of a chain `complete` says so
-            _require_same(config, complete(directory / "config.yaml")[0], where, out)
-    elif out.is_dir() and any(p.name != ".calib" for p in out.iterdir()):
-        raise InputError(
-            f"{out}: has files in it but no config.yaml, so it is not the directory of a run;"
-            " choose another --out"
+def _filled_step(step: Step, config: Config, calibration: Calibration) -> dict[str, Any]:
+    """Return the keys of a step with defaults and absolute paths, where it has its own."""
+    found: dict[str, Any] = {"settings": calibration.settings.model_dump(mode="json")}
+    if step.payloads is not None:
+        found["payloads"] = config.payloads
+    if step.samples is not None:
+        own = {s.name: s.model_dump(mode="json", exclude_unset=True) for s in config.samples}
+        found["samples"] = tuple(
+            s if isinstance(s, str) else own[config.samples[i].name]
+            for i, s in enumerate(step.samples)
         )
-    return Work(directory, config, calibration)
+    return found
 
 
-def adopt(work: Work) -> None:
-    """Write the configuration into the directory (its lock held)."""
-    path = work.directory / "config.yaml"
-    if path.is_file() and work.directory.has_events:
-        old = complete(path)
-        _require_same(work.config, old[0], path, work.directory.path)
-        _say_what_is_another((work.config, work.calibration), old, work.directory)
-    text = dump(work.config)
-    if path.is_file() and not work.directory.has_events and text != path.read_text("utf-8"):
-        work.directory.forget("inputs")  # they are those of the configuration that is mended
-        work.directory.forget_steps()
-    if not path.is_file() or path.read_text(encoding="utf-8") != text:
-        write_text(path, text)
+def _refuse_names(chain: Chain, where: str) -> None:
+    """Raise InputError for steps whose directories would not be theirs alone."""
+    taken = {"plots", "report.html", "verdict.json", "provenance.json", "config.yaml"}
+    for step in chain.chain:
+        if step.name in taken:
+            raise InputError(f"{where}: step {step.name!r} is named as a file of ours; rename it")
 
 
-def _say_what_is_another(new: Complete, old: Complete, directory: RunDirectory) -> None:
+def say_what_is_another(new: Complete, old: Complete, directory: RunDirectory) -> None:
     """Say which keys are others, and what that means; forget the steps that depended on them."""
     mine, theirs = _of_sums(*new), _of_sums(*old)
     sentences = [
@@ -147,15 +145,7 @@ def _say_what_is_another(new: Complete, old: Complete, directory: RunDirectory) 
         directory.forget_steps()
 
 
-def resume(path: Path) -> Work:
-    """Return the work that a directory holds."""
-    directory = RunDirectory(path)
-    directory.require()
-    config, calibration = complete(directory / "config.yaml")
-    return Work(directory, config, calibration)
-
-
-def _require_same(new: Config, old: Config, path: Path, out: Path) -> None:
+def require_same(new: Config, old: Config, path: Path, out: Path) -> None:
     """Raise InputError where a directory holds another run, not this one with other settings."""
     mine, theirs = _of_run(new), _of_run(old)
     for key in _different(mine, theirs):

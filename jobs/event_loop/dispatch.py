@@ -97,6 +97,7 @@ class Dispatch:
         self._failed: Counter[WorkItem] = Counter()
         self._lost: Counter[WorkItem] = Counter()
         self._lost_alone: Counter[WorkItem] = Counter()
+        self._killers: list[tuple[WorkItem, Outcome]] = []
         self._room, self._looked, self._had_workers = 1, 0.0, time.monotonic()
 
     def outcomes(self) -> Generator[tuple[WorkItem, Outcome], None, None]:
@@ -119,6 +120,7 @@ class Dispatch:
                     continue  # given up before
                 item, future = self.running.pop(key)
                 yield from self._ended(item, _outcome(future))
+            yield from self._killers
         finally:
             left = [future for _, future in self.running.values()]
             if left and self.client.status == "running":
@@ -163,7 +165,11 @@ class Dispatch:
             self._lost_alone[item] += 1
             if self._lost_alone[item] >= LOST_ALONE:
                 log.warning("%s: %s, alone on the cluster as well", describe(item), outcome.error)
-                yield item, outcome
+                # the others that were lost with it come first; a second one that kills ends that
+                self._killers.append((item, outcome))
+                if len(self._killers) > 1:
+                    yield from self._killers
+                    self._killers.clear()
             else:
                 self.suspects.insert(0, item)
             return
@@ -259,6 +265,9 @@ def _outcome(future: Any) -> Outcome:
             found: Outcome = future.result(timeout=ANSWER_S)
             return found
         error = future.exception(timeout=ANSWER_S)
+        if error is None:  # its result was lost with a worker, and made again meanwhile
+            again: Outcome = future.result(timeout=ANSWER_S)
+            return again
     except TimeoutError:
         return Outcome(error="the worker that has its result does not answer", lost=True)
     except KilledWorker as killed:

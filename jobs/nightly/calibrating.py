@@ -9,7 +9,6 @@ from calib.errors import InputError
 from calib.quality import publication_gate
 from calib.quality.buckets import Bucket
 from calib.quality.publication_gate import Candidate, Decision
-from jobs.config.complete import Work
 from jobs.nightly import constants, directories
 from jobs.nightly.circumstances import (
     Asked,
@@ -23,7 +22,7 @@ from jobs.nightly.circumstances import (
 from jobs.nightly.next_step import look
 from jobs.nightly.settings import Nightly, Task
 from jobs.nightly.states import Progress, State
-from jobs.run import steps as run_steps
+from jobs.run.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -36,9 +35,9 @@ def calibrate(tools: Tools, it: Asked, known: Progress) -> Progress:
     bucket = bucket_from(tools.settings, it, known, known.since, known.last)
     work = bucket_work(tools, it, bucket)
     shared = directories.rooms(tools.settings, it.task).sums
-    with work.directory.lock("calib nightly"):
+    with work.held("calib nightly"):
         directories.adopt(work, shared)
-        run_steps.run(work, tools.progress)
+        work.execute(tools.progress)
         directories.share(work, shared)
     return known.to(
         State.GATED,
@@ -93,9 +92,9 @@ def _keep(tools: Tools, it: Asked, known: Progress, bucket: Bucket) -> Progress:
 
 
 def _gate(
-    settings: Nightly, task: Task, work: Work, force: constants.InForce | None
+    settings: Nightly, task: Task, work: Run, force: constants.InForce | None
 ) -> publication_gate.Gated:
-    verdict = run_steps.written_verdict(work)
+    verdict = work.verdict()
     failed = [c["name"] for c in verdict["checks"] if not c["passed"]]
     candidate = Candidate(
         converged="converged" not in failed,
@@ -119,7 +118,7 @@ def _gate(
     return publication_gate.gate(change, task.gate.limits, candidate)
 
 
-def _publish(tools: Tools, it: Asked, known: Progress, work: Work, bucket: Bucket) -> Progress:
+def _publish(tools: Tools, it: Asked, known: Progress, work: Run, bucket: Bucket) -> Progress:
     settings, kind = tools.settings, it.constants
     now = constants.interval_for(tools.store, kind, bucket.first, settings.tag)
     is_open = settings.validity == "open"
@@ -170,9 +169,9 @@ def recalibrate(tools: Tools, it: Asked, known: Progress, run: int) -> Progress:
         raise InputError(f"option --recalibrate: {it.task.name} has no bucket with run {run}")
     work = bucket_work(tools, it, bucket)
     shared = directories.rooms(tools.settings, it.task).sums
-    with work.directory.lock("calib nightly"):
+    with work.held("calib nightly"):
         directories.adopt(work, shared)
-        run_steps.run(work, tools.progress)
+        work.execute(tools.progress)
         directories.share(work, shared)
     force = constants.in_force(tools.store, it.constants, bucket.first, tools.settings.tag)
     decided = _gate(tools.settings, it.task, work, force)

@@ -9,14 +9,13 @@ from typing import Any
 from calib import calibrations
 from calib.errors import CalibError
 from calib.quality.buckets import Bucket, RunLuminosity, buckets
+from jobs import progress
 from jobs.catalog.catalog import Catalog
-from jobs.config.complete import Work
-from jobs.event_loop import collection
 from jobs.nightly import constants, directories, new_runs
 from jobs.nightly.order import before
 from jobs.nightly.settings import Nightly, Task
 from jobs.nightly.states import Progress, State
-from jobs.run import steps as run_steps
+from jobs.run.run import Run
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class Tools:
     settings: Nightly
     store: Any  # a Store; None in a dry run before there is one
     catalog: Catalog
-    progress: collection.Progress = run_steps.silent
+    progress: progress.Progress = progress.silent
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def payloads_before(tools: Tools, it: Asked, run: int) -> list[str]:
     return found
 
 
-def bucket_work(tools: Tools, it: Asked, bucket: Bucket) -> Work:
+def bucket_work(tools: Tools, it: Asked, bucket: Bucket) -> Run:
     """Return the run that calibrates a bucket."""
     return directories.bucket_work(
         tools.settings,

@@ -17,7 +17,7 @@ from calib.events import histograms
 from calib.quality import publication_gate
 from calib.quality.publication_gate import Effects
 from calib.types import AnyArray
-from jobs.config.complete import Work
+from jobs.run.run import Run
 from jobs.store.revisions import Interval
 
 if TYPE_CHECKING:
@@ -104,13 +104,13 @@ def _arrays(data: bytes, name: str) -> dict[str, AnyArray]:
         raise CalibError(f"{name} of the constants in force: not readable ({error})") from None
 
 
-def effects_of(work: Work, like: Mapping[str, pd.DataFrame] | None = None) -> Effects:
+def effects_of(work: Run, like: Mapping[str, pd.DataFrame] | None = None) -> Effects:
     """Return what the constants of a finished run do."""
     tables, arrays = written(work)
     return type(work.calibration).effects(tables, arrays, like)
 
 
-def written(work: Work) -> tuple[dict[str, pd.DataFrame], dict[str, Mapping[str, AnyArray]]]:
+def written(work: Run) -> tuple[dict[str, pd.DataFrame], dict[str, Mapping[str, AnyArray]]]:
     """Return the tables and arrays of a finished run, from its files."""
     tables = {}
     for path in sorted(work.directory.path.glob("*.csv")):
@@ -143,7 +143,7 @@ def shared_events(
     return (both / of_new if of_new else 0.0, both / of_old if of_old else 0.0)
 
 
-def inputs_of(work: Work) -> tuple[Mapping[str, Any], ...]:
+def inputs_of(work: Run) -> tuple[Mapping[str, Any], ...]:
     """Return the inputs of a finished run."""
     made = json_values((work.directory / "provenance.json").read_text(encoding="utf-8"))
     return tuple(made.get("inputs") or ())

@@ -19,10 +19,11 @@ from typing import Any
 
 from calib import calibrations
 from calib.results import MAIN
-from jobs.config.complete import Work, filled
+from jobs.config.complete import filled
 from jobs.config.schema import configuration, dump
 from jobs.nightly.new_runs import query_of
 from jobs.nightly.settings import Nightly, NightlySample, Task
+from jobs.run.run import Run
 from jobs.storage.files import RunDirectory, write_text
 
 
@@ -53,7 +54,7 @@ def rooms(settings: Nightly, task: Task) -> Rooms:
 
 def bucket_work(
     settings: Nightly, task: Task, first: int, last: int, payloads: Sequence[str], prescale: float
-) -> Work:
+) -> Run:
     """Return the run of a bucket, made or grown; nothing is read yet."""
     changes = {"prescale": prescale} if prescale > 1 else {}
     return _work(
@@ -61,9 +62,7 @@ def bucket_work(
     )
 
 
-def test_work(
-    settings: Nightly, task: Task, first: int, last: int, payloads: Sequence[str]
-) -> Work:
+def test_work(settings: Nightly, task: Task, first: int, last: int, payloads: Sequence[str]) -> Run:
     """Return the run of a cheap test: a fraction of the events, with payloads applied."""
     changes = {"prescale": 1 / task.test.fraction}
     return _work(
@@ -85,7 +84,7 @@ def _work(
     payloads: Sequence[str],
     selection: Mapping[str, Any],
     own: Mapping[str, Any],
-) -> Work:
+) -> Run:
     values = {
         "name": f"{settings.name}.{task.name}.{path.name}"[:80],
         "calibration": task.calibration,
@@ -102,7 +101,7 @@ def _work(
     more = calibrations.build(config, where).growing()
     config = config.model_copy(update={"settings": merged(config.settings, nested(more))})
     config, calibration = filled(config, where, path)
-    return Work(RunDirectory(path), config, calibration)
+    return Run(RunDirectory(path), config, calibration)
 
 
 def _sample(settings: Nightly, sample: NightlySample, runs: tuple[int, int]) -> dict[str, Any]:
@@ -134,7 +133,7 @@ def nested(dotted: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def adopt(work: Work, shared: Path) -> None:
+def adopt(work: Run, shared: Path) -> None:
     """Write the configuration into the directory, and lay the shared sums there."""
     work.directory.path.mkdir(parents=True, exist_ok=True)
     path, text = work.directory / "config.yaml", dump(work.config)
@@ -143,7 +142,7 @@ def adopt(work: Work, shared: Path) -> None:
     _link(shared, work.directory.chunks(MAIN))
 
 
-def share(work: Work, shared: Path) -> None:
+def share(work: Run, shared: Path) -> None:
     """Keep the sums of the first pass of a directory with the shared ones."""
     _link(work.directory.chunks(MAIN), shared)
 

@@ -15,7 +15,7 @@ from jobs.nightly import directories, new_runs, notifications, order, steps
 from jobs.nightly.settings import Nightly, Task
 from jobs.nightly.states import Progress, State, States, lock
 from jobs.progress import Progress as Bar
-from jobs.run.steps import silent
+from jobs.progress import silent
 from jobs.store.store import Store
 
 log = logging.getLogger(__name__)

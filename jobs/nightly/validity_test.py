@@ -14,7 +14,6 @@ from calib.quality import publication_gate
 from calib.quality.publication_gate import Residual
 from calib.results import MAIN, Pass, Reduction
 from jobs.clusters import Workers
-from jobs.config.complete import Work
 from jobs.event_loop import collection
 from jobs.events.files import Inspection
 from jobs.nightly import constants, directories
@@ -27,7 +26,7 @@ from jobs.nightly.circumstances import (
     still_good,
 )
 from jobs.nightly.states import Progress, State
-from jobs.run import steps as run_steps
+from jobs.run.run import Run
 
 log = logging.getLogger(__name__)
 
@@ -95,9 +94,9 @@ def _add_sums(tools: Tools, it: Asked, known: Progress) -> None:
         prescale_of(tools.settings, bucket),
     )
     shared = directories.rooms(tools.settings, it.task).sums
-    with work.directory.lock("calib nightly"):
+    with work.held("calib nightly"):
         directories.adopt(work, shared)
-        run_steps.collect(work, tools.progress)
+        work.collect(tools.progress)
         directories.share(work, shared)
 
 
@@ -114,7 +113,7 @@ def _tested(
         payloads = [*payloads, force.payload]
     work = directories.test_work(tools.settings, it.task, first, last, payloads)
     shared = directories.rooms(tools.settings, it.task).sums
-    with work.directory.lock("calib nightly"):
+    with work.held("calib nightly"):
         directories.adopt(work, shared)
         found = _reduced(work, it.task.test.passes, tools)
         directories.share(work, shared)
@@ -133,14 +132,14 @@ def _tested(
     return publication_gate.residual(left, it.task.test.tolerance)
 
 
-def _reduced(work: Work, passes: int, tools: Tools) -> Reduction:
+def _reduced(work: Run, passes: int, tools: Tools) -> Reduction:
     """Return the reduction of a test after some passes: what is looked for is small."""
-    inspection = run_steps.inspect(work, tools.progress)
+    inspection = work.inspect(tools.progress)
     with Workers(work.config.cluster) as workers:
         walk = MAIN
         for number in range(passes):
             _collected(work, inspection, walk, workers, tools)
-            reduction = run_steps.reduce_sums(work, walk, {}, tools.progress).reduction
+            reduction = work.reduced(walk, {}, tools.progress).reduction
             following = following_pass(work.calibration, reduction, walk)
             if following is None or number == passes - 1:
                 break
@@ -149,13 +148,13 @@ def _reduced(work: Work, passes: int, tools: Tools) -> Reduction:
 
 
 def _collected(
-    work: Work, inspection: Inspection, walk: Pass, workers: Workers, tools: Tools
+    work: Run, inspection: Inspection, walk: Pass, workers: Workers, tools: Tools
 ) -> None:
     try:
         collection.collect(work, inspection, walk, workers, tools.progress)
     except InputError as error:
         path = work.directory / "accounting.json"
-        samples = run_steps.written_accounting(work)["samples"] if path.is_file() else {}
+        samples = work.accounting()["samples"] if path.is_file() else {}
         if any(s["totals"]["selected"] == 0 < s["totals"]["read"] for s in samples.values()):
             raise NothingSelected(str(error)) from None
         raise

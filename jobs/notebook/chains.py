@@ -12,8 +12,7 @@ from calib.errors import InputError
 from jobs.notebook import html
 from jobs.notebook.result import Result, result_of
 from jobs.progress import Progress
-from jobs.run.chain import configuration, running
-from jobs.run.chain.state import StepState, state
+from jobs.run.chain import ChainRun, StepState
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,15 +72,15 @@ class ChainResult(Mapping[str, Result]):
 
 def open_chain(directory: Path) -> ChainResult:
     """Return the results that a chain has left in its directory."""
-    work = configuration.resume(directory)
-    own = [(step.name, work.work(step)) for step in work.steps]
-    results = {name: result_of(w) for name, w in own if w.directory.marker("report")}
-    return ChainResult(directory, results, tuple(state(work)))
+    chain = ChainRun.resume(directory)
+    own = [(step.name, chain.run_of(step)) for step in chain.steps]
+    results = {name: result_of(run) for name, run in own if run.directory.marker("report")}
+    return ChainResult(directory, results, tuple(chain.states()))
 
 
 def run_chain(path: Path, out: Path, progress: Progress, earlier: Path | None) -> ChainResult:
     """Run a chain, as `calib run` does; return the results of its steps."""
-    work = configuration.prepare(path, out)
-    with work.directory.lock("calib.run"):
-        running.run(work, "calib.run", progress, earlier)
+    chain = ChainRun.prepare(path, out)
+    with chain.held("calib.run"):
+        chain.execute(progress, earlier)
     return open_chain(out)

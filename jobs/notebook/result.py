@@ -19,15 +19,13 @@ from calib.events import histograms
 from calib.payload.payload import Payload, load_payload
 from calib.payload.payload import read as read_payload
 from calib.results import Closure, Curve, Pass, Reduction
-from jobs.config.complete import Work, resume
 from jobs.config.schema import Config
-from jobs.event_loop import collection
 from jobs.notebook import html
 from jobs.notebook.comparison import Comparison, compared
 from jobs.notebook.covariance import Covariance
 from jobs.notebook.histograms import as_hists
 from jobs.notebook.progress import shown
-from jobs.run import steps
+from jobs.run.run import Run
 from jobs.storage.database import is_address
 from jobs.storage.files import plain
 
@@ -142,20 +140,19 @@ class Result:
 
     # what it is made of ------------------------------------------------------------------------
     @cached_property
-    def _work(self) -> Work:
-        return resume(self.directory)
+    def _run(self) -> Run:
+        return Run.resume(self.directory)
 
     @cached_property
     def _walk(self) -> Pass:
-        name = str(self._work.directory.marker("reduce").get("pass", "main"))
-        return self._work.directory.load_pass(name)
+        return self._run.last_pass
 
     @cached_property
     def _parts(self) -> tuple[Reduction, Closure]:
         """The reduction, made again from the sums (the same to the bit), and its closure."""
         if self.made is not None:
             return self.made
-        return reduced(self._work, self._walk, self.edits)
+        return reduced(self._run, self._walk, self.edits)
 
     @property
     def curves(self) -> dict[str, Curve]:
@@ -164,9 +161,9 @@ class Result:
 
     def histograms(self) -> dict[str, dict[str, hist.Hist]]:
         """Return the histograms that were fitted, by sample and name."""
-        sums = collection.sums(self._work, self._walk)
+        sums = self._run.sums(self._walk)
         return {
-            s.name: as_hists(sums[s.name], self._work.calibration.layout(s))
+            s.name: as_hists(sums[s.name], self._run.calibration.layout(s))
             for s in self.config.samples
         }
 
@@ -177,7 +174,7 @@ class Result:
 
         html.shown_in_cells()
         reduction, closure = self._parts
-        sections = self._work.calibration.sections(reduction, closure)
+        sections = self._run.calibration.sections(reduction, closure)
         return figures(reduction, closure, sections)
 
     def figure(self, name: str) -> Figure:
@@ -228,12 +225,12 @@ class Result:
         InputError
             If there is no such category, or it cannot have these settings of its own.
         """
-        edits = edits_with(self._work, self.edits, category, {**(settings or {}), **keys})
+        edits = edits_with(self._run, self.edits, category, {**(settings or {}), **keys})
         if keep:
-            with self._work.directory.lock("calib.reduce"), shown(progress) as tell:
-                steps.reduce(self._work, edits, tell)
-            return result_of(self._work)
-        return refitted(self._work, self._walk, edits)
+            with self._run.held("calib.reduce"), shown(progress) as tell:
+                self._run.reduce(edits, tell)
+            return result_of(self._run)
+        return refitted(self._run, self._walk, edits)
 
     def compare(self, other: Any) -> Comparison:
         """Return the distance from this result to another one; see `calib.compare`."""
@@ -287,10 +284,10 @@ class Result:
 
 
 # from files and from sums ----------------------------------------------------------------------
-def result_of(work: Work) -> Result:
+def result_of(run: Run) -> Result:
     """Return what the files in the directory of a run say."""
-    directory = work.directory
-    verdict = steps.written_verdict(work)
+    directory = run.directory
+    verdict = run.verdict()
     if not directory.marker("reduce"):
         raise InputError(f"{directory.path}: not reduced yet; run `calib run {directory.path}`")
     own = {"fits", "closure"}
@@ -298,15 +295,15 @@ def result_of(work: Work) -> Result:
     closure = directory / "closure.csv"
     return Result(
         directory=directory.path,
-        config=work.config,
+        config=run.config,
         fits=pd.read_parquet(directory / "fits.parquet"),
         tables={name: table for name, table in tables.items() if name not in own},
         covariance=_covariance(directory / "covariance.npz"),
         closure=tables["closure"] if closure.is_file() else pd.DataFrame(),
         verdict=verdict,
-        accounting=steps.written_accounting(work),
+        accounting=run.accounting(),
         provenance=_json(directory / "provenance.json"),
-        payload=_payload(work, read_payload(directory / "payload.json"), "payload.json"),
+        payload=_payload(run, read_payload(directory / "payload.json"), "payload.json"),
         edits=directory.edits(),
     )
 
@@ -329,8 +326,8 @@ def _json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _payload(work: Work, document: Mapping[str, Any], name: str) -> Payload:
-    return Payload(document, str(work.directory / name), type(work.calibration))
+def _payload(run: Run, document: Mapping[str, Any], name: str) -> Payload:
+    return Payload(document, str(run.directory / name), type(run.calibration))
 
 
 def _covariance(path: Path) -> Covariance | None:
@@ -343,38 +340,38 @@ def _covariance(path: Path) -> Covariance | None:
 
 
 def reduced(
-    work: Work, walk: Pass, edits: Mapping[str, Mapping[str, Any]]
+    run: Run, walk: Pass, edits: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Reduction, Closure]:
     """Return the reduction of the sums with these edits, and the closure they allow."""
-    reduction = work.calibration.reduce(collection.sums(work, walk), edits, walk)
-    return reduction, steps.close_sums(work, reduction, walk)
+    reduction = run.calibration.reduce(run.sums(walk), edits, walk)
+    return reduction, run.tested_by_sums(reduction, walk)
 
 
-def refitted(work: Work, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> Result:
+def refitted(run: Run, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> Result:
     """Return the result with these edits; nothing is written."""
-    reduction, closure = reduced(work, walk, edits)
-    document = work.calibration.publish(reduction)
+    reduction, closure = reduced(run, walk, edits)
+    document = run.calibration.publish(reduction)
     made = reduction.arrays.get("covariance")
     return Result(
-        directory=work.directory.path,
-        config=work.config,
+        directory=run.directory.path,
+        config=run.config,
         fits=plain(reduction.fits),
         tables={name: plain(table) for name, table in reduction.tables.items()},
         covariance=Covariance(*(np.asarray(made[n]) for n in ("names", "values", "covariance")))
         if made
         else None,
         closure=plain(closure.table),
-        verdict=steps.decide(work, document, reduction, closure),
-        accounting=steps.written_accounting(work),
-        provenance=_json(work.directory / "provenance.json"),
-        payload=_payload(work, document, "a refit"),
+        verdict=run.decide(document, reduction, closure),
+        accounting=run.accounting(),
+        provenance=_json(run.directory / "provenance.json"),
+        payload=_payload(run, document, "a refit"),
         edits=edits,
         made=(reduction, closure),
     )
 
 
 def edits_with(
-    work: Work, edits: Mapping[str, Mapping[str, Any]], category: str, changes: Mapping[str, Any]
+    run: Run, edits: Mapping[str, Mapping[str, Any]], category: str, changes: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the edits with those of one category added.
 
@@ -388,7 +385,7 @@ def edits_with(
             f"refit of {category}: no settings given; name some, fit_range=(82, 98) or"
             " {'fit.range': [82, 98]}"
         )
-    known = {key.replace(".", "_"): key for key in _keys(work.calibration.settings)}
+    known = {key.replace(".", "_"): key for key in _keys(run.calibration.settings)}
     found = {name: dict(values) for name, values in edits.items()}
     own = found.setdefault(category, {})
     own |= {known.get(key, key): _plain(value) for key, value in changes.items()}
@@ -437,7 +434,7 @@ def compare(one: Any, other: Any, *, labels: tuple[str, str] | None = None) -> C
 
 def _side(source: Any) -> tuple[Payload, Covariance | None]:
     if isinstance(source, (str, Path)) and Path(source).is_dir():
-        source = result_of(resume(Path(source)))
+        source = result_of(Run.resume(Path(source)))
     if isinstance(source, Result):
         return source.payload, source.covariance
     if isinstance(source, Payload):

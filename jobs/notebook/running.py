@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from jobs.config.complete import adopt, in_directory, resume
 from jobs.config.schema import is_chain
 from jobs.notebook.chains import ChainResult, open_chain, run_chain
 from jobs.notebook.configurations import Source, completed
 from jobs.notebook.progress import shown
 from jobs.notebook.result import Result, result_of
-from jobs.run import steps
+from jobs.run.run import Run
 
 
 def run(
@@ -49,11 +48,10 @@ def run(
         with shown(progress) as tell:
             return run_chain(Path(config), Path(out), tell, before)
     values, calibration, where = completed(config)
-    work = in_directory((values, calibration), Path(where), Path(out))
-    with work.directory.lock("calib.run"), shown(progress) as tell:
-        adopt(work)
-        steps.run(work, tell, before)
-    return result_of(work)
+    made = Run.of((values, calibration), Path(where), Path(out))
+    with made.held("calib.run"), shown(progress) as tell:
+        made.execute(tell, before)
+    return result_of(made)
 
 
 def open_result(directory: str | Path) -> Result | ChainResult:
@@ -72,4 +70,4 @@ def open_result(directory: str | Path) -> Result | ChainResult:
     path = Path(directory)
     if is_chain(path):
         return open_chain(path)
-    return result_of(resume(path))
+    return result_of(Run.resume(path))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from markupsafe import Markup
 
 from jobs.config.schema import dump
 from jobs.pages.report import environment, template_text
-from jobs.run.chain.configuration import ChainWork
-from jobs.run.chain.state import StepState
 from jobs.storage.files import write_text
+
+if TYPE_CHECKING:
+    from jobs.run.chain import ChainRun, StepState
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Line:
 
 
 def write_page(
-    work: ChainWork, found: list[StepState], decided: Mapping[str, Any], made: Mapping[str, Any]
+    work: ChainRun, found: list[StepState], decided: Mapping[str, Any], made: Mapping[str, Any]
 ) -> None:
     """Write report.html of a chain, self-contained."""
     page = (
@@ -48,7 +49,7 @@ def write_page(
     write_text(work.directory / "report.html", page)
 
 
-def _line(work: ChainWork, one: StepState, made: Mapping[str, Any]) -> Line:
+def _line(work: ChainRun, one: StepState, made: Mapping[str, Any]) -> Line:
     there = (work.directory.path / one.name / "report.html").is_file()
     kind = "good" if one.passed else "bad" if one.decided else "fallback"
     times = made.get("steps")

@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import uproot
 
 from calib.errors import InputError
-from jobs.config.complete import Work, absolute, absolute_in, filled, in_directory
+from jobs.config.complete import absolute, absolute_in, filled
 from jobs.config.schema import Config, configuration, load
 from jobs.events.addresses import is_remote
 from jobs.events.apply import SIMULATED
+from jobs.run.run import Run
 
 CALIBRATION = "calib.calibrations.audit:Audit"
 NOTHING = "none"
@@ -23,7 +24,7 @@ NOTHING = "none"
 FORMATS = {".root": "nanoaod", ".parquet": "stage1"}
 
 
-def work_of(correction: str, sources: Sequence[Path], resonance: str, out: Path) -> Work:
+def audit_of(correction: str, sources: Sequence[Path], resonance: str, out: Path) -> Run:
     """Return the run that audits a correction, without writing anything.
 
     Parameters
@@ -72,7 +73,7 @@ def work_of(correction: str, sources: Sequence[Path], resonance: str, out: Path)
         },
         where,
     )
-    return in_directory(filled(made, where, base), Path(str(sources[0])), out)
+    return Run.of(filled(made, where, base), Path(str(sources[0])), out)
 
 
 def is_column(correction: str) -> bool:

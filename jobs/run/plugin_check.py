@@ -25,11 +25,12 @@ from calib.results import Pass
 from calib.schema import Sample
 from calib.toys.generation import generate, named_truth
 from jobs.clusters import Workers
-from jobs.config.complete import Work, adopt, filled
+from jobs.config.complete import filled
 from jobs.config.schema import Config
 from jobs.event_loop import collection
 from jobs.events.toys import write_stage1
-from jobs.run import steps
+from jobs.progress import silent
+from jobs.run.run import Run
 from jobs.storage.files import RunDirectory
 
 EVENTS = 40_000
@@ -113,31 +114,31 @@ def _checks(plugin: Plugin, folder: Path, seed: int) -> Iterator[str]:
     with blaming(kind, "toys"):
         _write_toys(kind, made[1], sample, folder / "toys", seed)
     yield "toys"
-    work = Work(RunDirectory(folder / "whole"), *made)
-    walk_over = _walks(work)
+    run = Run(RunDirectory(folder / "whole"), *made)
+    walk_over = _walks(run)
     walk_over(Pass())
     yield "collect"
     small = made[0].model_copy(update={"chunk_size": EVENTS // 3})
-    _require_equal_sums(work, replace(work, directory=RunDirectory(folder / "cut"), config=small))
+    _require_equal_sums(run, replace(run, directory=RunDirectory(folder / "cut"), config=small))
     yield "chunks"
-    reduced = steps.reduce_sums(work, Pass(), {})
+    reduced = run.reduced(Pass(), {})
     for _ in range(PASSES - 1):
         with blaming(kind, "next_pass"):
-            following = following_pass(work.calibration, reduced.reduction, reduced.walk)
+            following = following_pass(run.calibration, reduced.reduction, reduced.walk)
         if following is None:
             break
         walk_over(following)
-        reduced = steps.reduce_sums(work, following, {})
+        reduced = run.reduced(following, {})
     yield "reduce"
-    steps.write_reduction(work, reduced)
-    document = read_payload(work.directory / "payload.json")
+    run.write_reduction(reduced)
+    document = read_payload(run.directory / "payload.json")
     with blaming(kind, "check_payload"):
-        work.calibration.check_payload(document, reduced.reduction)
+        run.calibration.check_payload(document, reduced.reduction)
     yield "publish"
-    tested = steps.close(work, reduced, walk_over)
+    tested = run.test(reduced, walk_over)
     yield "closure"
     with blaming(kind, "sections"):
-        work.calibration.sections(reduced.reduction, tested)
+        run.calibration.sections(reduced.reduction, tested)
     yield "report"
     _apply(kind, sample, folder, document)
     yield "apply"
@@ -185,22 +186,22 @@ def _write_toys(
     write_stage1(folder / "toys.parquet", made.pairs, sample.simulation)
 
 
-def _walks(work: Work) -> Any:
-    with work.directory.lock("calib plugins"):
-        adopt(work)
-        inspection = steps.inspect(work)
+def _walks(run: Run) -> Any:
+    with run.held("calib plugins"):
+        run.adopt()
+        inspection = run.inspect()
 
     def walk_over(walk: Pass) -> None:
-        with Workers(work.config.cluster, work.calibration) as workers:
-            collection.collect(work, inspection, walk, workers, steps.silent)
+        with Workers(run.config.cluster, run.calibration) as workers:
+            collection.collect(run, inspection, walk, workers, silent)
 
     return walk_over
 
 
-def _require_equal_sums(whole: Work, cut: Work) -> None:
+def _require_equal_sums(whole: Run, cut: Run) -> None:
     """Raise CalibError where the sums are others when the events come in other chunks."""
     _walks(cut)(Pass())
-    one, other = (collection.sums(w, Pass())["toys"] for w in (whole, cut))
+    one, other = (run.sums(Pass())["toys"] for run in (whole, cut))
     for name in {**one, **other}:
         if name not in one or name not in other or one[name].shape != other[name].shape:
             raise CalibError(f"sums {name!r} have other shapes when the chunks are others")
@@ -224,7 +225,7 @@ def _apply(kind: type[Calibration], sample: Sample, folder: Path, document: Any)
     if calibrations.of_payload(document) is not kind:
         raise CalibError("its payload is taken for that of another calibration; rename it")
     with blaming(kind, "apply"):
-        apply_payload(path, folder / "toys" / "toys.parquet", folder / "out.parquet", steps.silent)
+        apply_payload(path, folder / "toys" / "toys.parquet", folder / "out.parquet", silent)
 
 
 def as_values(found: Judged) -> dict[str, Any]:

@@ -58,10 +58,9 @@ def _is_current(directory: RunDirectory) -> bool:
     stamp = directory.marker("report").get("stamp")
     if stamp and stamp == directory.stamp():
         return True
-    from jobs.config.complete import resume
-    from jobs.run import steps  # slow to load
+    from jobs.run.run import Run  # slow to load
 
-    return steps.is_current(resume(directory.path))
+    return Run.resume(directory.path).is_current
 
 
 def lines(found: dict[str, Any]) -> list[str]:

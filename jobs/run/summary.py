@@ -10,25 +10,23 @@ from rich.markup import escape
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from jobs.config.complete import Work
     from jobs.console import Console
+    from jobs.storage.files import RunDirectory
 
 
-def conclude(work: Work, own: Console) -> dict[str, Any]:
-    """Show what came out; return it as plain values."""
-    from jobs.run import steps  # whoever shows a verdict alone loads nothing that makes numbers
-
-    decided = steps.written_verdict(work)
-    accounting = steps.written_accounting(work)
+def conclude(
+    directory: RunDirectory, decided: Mapping[str, Any], accounting: Mapping[str, Any], own: Console
+) -> dict[str, Any]:
+    """Show what came out of a run; return it as plain values."""
     for note in accounting["notes"]:
         own.say(f"note: {escape(note)}")
     own.show(counts_table(accounting))
     own.show(checks_table(decided))
     own.say(verdict_line(decided))
-    page = work.directory / "report.html"
+    page = directory / "report.html"
     own.say(f"report: {page}" if page.is_file() else "report: not written yet")
     return {
-        "directory": str(work.directory.path),
+        "directory": str(directory.path),
         "passed": decided["passed"],
         "verdict": decided,
         "samples": {name: s["totals"] for name, s in accounting["samples"].items()},

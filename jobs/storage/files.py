@@ -146,6 +146,17 @@ class RunDirectory:
                 " give one that `calib run CONFIG --out DIR` has made"
             )
 
+    def require_free_for(self, what: str, its_file: str = "config.yaml") -> None:
+        """Raise InputError where something else is in the place of a run, a chain or a skim."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"{self.path}: a file, expected a directory; choose another --out")
+        is_used = self.path.is_dir() and any(p.name != INSIDE for p in self.path.iterdir())
+        if is_used and not (self.path / its_file).is_file():
+            raise InputError(
+                f"{self.path}: has files in it but no {its_file}, so it is not the directory of a"
+                f" {what}; choose another --out"
+            )
+
     # one writer at a time ----------------------------------------------------------------------
     @contextmanager
     def lock(self, command: str) -> Iterator[None]:

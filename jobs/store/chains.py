@@ -6,8 +6,7 @@ from pathlib import Path
 
 from calib.errors import InputError
 from calib.payload.validity import Validity
-from jobs.run.chain.configuration import resume
-from jobs.run.chain.state import NOT_PASSED, PASSED, state
+from jobs.run.chain import ChainRun
 from jobs.store.changes import NotPublishable
 from jobs.store.revisions import MAIN, Revision
 from jobs.store.store import Store
@@ -37,22 +36,22 @@ def publish(
         If a step is not finished, or what `Store.publish` refuses.
     """
     Validity(since, until)
-    work = resume(directory)
-    for step in state(work):
-        if step.outcome not in (PASSED, NOT_PASSED):
+    chain = ChainRun.resume(directory)
+    for step in chain.states():
+        if not step.is_finished:
             raise InputError(
                 f"{directory}: step {step.name!r} is {step.outcome}"
                 f"{f' ({step.why})' if step.why else ''}; `calib run {directory}` goes on"
             )
         if not step.passed and not force:
             raise NotPublishable(
-                f"{work.directory.path / step.name}: the verdict is not passed"
+                f"{chain.directory.path / step.name}: the verdict is not passed"
                 f" ({', '.join(step.bad)}), so nothing of the chain was published; mend it, or"
                 " take the responsibility with --force --why TEXT"
             )
     return tuple(
         store.publish(
-            work.folder(step), None, since, until, tag, force=force, why=why, replace=replace
+            chain.folder(step), None, since, until, tag, force=force, why=why, replace=replace
         )
-        for step in work.steps
+        for step in chain.steps
     )

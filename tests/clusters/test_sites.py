@@ -10,9 +10,9 @@ import yaml
 
 from calib.errors import InputError
 from jobs.config.cluster import Cluster
-from jobs.config.complete import adopt, prepare, resume
 from jobs.config.schema import Config, load
 from jobs.config.sites import read
+from jobs.run.run import Run
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "jobs" / "sites").glob("*.yaml"))
@@ -70,12 +70,12 @@ def test_beside_the_configuration_comes_first(folder: Path) -> None:
 
 def test_a_run_keeps_what_the_site_said(folder: Path) -> None:
     site(folder / "sites" / "ours.yaml", kind="local", workers=1)
-    work = prepare(configuration(folder, {"site": "ours"}), folder / "out")
-    adopt(work)
+    work = Run.prepare(configuration(folder, {"site": "ours"}), folder / "out")
+    work.adopt()
     site(folder / "sites" / "ours.yaml", kind="local", workers=7)
     kept = yaml.safe_load((folder / "out" / "config.yaml").read_text())["cluster"]
     assert kept["site"] is None and kept["kind"] == "local" and kept["workers"] == 1
-    assert resume(folder / "out").config.cluster.workers == 1
+    assert Run.resume(folder / "out").config.cluster.workers == 1
 
 
 def test_files_are_relative_to_the_site(folder: Path) -> None:

@@ -7,23 +7,23 @@ from pathlib import Path
 from calib.calibrations.capabilities import following_pass
 from calib.results import Pass
 from jobs.clusters import Workers
-from jobs.config.complete import adopt, prepare
 from jobs.event_loop import collection
-from jobs.run import steps
+from jobs.progress import silent
+from jobs.run.run import Run
 
 NUMBERS = ("factors.csv", "parameters.csv", "payload.json", "fits.csv", "accounting.json")
 
 
 def reduced(config: Path, out: Path) -> dict[str, bytes]:
     """Return the files with numbers that a configuration leaves in a directory."""
-    work = prepare(config, out)
-    adopt(work)
-    inspection = steps.inspect(work)
+    work = Run.prepare(config, out)
+    work.adopt()
+    inspection = work.inspect()
     walk: Pass | None = Pass()
     with Workers(work.config.cluster, work.calibration) as workers:
         while walk is not None:
-            collection.collect(work, inspection, walk, workers, steps.silent)
-            found = steps.reduce_sums(work, walk, {})
+            collection.collect(work, inspection, walk, workers, silent)
+            found = work.reduced(walk, {})
             walk = following_pass(work.calibration, found.reduction, walk)
-    steps.write_reduction(work, found)
+    work.write_reduction(found)
     return {name: (out / name).read_bytes() for name in NUMBERS if (out / name).is_file()}

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs.config.complete import Work, adopt, prepare
+from jobs.run.run import Run
 from tests.small_run import started, write_configuration, write_events
 
 HERE = Path(__file__).parent
@@ -30,7 +30,7 @@ N_EVENTS, CHUNK = 12_000, 1_000
 LONG = bool(os.environ.get("DIMUCAL_LONG"))
 """Whether to inject many more faults than CI has time for."""
 
-Make = Callable[..., Work]
+Make = Callable[..., Run]
 
 
 @pytest.fixture(scope="session")
@@ -49,9 +49,9 @@ def configuration(folder: Path, events: Path, name: str = "config.yaml", **chang
 def make(tmp_path: Path, events: Path) -> Make:
     """Return the work of a configuration: ``make(cluster={...}, settings={...})``."""
 
-    def work(out: str = "out", **changes: Any) -> Work:
-        found = prepare(configuration(tmp_path, events, **changes), tmp_path / out)
-        adopt(found)
+    def work(out: str = "out", **changes: Any) -> Run:
+        found = Run.prepare(configuration(tmp_path, events, **changes), tmp_path / out)
+        found.adopt()
         return found
 
     return work

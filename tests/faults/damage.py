@@ -117,8 +117,7 @@ def _page_checksums() -> Iterator[None]:
 
 def collect(path: Path, folder: Path) -> tuple[Any, dict[str, Any]]:
     """Return the sums and the accounting of one file."""
-    from jobs.config.complete import adopt, prepare
-    from jobs.run import steps
+    from jobs.run.run import Run
 
     from .conftest import configuration
 
@@ -128,9 +127,9 @@ def collect(path: Path, folder: Path) -> tuple[Any, dict[str, Any]]:
         folder, folder, calibration="mean_mass:MeanMass", samples=[sample], chunk_size=500
     )
     with tempfile.TemporaryDirectory(dir=folder) as out:
-        work = prepare(config, Path(out) / "run")
-        adopt(work)
-        accounting = steps.collect(work)
+        work = Run.prepare(config, Path(out) / "run")
+        work.adopt()
+        accounting = work.collect()
         return histograms.read(work.directory / "histograms" / "main.data.npz"), accounting
 
 

@@ -27,7 +27,7 @@ from jobs.clusters import Workers
 from jobs.event_loop import collection
 from jobs.events.guard import crashing
 from jobs.events.toys import write_stage1
-from jobs.run import steps
+from jobs.progress import silent
 
 from .conftest import LONG, Make
 from .damage import CHECKED, KINDS, collect, run, write
@@ -112,8 +112,8 @@ def some_bad(tmp_path: Path) -> list[Path]:
 
 def test_bad_files_are_left_out_and_told(make: Make, some_bad: list[Path]) -> None:
     work = make(samples=samples(*some_bad), bad_files={"skip_up_to": 0.25}, **MEAN)
-    decided = steps.run(work)
-    found = steps.written_accounting(work)
+    decided = work.execute()
+    found = work.accounting()
     assert [Path(b["path"]).name for b in found["bad_files"]] == ["3.parquet", "7.parquet"]
     assert "truncated" in found["bad_files"][0]["error"]
     assert "'mu2_pt'" in found["bad_files"][1]["error"]
@@ -132,25 +132,25 @@ def test_too_many_bad_files(make: Make, some_bad: list[Path]) -> None:
     with pytest.raises(
         InputError, match="2 of 10 files cannot be used.*'bad_files.skip_up_to' 0.1"
     ):
-        steps.collect(work)
+        work.collect()
     work = make("other", samples=samples(*some_bad), **MEAN)
     with pytest.raises(InputError, match=r"3\.parquet: truncated"):
-        steps.collect(work)
+        work.collect()
 
 
 def test_a_chunk_beyond_the_allowed_share_ends_the_run(make: Make) -> None:
     settings = {"break_event": 700}
     work = make(settings=settings, bad_files={"skip_up_to": 0.05}, **MEAN)
     with pytest.raises(CalibError, match=r"8\.3% of the events .*'bad_files.skip_up_to' 0.05"):
-        steps.collect(work)
+        work.collect()
     work = make("other", settings=settings, bad_files={"skip_up_to": 0.09}, **MEAN)
-    steps.run(work)
-    totals = steps.written_accounting(work)["samples"]["data"]["totals"]
+    work.execute()
+    totals = work.accounting()["samples"]["data"]["totals"]
     assert totals["bad"] == 1000 and totals["read"] == 11_000 and totals["events"] == 12_000
     # not allowed any more: tried again
     again = make("other", settings=settings, **MEAN)
     with pytest.raises(CalibError, match="failed twice"):
-        steps.collect(again)
+        again.collect()
 
 
 # twice -------------------------------------------------------------------------------------------
@@ -164,8 +164,8 @@ def test_events_that_are_there_twice(make: Make, tmp_path: Path) -> None:
         tmp_path / "2.parquet",
     )
     work = make(samples=samples(one, tmp_path / "2.parquet"), **MEAN)
-    decided = steps.run(work)
-    [found] = steps.written_accounting(work)["duplicates"]
+    decided = work.execute()
+    [found] = work.accounting()["duplicates"]
     kept = [np.load(p)[GROUPS:] for p in work.directory.path.rglob("*.keys.npy")]
     again = sum(map(len, kept)) - len(np.unique(np.concatenate(kept)))
     assert found["duplicates"] == again and 330 <= found["duplicates"] <= 350
@@ -174,7 +174,7 @@ def test_events_that_are_there_twice(make: Make, tmp_path: Path) -> None:
     ignoring = make(
         "other", samples=samples(one, tmp_path / "2.parquet"), duplicates="ignore", **MEAN
     )
-    steps.run(ignoring)
+    ignoring.execute()
     assert "duplicates" not in checks(ignoring.directory.path)
 
 
@@ -185,7 +185,7 @@ def test_a_file_without_a_peak(make: Make, tmp_path: Path) -> None:
     made = generate("z", 3000, seed=4, first_event=10_001, truth=nearly)
     write_stage1(tmp_path / "flat.parquet", made.pairs, simulation=False)
     work = make(samples=samples(good, tmp_path / "flat.parquet"), **MEAN)
-    steps.run(work)
+    work.execute()
     check = checks(work.directory.path)["peak data"]
     assert not check["passed"] and "flat.parquet" in check["text"] and check["value"] > 2
 
@@ -207,23 +207,23 @@ def test_contrast_of_peaks_and_of_none(resonance: str) -> None:
 def test_a_file_that_changes_while_it_is_read(make: Make, tmp_path: Path) -> None:
     mine = toys(tmp_path / "mine.parquet", 3000)
     work = make(samples=samples(mine), **MEAN)
-    inspection = steps.inspect(work)
+    inspection = work.inspect()
     toys(mine, 2999, seed=9)
     with (
         Workers(work.config.cluster) as workers,
         pytest.raises(InputError, match=r"mine\.parquet: changed since this run began"),
     ):
-        collection.collect(work, inspection, Pass(), workers, steps.silent)
+        collection.collect(work, inspection, Pass(), workers, silent)
     assert not list(work.directory.path.rglob("chunks/*.npz"))
 
 
 def test_a_file_that_changed_since_is_named_and_read_anew(make: Make, tmp_path: Path) -> None:
     mine = toys(tmp_path / "mine.parquet", 3000)
     work = make(samples=samples(mine), **MEAN)
-    steps.collect(work)
+    work.collect()
     toys(mine, 2500, seed=9)
     found = CliRunner().invoke(app, ["collect", str(work.directory.path)])
     assert found.exit_code == 0 and "mine.parquet: changed since it was read (3000" in found.stderr
-    accounting = steps.written_accounting(work)
+    accounting = work.accounting()
     assert accounting["samples"]["data"]["totals"]["read"] == 2500
     assert "mine.parquet: changed since it was read (3000" in accounting["notes"][-1]

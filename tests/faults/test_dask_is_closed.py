@@ -17,7 +17,6 @@ import pytest
 from calib.errors import InputError
 from jobs.clusters import client
 from jobs.config.schema import Cluster, Security
-from jobs.run import steps
 
 from .conftest import Make
 
@@ -119,7 +118,7 @@ def test_tls_with_files_that_are_named(make: Make, certificate: Path, address: s
     }
     files = {key: str(name) for key, name in names.items()}
     work = make(cluster={"kind": "address", "address": address, "security": files})
-    found = steps.collect(work)
+    found = work.collect()
     assert found["samples"]["data"]["totals"]["read"] == 12_000
     secret = (certificate / "key.pem").read_text().splitlines()[3]
     for path in work.directory.path.rglob("*"):

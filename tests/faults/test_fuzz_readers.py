@@ -12,7 +12,7 @@ from calib.errors import InputError
 from jobs.catalog.luminosities import read_table
 from jobs.config.sites import read as read_site
 from jobs.nightly.settings import load as load_nightly
-from jobs.run.chain import configuration as chains
+from jobs.run.chain import ChainRun
 from jobs.storage.files import RunDirectory
 from processors.certified import load_certified
 
@@ -58,7 +58,7 @@ JSON = '{"315252": {"1": 0.00002, "2": 0.00003}, "315255": 0.012}'
 CERTIFIED = '{"315252": [[1, 44], [48, 60]], "315255": [[1, 900]]}'
 
 READERS: dict[str, tuple[str, str, Callable[[Path], object]]] = {
-    "chain": ("chain.yaml", CHAIN, lambda path: chains.prepare(path, path.parent / "out")),
+    "chain": ("chain.yaml", CHAIN, lambda path: ChainRun.prepare(path, path.parent / "out")),
     "nightly": ("nightly.yaml", NIGHTLY, load_nightly),
     "site": ("site.yaml", SITE, read_site),
     "edits": ("edits.yaml", EDITS, lambda path: RunDirectory(path.parent).edits()),

@@ -21,10 +21,9 @@ from calib.errors import CalibError
 from calib.events import histograms
 from calib.results import Pass
 from jobs.clusters import Workers
-from jobs.config.complete import Work
 from jobs.event_loop import collection
 from jobs.event_loop.executor import ChunkError
-from jobs.run import steps
+from jobs.run.run import Run
 
 from .conftest import CHUNK, LONG, N_EVENTS, Make
 
@@ -34,14 +33,13 @@ FILES = ("histograms/main.data.npz", "accounting.json")
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, events: Path) -> Path:
-    from jobs.config.complete import adopt, prepare
 
     from .conftest import configuration
 
     folder = tmp_path_factory.mktemp("undisturbed")
-    work = prepare(configuration(folder, events), folder / "out")
-    adopt(work)
-    steps.collect(work)
+    work = Run.prepare(configuration(folder, events), folder / "out")
+    work.adopt()
+    work.collect()
     return folder / "out"
 
 
@@ -52,7 +50,7 @@ def patience(make: Make) -> float:
     Three times those in which new workers do everything.
     """
     work = make("undisturbed", cluster=LOCAL)
-    inspection = steps.inspect(work)
+    inspection = work.inspect()
     with Workers(work.config.cluster) as workers:
         workers.client()
         start = time.monotonic()
@@ -60,13 +58,13 @@ def patience(make: Make) -> float:
         return 3 * (time.monotonic() - start)
 
 
-def same(work: Work, undisturbed: Path) -> bool:
+def same(work: Run, undisturbed: Path) -> bool:
     return all((work.directory / n).read_bytes() == (undisturbed / n).read_bytes() for n in FILES)
 
 
-def collect(work: Work, disturb: Callable[[Any, int], None] | None = None) -> None:
+def collect(work: Run, disturb: Callable[[Any, int], None] | None = None) -> None:
     """Collect; ``disturb(client, events done)`` is called after each chunk."""
-    inspection = steps.inspect(work)
+    inspection = work.inspect()
     with Workers(work.config.cluster) as workers:
 
         def progress(text: str, done: int, total: int) -> None:
@@ -106,7 +104,7 @@ def stop_one(client: Any) -> None:
     os.kill(pids(client)[0], signal.SIGSTOP)
 
 
-def accounting(work: Work) -> Any:
+def accounting(work: Run) -> Any:
     return json.loads((work.directory / "accounting.json").read_text())
 
 
@@ -206,7 +204,7 @@ def test_a_chunk_that_kills_the_command_itself(
         process = command("collect", work.directory.path)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-    steps.collect(work)  # in this process, which lives on
+    work.collect()  # in this process, which lives on
     [bad] = accounting(work)["bad_files"]
     assert bad["start"] == 4_000 and "ended without a word in the middle of it" in bad["error"]
     assert accounting(work)["samples"]["data"]["totals"]["bad"] == CHUNK
@@ -215,7 +213,7 @@ def test_a_chunk_that_kills_the_command_itself(
     process = command("collect", again.directory.path)
     process.communicate()
     assert process.returncode == -signal.SIGKILL
-    steps.collect(again)
+    again.collect()
     assert same(again, undisturbed)
 
 
@@ -235,7 +233,7 @@ def test_a_chunk_that_takes_long_is_named(
         cluster={"kind": "inline", "chunk_timeout": 0.02},
         chunk_size=6_000,
     )
-    steps.collect(work)
+    work.collect()
     assert said in caplog.text
 
 
@@ -290,7 +288,7 @@ def test_connection_to_the_scheduler_lost(
     done = len(list((work.directory / "histograms/main/chunks").glob("*.npz")))
     assert 2 <= done < N_EVENTS // CHUNK
     again = make(cluster={"kind": "inline"})
-    steps.collect(again)
+    again.collect()
     assert same(again, undisturbed)
 
 

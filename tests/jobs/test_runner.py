@@ -15,10 +15,9 @@ from distributed import Client, LocalCluster
 import calib
 from calib.events import histograms
 from calib.toys.generation import generate, momentum_truth
-from jobs.config.complete import adopt, in_directory
 from jobs.events.toys import write_toys
 from jobs.notebook.configurations import completed
-from jobs.run import steps
+from jobs.run.run import Run
 
 pytestmark = pytest.mark.filterwarnings("ignore:Missing cross-reference index")
 
@@ -82,13 +81,13 @@ def collected(
     found = {}
     for format, values in samples.items():
         config, calibration, where = completed(values)
-        work = in_directory((config, calibration), Path(where), tmp_path_factory.mktemp(format))
-        with work.directory.lock("test"):
-            adopt(work)
-            steps.collect(work)
+        work = Run.of((config, calibration), Path(where), tmp_path_factory.mktemp(format))
+        with work.held("test"):
+            work.adopt()
+            work.collect()
         [name] = [s.name for s in config.samples]
         path = work.directory.path / "histograms" / f"main.{name}.npz"
-        accounting = steps.written_accounting(work)["samples"][name]["totals"]
+        accounting = work.accounting()["samples"][name]["totals"]
         found[format] = histograms.read(path), accounting
     return found
 

@@ -11,10 +11,9 @@ import yaml
 from calib.quality.buckets import kept
 from calib.results import Pass
 from calib.toys.generation import generate
-from jobs.config.complete import adopt, prepare
 from jobs.event_loop import collection
 from jobs.events.toys import write_toys
-from jobs.run import steps
+from jobs.run.run import Run
 
 
 def test_a_prescale_uses_the_same_events_whatever_the_chunks(tmp_path: Path) -> None:
@@ -40,9 +39,9 @@ def test_a_prescale_uses_the_same_events_whatever_the_chunks(tmp_path: Path) -> 
         }
         path = tmp_path / f"{name}.yaml"
         path.write_text(yaml.safe_dump(values), encoding="utf-8")
-        work = prepare(path, tmp_path / name)
-        adopt(work)
-        steps.collect(work)
+        work = Run.prepare(path, tmp_path / name)
+        work.adopt()
+        work.collect()
         found.append(collection.sums(work, Pass())["data"]["mass/counts"])
         totals = json.loads((tmp_path / name / "accounting.json").read_text())
         totals = totals["samples"]["data"]["totals"]

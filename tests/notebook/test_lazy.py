@@ -19,10 +19,9 @@ import calib
 from calib.errors import InputError
 from calib.events import histograms
 from calib.toys.generation import generate, momentum_truth
-from jobs.config.complete import adopt, in_directory
 from jobs.events.toys import write_nanoaod
 from jobs.notebook.configurations import completed
-from jobs.run import steps
+from jobs.run.run import Run
 from tests.notebook.conftest import N
 
 pytestmark = pytest.mark.lazy
@@ -33,10 +32,10 @@ hist_dask = pytest.importorskip("hist.dask", reason="without the extra lazy; mak
 def produced(values: dict[str, Any], out: Path) -> dict[str, histograms.Sums]:
     """Return the totals that `calib collect` writes."""
     config, calibration, where = completed(values)
-    work = in_directory((config, calibration), Path(where), out)
-    with work.directory.lock("test"):
-        adopt(work)
-        steps.collect(work)
+    work = Run.of((config, calibration), Path(where), out)
+    with work.held("test"):
+        work.adopt()
+        work.collect()
     return {
         s.name: histograms.read(out / "histograms" / f"main.{s.name}.npz") for s in config.samples
     }

@@ -17,9 +17,8 @@ from matplotlib.figure import Figure
 
 import calib
 from calib.errors import InputError
-from jobs.config.complete import resume
 from jobs.notebook.covariance import Covariance
-from jobs.run import steps
+from jobs.run.run import Run
 
 CATEGORY = "45-200_AA"
 
@@ -139,8 +138,8 @@ def test_a_refit_that_is_kept_is_the_one_of_the_command(result, own):
     )
     assert kept.payload.document == refit.payload.document
     assert kept.verdict["passed"] == refit.verdict["passed"]
-    assert resume(own).directory.edits() == {CATEGORY: {"fit.range": [82, 98]}}
-    assert steps.written_verdict(resume(own)) == kept.verdict
+    assert Run.resume(own).directory.edits() == {CATEGORY: {"fit.range": [82, 98]}}
+    assert Run.resume(own).verdict() == kept.verdict
     assert calib.open_result(own).edits == refit.edits
 
 

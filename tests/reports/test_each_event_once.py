@@ -18,10 +18,10 @@ from calib.events import histograms
 from calib.events.duplicates import grouped, later_ones
 from calib.results import MAIN, Pass
 from calib.toys.generation import generate
-from jobs.config.complete import Work, adopt, prepare
 from jobs.event_loop import collection
 from jobs.events.toys import write_stage1
-from jobs.run import steps
+from jobs.progress import silent
+from jobs.run.run import Run
 from tests.small_run import write_configuration
 
 MEAN = "mean_mass:MeanMass"
@@ -45,10 +45,12 @@ def plugins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "jobs"))
 
 
-def make(folder: Path, name: str, samples: list[dict[str, Any]], **changes: Any) -> Work:
+def make(folder: Path, name: str, samples: list[dict[str, Any]], **changes: Any) -> Run:
     values = {"samples": samples, "calibration": MEAN, **changes}
-    work = prepare(write_configuration(folder / f"{name}.yaml", folder, **values), folder / name)
-    adopt(work)
+    work = Run.prepare(
+        write_configuration(folder / f"{name}.yaml", folder, **values), folder / name
+    )
+    work.adopt()
     return work
 
 
@@ -57,7 +59,7 @@ def stage1(name: str, *files: Path, **more: Any) -> dict[str, Any]:
     return plain | more
 
 
-def totals(work: Work, walk: Pass = MAIN) -> dict[str, histograms.Sums]:
+def totals(work: Run, walk: Pass = MAIN) -> dict[str, histograms.Sums]:
     return dict(collection.sums(work, walk))
 
 
@@ -84,12 +86,12 @@ def test_each_event_is_used_once(tmp_path: Path, chunk_size: int) -> None:
     one, other, rest = shared(tmp_path)
     size = {"chunk_size": chunk_size}
     work = make(tmp_path, "first", [stage1("data", one, other)], duplicates="first", **size)
-    accounting = steps.collect(work)
+    accounting = work.collect()
     plain = make(tmp_path, "plain", [stage1("data", one, rest)], **size)
-    expected = steps.collect(plain)
+    expected = plain.collect()
     own = accounting["samples"]["data"]["totals"]
     assert own["selected"] == expected["samples"]["data"]["totals"]["selected"]
-    (checked,) = steps.collect(make(tmp_path, "check", [stage1("data", one, other)], **size))[
+    (checked,) = make(tmp_path, "check", [stage1("data", one, other)], **size).collect()[
         "duplicates"
     ]
     assert own["rejected"]["duplicate"] == checked["duplicates"] > 500
@@ -101,7 +103,7 @@ def test_each_event_is_used_once(tmp_path: Path, chunk_size: int) -> None:
         require_same(totals(work)["data"][name], values, name)
     # nothing is done again, and a later pass leaves out the same events
     before = {p: p.stat().st_mtime_ns for p in work.directory.path.rglob("*.npz")}
-    steps.collect(work)
+    work.collect()
     assert before == {p: p.stat().st_mtime_ns for p in work.directory.path.rglob("*.npz")}
     for each in (work, plain):
         walk_again(each)
@@ -109,11 +111,11 @@ def test_each_event_is_used_once(tmp_path: Path, chunk_size: int) -> None:
         require_same(totals(work, Pass("2"))["data"][name], values, name)
 
 
-def walk_again(work: Work) -> None:
+def walk_again(work: Run) -> None:
     from jobs.clusters import Workers
 
     with Workers(work.config.cluster, work.calibration) as workers:
-        collection.collect(work, steps.inspect(work), Pass("2"), workers, steps.silent)
+        collection.collect(work, work.inspect(), Pass("2"), workers, silent)
 
 
 def test_the_order_of_the_samples_decides(tmp_path: Path) -> None:
@@ -121,7 +123,7 @@ def test_the_order_of_the_samples_decides(tmp_path: Path) -> None:
     for i, order in enumerate(([one, other], [other, one])):
         samples = [stage1(path.stem, path) for path in order]
         work = make(tmp_path, f"run{i}", samples, duplicates="first")
-        found = steps.collect(work)["samples"]
+        found = work.collect()["samples"]
         first, second = (found[path.stem]["totals"]["rejected"] for path in order)
         within = 60 if order[0] == other else 0  # at most: not all are selected
         assert first.get("duplicate", 0) <= within < 400 < second["duplicate"]
@@ -131,12 +133,12 @@ def test_a_run_can_change_its_mind(tmp_path: Path) -> None:
     one, other, _ = shared(tmp_path)
     samples = [stage1("data", one, other)]
     work = make(tmp_path, "run", samples)
-    doubled = steps.collect(work)["samples"]["data"]["totals"]["selected"]
+    doubled = work.collect()["samples"]["data"]["totals"]["selected"]
     work = make(tmp_path, "run", samples, duplicates="first")
-    once = steps.collect(work)["samples"]["data"]["totals"]["selected"]
+    once = work.collect()["samples"]["data"]["totals"]["selected"]
     work = make(tmp_path, "run", samples)
     assert once < doubled
-    assert steps.collect(work)["samples"]["data"]["totals"]["selected"] == doubled
+    assert work.collect()["samples"]["data"]["totals"]["selected"] == doubled
 
 
 # simulation --------------------------------------------------------------------------------------
@@ -153,10 +155,10 @@ def test_simulation_whose_numbers_repeat_is_seen(tmp_path: Path, distinct: int) 
         stage1("mc", tmp_path / "mc.parquet", simulation=True),
     ]
     work = make(tmp_path, "run", samples)
-    steps.run(work)
+    work.execute()
     accounting = json.loads((work.directory / "accounting.json").read_text())
     (found,) = accounting["repeated"]
-    check = {c["name"]: c for c in steps.written_verdict(work)["checks"]}.get("repeated numbers mc")
+    check = {c["name"]: c for c in work.verdict()["checks"]}.get("repeated numbers mc")
     said = [note for note in accounting["notes"] if "random numbers" in note]
     if distinct == 3000:
         assert found["repeated"] == 0 and check is None and not said

@@ -14,9 +14,8 @@ import pytest
 import yaml
 
 from calib.toys.generation import generate
-from jobs.config.complete import adopt, prepare, resume
 from jobs.events.toys import write_stage1
-from jobs.run import steps
+from jobs.run.run import Run
 from jobs.store import Store
 
 from .postgresql import Server, started
@@ -51,9 +50,9 @@ def calibrated(folder: Path, name: str, kind: str = "data", **settings: float) -
     }
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(values), encoding="utf-8")
-    work = prepare(path, folder / name)
-    adopt(work)
-    steps.run(work)
+    work = Run.prepare(path, folder / name)
+    work.adopt()
+    work.execute()
     return folder / name
 
 
@@ -74,7 +73,7 @@ def done(events: Path) -> list[Path]:
         found.append(events / f"run{i}")
         shutil.copytree(found[0], found[-1])
         if i == 1:
-            steps.reduce(resume(found[1]), {"B": {"low": 81.0}})
+            Run.resume(found[1]).reduce({"B": {"low": 81.0}})
             continue
         payload = json.loads((found[-1] / "payload.json").read_text())
         node = payload["corrections"][0]["data"]

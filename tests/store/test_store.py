@@ -15,8 +15,7 @@ import sqlalchemy as sa
 from calib.errors import CalibError, InputError
 from calib.payload.description import muon_pt_of, origin_of, with_muon_pt, with_origin
 from calib.payload.validity import Validity
-from jobs.config.complete import resume
-from jobs.run import steps
+from jobs.run.run import Run
 from jobs.store import NotPublishable, Store, display
 from jobs.store.differences import compare
 
@@ -229,9 +228,9 @@ def test_what_is_no_finished_run(store: Store, done: list[Path], tmp_path: Path)
         store.publish(tmp_path / "nowhere", None, 100)
     # a reduction that was killed before its verdict: what is there is one on another payload
     shutil.copytree(done[0], tmp_path / "other")
-    work = resume(tmp_path / "other")
-    sums = steps.reduce_sums(work, work.directory.load_pass("main"), {"B": {"low": 85.0}})
-    steps.write_reduction(work, sums)
+    work = Run.resume(tmp_path / "other")
+    sums = work.reduced(work.directory.load_pass("main"), {"B": {"low": 85.0}})
+    work.write_reduction(sums)
     with pytest.raises(InputError, match="not finished"):
         store.publish(tmp_path / "other", None, 100)
     assert store.revisions() == () and store.problems() == []

@@ -1,1 +1,0 @@
-"""Chains of calibrations: one directory, in it a run for each step."""
