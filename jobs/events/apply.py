@@ -26,6 +26,7 @@ from calib.calibrations.base import Needs
 from calib.calibrations.capabilities import AddsColumns, CorrectsMuons
 from calib.errors import InputError
 from calib.events.pairs import Muons
+from calib.payload.description import muon_pt_of
 from calib.payload.payload import read as read_payload
 from calib.physics.kinematics import mass as pair_mass
 from calib.schema import Sample
@@ -35,7 +36,6 @@ from jobs.events.marks import MARK, MEASURED, Mark, Marks, as_text, of_root, of_
 from jobs.events.parquet import inspect_parquet
 from jobs.events.root_copy import TreeCopy, copy_others
 from jobs.progress import Progress
-from jobs.run import payloads
 from jobs.storage.files import whole
 from processors import pairing
 from processors.readers import chunk as reader
@@ -166,7 +166,7 @@ class _Task:
         InputError
             If the file lacks it.
         """
-        name = payloads.muon_pt_of(self.document)
+        name = muon_pt_of(self.document)
         _require(path, list(muon_columns(format, name)), set(have))
         return name
 

@@ -10,9 +10,8 @@ from calib.calibrations.capabilities import Exports
 from calib.errors import InputError
 from calib.payload.payload import read
 from calib.results import MAIN
-from jobs.config.complete import resume
-from jobs.event_loop import collection
 from jobs.run import payloads
+from jobs.run.run import Run
 
 
 def export_payload(source: Path, out: Path, layout: str | None, at: float | None) -> dict[str, Any]:
@@ -51,7 +50,7 @@ def export_payload(source: Path, out: Path, layout: str | None, at: float | None
     layout = layout or kind.layouts[0]
     more: dict[str, Any] = {}
     if source.is_dir() and layout in kind.layouts_of_sums:
-        more["sums"] = collection.sums(resume(source), MAIN)
+        more["sums"] = Run.resume(source).sums(MAIN)
     made = kind.export(document, layout, at, **more)
     payloads.write(out, made.document)
     return {

@@ -13,6 +13,7 @@ from calib import calibrations
 from calib.calibrations.capabilities import corrects
 from calib.documents import MAX_JSON
 from calib.errors import CalibError, InputError
+from calib.payload.description import muon_pt_of
 from calib.payload.payload import parsed, validate
 from calib.schema import Sample
 from jobs.config.schema import Config
@@ -39,24 +40,6 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
         write_bytes(path, gzip.compress((text + "\n").encode(), mtime=0))
     else:
         write_text(path, text + "\n")
-
-
-MUON_PT = "Muon pt: "
-"""Begins the sentence of a payload's description that says which pt it is for, if not ``pt``."""
-
-
-def with_muon_pt(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a payload that says which column is the pt of the muons that it corrects."""
-    if name == "pt":
-        return document
-    text = f"{document.get('description') or ''} {MUON_PT}{name}.".strip()
-    return {**document, "description": text}
-
-
-def muon_pt_of(document: Mapping[str, Any]) -> str:
-    """Return the column that is the pt of the muons of a payload."""
-    _, found, rest = str(document.get("description") or "").rpartition(MUON_PT)
-    return rest.removesuffix(".") if found else "pt"
 
 
 # applied to events -------------------------------------------------------------------------------

@@ -127,6 +127,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         if found["as_of"] is not None:
             out.append(f"as of revision {found['as_of']} of tag {found['source'] or '(empty)'}")
         return out
+    if found["provenance"].get("of"):
+        out.append(f"of {found['provenance']['of']}")
     out.append(f"runs {_span(found)}; holds now for {_spans(found['holds_now'])}")
     checks = found["verdict"].get("checks", [])
     bad = [str(c.get("name")) for c in checks if not c.get("passed")]
