@@ -12,17 +12,50 @@ from calib.types import Array
 
 
 def normal_pdf(x: Array | float) -> Array:
-    """Return the density of the normal distribution (mean 0, width 1) at x."""
+    """Return the density of the normal distribution (mean 0, width 1).
+
+    Parameters
+    ----------
+    x : array or float
+        In standard deviations.
+
+    Returns
+    -------
+    array
+        Shape as x.
+    """
     return np.asarray(np.exp(-(np.asarray(x) ** 2) / 2.0) / np.sqrt(2 * np.pi))
 
 
 def normal_sf(x: Array | float) -> Array:
-    """Return the probability of a normal number above x."""
+    """Return the probability of a normal number above x.
+
+    Parameters
+    ----------
+    x : array or float
+        In standard deviations.
+
+    Returns
+    -------
+    array
+        Shape as x.
+    """
     return np.asarray(special.ndtr(-np.asarray(x)))
 
 
 def normal_isf(probability: Array | float) -> Array:
-    """Return the number that a normal one exceeds with this probability."""
+    """Return the number that a normal one exceeds with this probability.
+
+    Parameters
+    ----------
+    probability : array or float
+        From 0 to 1.
+
+    Returns
+    -------
+    array
+        In standard deviations, shape as the probability.
+    """
     return np.asarray(-special.ndtri(probability))
 
 

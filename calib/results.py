@@ -89,9 +89,16 @@ class Curve:
         Parameters
         ----------
         name : str
+            Of the picture.
         edges : array, shape (bins + 1,)
+            In GeV.
         counts, variance : array, shape (bins,)
             The variance is that of counted events where it is not given.
+
+        Returns
+        -------
+        Curve
+            Model and counts are the same.
         """
         w = np.asarray(counts, dtype=np.float64)
         return cls(name, edges, w, w if variance is None else variance, w, np.zeros_like(w))
@@ -368,9 +375,16 @@ class Closure:
         Parameters
         ----------
         bins : sequence of str, length n
+            Names of the closure bins.
         expected, fitted, error : float or array, shape (n,)
             The pull is their difference over the error; without an error there is none.
         *checks : Check
+            Its part of the verdict.
+
+        Returns
+        -------
+        Closure
+            Each bin with pull and status.
         """
         table = pd.DataFrame(
             {"bin": list(bins), "expected": expected, "fitted": fitted, "error": error}

@@ -63,6 +63,11 @@ def sentence(model: Any, error: ValidationError, section: str = "") -> str:
     error : pydantic.ValidationError
     section : str
         Key below which the values stand, such as ``settings``.
+
+    Returns
+    -------
+    str
+        Without the file, and without a full stop.
     """
     errors = [_Wrong.of(model, details, section) for details in error.errors(include_url=False)]
     # an unknown key is the likely cause of a missing one: name it first

@@ -35,7 +35,18 @@ class Axis:
         return len(self.edges) - 1
 
     def index(self, values: Array) -> IntArray:
-        """Return the bin of each value, -1 outside the axis or where it is not a number."""
+        """Return the bin of each value, -1 outside the axis or where it is not a number.
+
+        Parameters
+        ----------
+        values : array
+            In the unit of the axis.
+
+        Returns
+        -------
+        int array
+            Shape as values.
+        """
         from calib.events.binning import write_bins  # loads numba
 
         flat = np.ascontiguousarray(values, dtype=np.float64).ravel()
@@ -61,7 +72,20 @@ class Categories:
 
     @classmethod
     def of(cls, axes: Sequence[Axis], separators: Sequence[str] | None = None) -> Categories:
-        """Name each category by its bins' labels, joined by the separators (default ``_``)."""
+        """Return the categories of some axes, each named by its bins' labels.
+
+        Parameters
+        ----------
+        axes : sequence of Axis
+            The last one varies fastest.
+        separators : sequence of str, optional
+            Between the labels of two axes: one less than axes.
+
+        Returns
+        -------
+        Categories
+            Named by their bins.
+        """
         between = ["", *(separators or ["_"] * (len(axes) - 1))]
         names = tuple(
             "".join(s + a.label(i) for s, a, i in zip(between, axes, bins, strict=True))

@@ -12,7 +12,7 @@ from calib.types import Array
 
 
 def signal(edges: Array, template: Array, mass: Array, mu: float, sigma: float) -> Array:
-    """Return the fraction per bin, normalised in the window, shape (bins,).
+    """Return the fraction of the signal per bin, normalised in the window.
 
     Parameters
     ----------
@@ -24,6 +24,11 @@ def signal(edges: Array, template: Array, mass: Array, mu: float, sigma: float) 
         Ratio of the reconstructed mass to the generated one.
     sigma : float
         Relative width.
+
+    Returns
+    -------
+    array, shape (bins,)
+        Its sum is 1.
     """
     filled = template > 0
     below = special.ndtr((edges[:, None] / mass[filled] - mu) / sigma) @ template[filled]
