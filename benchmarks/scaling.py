@@ -31,8 +31,8 @@ from calib.toys.generation import generate
 from jobs.clusters import client as cluster_client
 from jobs.config.schema import Cluster, Config
 from jobs.event_loop import chunk_result
-from jobs.event_loop.collection import work_item
 from jobs.event_loop.executor import ChunkExecutor
+from jobs.event_loop.loop import work_item
 from jobs.events.files import LARGEST, MOST_CHUNKS, chunks, inspect
 from jobs.events.toys import write_toys
 from processors.calibration import CalibrationProcessor

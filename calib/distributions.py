@@ -6,8 +6,8 @@ When to use: instead of scipy.stats, which takes longer to load than most comman
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import chdtrc, ndtr, ndtri
 
+from calib.later import special
 from calib.types import Array
 
 
@@ -40,7 +40,7 @@ def normal_sf(x: Array | float) -> Array:
     array
         Shape as x.
     """
-    return np.asarray(ndtr(-np.asarray(x)))
+    return np.asarray(special.ndtr(-np.asarray(x)))
 
 
 def normal_isf(probability: Array | float) -> Array:
@@ -56,7 +56,7 @@ def normal_isf(probability: Array | float) -> Array:
     array
         In standard deviations, shape as the probability.
     """
-    return np.asarray(-ndtri(probability))
+    return np.asarray(-special.ndtri(probability))
 
 
 def chi2_sf(chi2: Array | float, ndf: Array | float) -> Array:
@@ -73,5 +73,5 @@ def chi2_sf(chi2: Array | float, ndf: Array | float) -> Array:
         Of the shape of both.
     """
     chi2, ndf = np.asarray(chi2, dtype=np.float64), np.asarray(ndf, dtype=np.float64)
-    found = np.where(chi2 > 0, chdtrc(ndf, chi2), 1.0)
+    found = np.where(chi2 > 0, special.chdtrc(ndf, chi2), 1.0)
     return np.where((ndf > 0) & ~np.isnan(chi2), found, np.nan)

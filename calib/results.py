@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from calib.events.categories import Axis, Categories
+from calib.later import pandas as pd
 from calib.types import AnyArray, Array, BoolArray, IntArray
-
-if TYPE_CHECKING:
-    import pandas as pd  # slow to load
 
 
 class Status(StrEnum):
@@ -261,8 +259,6 @@ class Parameters:
             "held_at": list(self.fallback),
             "reason": list(self.reason) or "",
         }
-        import pandas as pd
-
         return pd.DataFrame(found)
 
     def all_usable(self) -> Check:
@@ -285,8 +281,6 @@ class Parameters:
             found |= {name: self.values[:, j], f"{name}_err": self.errors[:, j]}
         found["chi2"] = np.nan if self.chi2 is None else self.chi2
         found["ndf"] = 0 if self.ndf is None else self.ndf
-        import pandas as pd
-
         return pd.DataFrame(found | {"status": [s.value for s in self.own_status]})
 
     def value_names(self, key: str = "") -> list[str]:
@@ -319,8 +313,6 @@ def tables_of(found: Mapping[str, Parameters]) -> dict[str, pd.DataFrame]:
     by_file: dict[str, list[pd.DataFrame]] = {}
     for own in found.values():
         by_file.setdefault(own.file, []).append(own.table())
-    import pandas as pd
-
     return {name: pd.concat(own, ignore_index=True) for name, own in by_file.items()}
 
 
@@ -394,8 +386,6 @@ class Closure:
         Closure
             Each bin with pull and status.
         """
-        import pandas as pd
-
         table = pd.DataFrame(
             {"bin": list(bins), "expected": expected, "fitted": fitted, "error": error}
         )

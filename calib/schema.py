@@ -228,10 +228,11 @@ class Selection(Strict):
     subleading_pt: Momentum | None = Field(default=None, description="GeV, lower edge, the other")
     abs_eta: float | None = Field(default=None, gt=0, description="upper edge of |eta|")
     opposite_charge: bool = True
-    muon_pt: Literal["pt", "bsConstrainedPt", "pt_raw"] = Field(
+    muon_pt: str = Field(
         default="pt",
-        description="pt of a muon; bsConstrainedPt (and its error) is that of the beam-spot"
-        " constraint, with pt where it failed; pt_raw that of tables before corrections",
+        pattern=r"^[A-Za-z][A-Za-z0-9_]*$",
+        description="column of the muons that is their pt (corrected elsewhere, say), with pt where"
+        " it is not above 0; bsConstrainedPt (and its error) is that of the beam-spot constraint",
     )
     mass_window: PositiveWindow | None = Field(
         default=None, description="GeV, [low, high), of the mass from the muons"

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from calib import calibrations
-from calib.calibrations.base import Calibration
+from calib.calibrations.base import Calibration, Needs
 from calib.calibrations.capabilities import CorrectsMuons, CorrectsPairs, corrects
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
@@ -39,6 +39,39 @@ class Correction:
 
 
 Corrections = Sequence[Correction]
+
+
+def reads_of(corrections: Corrections, simulated: bool) -> tuple[str, ...]:
+    """Return the columns of the muons that payloads read beside pt, eta, phi, charge."""
+    kinds = [c.kind for c in corrections] if simulated else []
+    found = (name for kind in kinds if issubclass(kind, CorrectsMuons) for name in kind.reads)
+    return tuple(dict.fromkeys(found))
+
+
+def with_reads(needs: Needs, corrections: Corrections, simulated: bool) -> Needs:
+    """Return what a calibration and the payloads that are applied before it need.
+
+    Parameters
+    ----------
+    needs : Needs
+    corrections : sequence of Correction
+    simulated : bool
+    """
+    of_event: dict[str, None] = {}
+    why: dict[str, str] = {}
+    for one in corrections if simulated else ():
+        if issubclass(one.kind, CorrectsMuons):
+            of_event |= dict.fromkeys(one.kind.reads_of_event)
+            text = f"add it, or leave out the payload {one.address}, which reads it"
+            why |= dict.fromkeys((*one.kind.reads, *one.kind.reads_of_event), text)
+    if not why:
+        return needs
+    return replace(
+        needs,
+        muon=tuple(dict.fromkeys((*needs.muon, *reads_of(corrections, simulated)))),
+        columns=tuple(dict.fromkeys((*needs.columns, *of_event))),
+        why={**(needs.why or {}), **why},
+    )
 
 
 def corrects_muons(corrections: Corrections) -> bool:
@@ -74,7 +107,9 @@ def corrected_events(
         return events
     own = identity or {n: getattr(events, n) for n in ("run", "luminosityBlock", "event")}
     found, of_event = events.muons, _event_of_each(events)
-    muons = Muons(found.pt, found.eta, found.phi, found.charge.astype(np.int64), found.pt_err)
+    extra = {name: events.extra[name] for name in reads_of(corrections, simulated)}
+    charge = found.charge.astype(np.int64)
+    muons = Muons(found.pt, found.eta, found.phi, charge, found.pt_err, extra=extra)
     moved = _moved(muons, {k: v[of_event] for k, v in own.items()}, corrections, simulated)
     return replace(events, muons=replace(found, pt=moved.pt, pt_err=moved.pt_err))
 
@@ -120,7 +155,8 @@ def _muons_of(rows: Rows, i: int) -> Muons:
 
     charge = charge_of(rows.charge[i]).astype(np.int64)
     error = None if rows.pt_err is None else double(rows.pt_err)
-    return Muons(double(rows.pt), double(rows.eta), double(rows.phi), charge, error)
+    extra = {name: both[i] for name, both in rows.extra.items()}
+    return Muons(double(rows.pt), double(rows.eta), double(rows.phi), charge, error, extra=extra)
 
 
 def _moved(
@@ -177,7 +213,9 @@ def tried(correction: Correction, simulated: bool) -> None:
             " calibration reads; leave it out, `calib apply` writes what it gives into events"
         )
     one, whole = np.ones(1), np.ones(1, dtype=np.uint64)
-    muon = Muons(40 * one, 0.5 * one, 0.3 * one, np.ones(1, dtype=np.int64), 0.5 * one)
+    extra = dict.fromkeys(reads_of((correction,), simulated), 10 * one)
+    charge = np.ones(1, dtype=np.int64)
+    muon = Muons(40 * one, 0.5 * one, 0.3 * one, charge, 0.5 * one, extra=extra)
     if issubclass(kind, CorrectsMuons):
         kind.apply_muons(correction.document, muon, whole, whole, whole, simulated)
     other = replace(muon, charge=-muon.charge, phi=muon.phi + 3)

@@ -24,7 +24,7 @@ from calib.schema import Sample
 from calib.types import AnyArray, Array, BoolArray, IntArray, UIntArray
 from processors import pairing
 from processors.certified import is_certified, is_other_run
-from processors.corrections import Corrections, corrected_events, corrects_muons
+from processors.corrections import Corrections, corrected_events, corrects_muons, reads_of
 from processors.readers import columns as names
 from processors.readers.events import (
     EventColumns,
@@ -123,7 +123,7 @@ def select_nanoaod(
         with _costs(costs, "identification", branches):
             muons = muons.left(_by_identification(muons), rejected)
     with _costs(costs, "kinematics", branches):
-        measured = _events(muons, sample, needs)
+        measured = _events(muons, sample, needs, reads_of(corrections, sample.simulation))
         if corrects_muons(corrections):
             identity = _identity(muons.branches, where)
             measured = corrected_events(measured, corrections, sample.simulation, identity)
@@ -252,11 +252,16 @@ def _add_up(mask, first, count, found):  # type: ignore[no-untyped-def]
             found[i] += mask[j]
 
 
-def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
-    """Return what decides about the pair; ``event`` and a column are the positions here."""
+def _events(
+    muons: _MuonColumns, sample: Sample, needs: Needs, reads: tuple[str, ...] = ()
+) -> Events:
+    """Return what decides about the pair; ``event`` and a column are the positions here.
+
+    ``reads`` are further columns that a payload needs before.
+    """
     branches, n = muons.branches, muons.branches.length
     wanted = Needs(
-        muon=("ptErr",) if "ptErr" in needs.muon else (),
+        muon=(*(("ptErr",) if "ptErr" in needs.muon else ()), *reads),
         optional=("ptErr",) if "ptErr" in needs.optional else (),
     )
     weight = names.GEN_WEIGHT["nanoaod"] if sample.simulation else ""
@@ -265,7 +270,7 @@ def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
         f"Muon_{name}" for name in (*names.KINEMATICS, *wanted.muon, *wanted.optional, *chosen)
     ]
     branches.load(name for name in (*present, weight) if name in branches.names)
-    found, _ = candidates_of(
+    found, extra = candidates_of(
         muons, muons.first, muons.count, 1, branches.names, "nanoaod", wanted, muons.selection
     )
     nothing = np.zeros(n, dtype=np.uint64)
@@ -276,7 +281,7 @@ def _events(muons: _MuonColumns, sample: Sample, needs: Needs) -> Events:
         luminosityBlock=nothing,
         event=np.arange(n, dtype=np.uint64),
         fired=None,
-        extra={AT: np.arange(len(found.pt))},
+        extra={**extra, AT: np.arange(len(found.pt))},
     )
 
 

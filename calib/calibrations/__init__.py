@@ -18,8 +18,11 @@ from calib.schema import Configured, validated
 
 log = logging.getLogger(__name__)
 
-FRAMEWORK = ("base", "capabilities")
+FRAMEWORK = ("audit", "base", "capabilities")
 """Modules here that are no calibrations."""
+
+OTHERS = {"m_data": "calib.payload.scale_smearing:ScaleSmearing"}
+"""Corrections of files that no calibration writes as its payload, and what applies these."""
 
 GROUP = "dimucal.calibrations"
 """Entry points of calibrations in other packages."""
@@ -167,6 +170,9 @@ def name_of_payload(document: Mapping[str, Any]) -> str:
             continue
         if first in names:
             return name
+    for first, target in OTHERS.items():
+        if first in names:
+            return target
     hint = f" (broken, and not asked: {', '.join(broken)})" if broken else ""
     raise InputError(
         f"payload: corrections {sorted(map(str, names))} belong to no calibration known here{hint}"

@@ -20,13 +20,13 @@ from dataclasses import replace
 from typing import Any, ClassVar, Generic, Literal
 
 import numpy as np
-import pandas as pd
 
 from calib.errors import InputError
 from calib.events.histograms import Fill, Sums, add
 from calib.events.pairs import Muons, Pairs
 from calib.events.random import half
 from calib.events.records import EventsT
+from calib.later import pandas as pd
 from calib.payload.nodes import evaluate_at
 from calib.quality.closure import coverage, worst_pull
 from calib.results import MAIN, Closure, Exported, Pass, Reduction, Status
@@ -458,6 +458,10 @@ class CorrectsMuons(AddsColumns[Pairs]):
     pt_factor: ClassVar[str] = ""
     """The correction in its payload that pt and its error are multiplied with; its inputs are
     among ``pt, eta, abs_eta, phi, charge``."""
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Further columns of simulated muons (``extra``), by their names in NanoAOD without Muon_."""
+    reads_of_event: ClassVar[tuple[str, ...]] = ()
+    """What simulated events must have of run, luminosityBlock, event, for the random numbers."""
 
     @classmethod
     def apply_muons(
@@ -561,6 +565,8 @@ class Exports(ABC):
 
     layouts: ClassVar[tuple[str, ...]]
     """The layouts that `export` knows, the usual one first."""
+    layouts_of_sums: ClassVar[tuple[str, ...]] = ()
+    """Those for which `export` takes ``sums`` as well: those of the first pass, by sample."""
 
     @classmethod
     @abstractmethod

@@ -8,7 +8,6 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from calib.events.binning import add_bins, write_bins
 from calib.types import Array, IntArray
 
 
@@ -48,6 +47,8 @@ class Axis:
         int array
             Shape as values.
         """
+        from calib.events.binning import write_bins  # loads numba
+
         flat = np.ascontiguousarray(values, dtype=np.float64).ravel()
         found = np.empty(len(flat), dtype=np.int64)
         write_bins(flat, np.asarray(self.edges, dtype=np.float64), found)
@@ -102,6 +103,8 @@ class Categories:
 
     def index(self, *values: Array) -> IntArray:
         """Return the flat category of each entry, -1 outside any axis."""
+        from calib.events.binning import add_bins  # loads numba
+
         flat: IntArray = np.zeros(len(values[0]), dtype=np.int64)
         for axis, column in zip(self.axes, values, strict=True):
             bins = axis.index(column)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from calib.fitting.kernel.result import CategoryFits
 from calib.fitting.many import Background, fit_categories
+from calib.later import pandas as pd
 from calib.quality.category_gates import probability
 
 AGREES = 0.1

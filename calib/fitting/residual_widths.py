@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.edits import left_out, require_known
 from calib.errors import InputError
@@ -21,6 +20,7 @@ from calib.events.histograms import Fill, Sums
 from calib.fitting.core_width import CoreFit, fit_core
 from calib.fitting.models.core import USUAL
 from calib.fitting.straight_line import Line, straight_line
+from calib.later import pandas as pd
 from calib.quality.category_gates import Candidate, Limits, own_status
 from calib.quality.fallbacks import BinGates, Estimates
 from calib.results import Status

@@ -12,9 +12,9 @@ from typing import Any
 
 import correctionlib
 import numpy as np
-from correctionlib import schemav2
 
 from calib.events.categories import Axis
+from calib.later import schemav2
 from calib.types import AnyArray, Array
 
 WORDS = ("variation", "var", "parameter", "factors")

@@ -15,11 +15,11 @@ from itertools import combinations, product
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from calib.errors import CalibError
 from calib.events.categories import Axis, Categories
 from calib.events.pairs import Pairs
+from calib.later import pandas as pd
 from calib.payload import nodes
 from calib.payload.expressions import (
     covariance_name,

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations import get, of_payload
 from calib.calibrations.base import Calibration
@@ -19,6 +18,7 @@ from calib.calibrations.capabilities import AddsColumns
 from calib.documents import MAX_JSON, json_values
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
+from calib.later import pandas as pd
 from calib.sentences import sentence
 from calib.types import AnyArray, Array
 
@@ -41,6 +41,7 @@ class Payload:
         pt_err: tuple[Array, Array] | None = None,
         simulation: bool = False,
         event: tuple[AnyArray, AnyArray, AnyArray] | None = None,
+        n_tracker_layers: tuple[AnyArray, AnyArray] | None = None,
     ) -> Mapping[str, AnyArray]:
         """Return new columns of each pair, by name.
 
@@ -54,6 +55,8 @@ class Payload:
         event : three arrays, each of shape (n,)
             run, luminosityBlock and event number; the smearing of a simulated event belongs to
             it, and is the same wherever it is made.
+        n_tracker_layers : pair of arrays, each of shape (n,)
+            Of simulated muons, where the payload is a file of muon_scalesmearing.
 
         Returns
         -------
@@ -69,6 +72,13 @@ class Payload:
         """
         parts = {"pt": pt, "eta": eta, "phi": phi, "charge": charge, "pt_err": pt_err}
         pairs = _pairs(parts, event, simulation, self.path)
+        if n_tracker_layers is not None:
+            first, second = ({"nTrackerLayers": np.asarray(x)} for x in n_tracker_layers)
+            pairs = replace(
+                pairs,
+                leading=replace(pairs.leading, extra=first),
+                subleading=replace(pairs.subleading, extra=second),
+            )
         found = dict(self.kind.quality(self.document, pairs))
         if issubclass(self.kind, AddsColumns):
             found |= self.kind.apply(self.document, pairs)

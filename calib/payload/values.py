@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from calib.later import pandas as pd
 from calib.results import Status
 from calib.types import Array
 

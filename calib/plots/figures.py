@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib
 import mplhep
 import numpy as np
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -21,6 +20,7 @@ from matplotlib.ticker import NullLocator
 
 from calib.distributions import normal_pdf
 from calib.events.categories import Axis
+from calib.later import pandas as pd
 from calib.results import Curve
 from calib.types import Array, BoolArray
 

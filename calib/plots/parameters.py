@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from calib.later import pandas as pd
 from calib.payload.parameters import Payload, earlier_values
 from calib.plots import figures as plots
 from calib.plots import trends

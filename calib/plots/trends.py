@@ -7,11 +7,11 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from calib.later import pandas as pd
 from calib.plots.figures import BLUE, ORANGE, RED, drawn, empty_figure, in_style
 from calib.results import Parameters
 from calib.types import Array

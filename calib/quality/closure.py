@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from calib.distributions import normal_sf
+from calib.later import pandas as pd
 from calib.results import Check
 from calib.types import BoolArray
 

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.base import Calibration
 from calib.errors import CalibError
 from calib.events.histograms import Sums
+from calib.later import pandas as pd
 from calib.results import Closure, Reduction, Status
 
 FITS = ("sample", "category", "n_events", "chi2", "ndf", "status")

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from calib.events.categories import Categories
 from calib.events.eta_phi import neighbours, stand_ins
+from calib.later import pandas as pd
 from calib.quality.category_gates import Candidate, Limits, judge, probability
 from calib.results import Check, Parameters, Status
 from calib.schema import Positive, Probability, Share, Strict

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from calib.events.categories import Axis
 from calib.events.histograms import Fill, Sums
 from calib.fitting.core_width import CoreFit, fit_core
 from calib.fitting.residual_widths import Residuals
+from calib.later import pandas as pd
 from calib.quality.closure import coverage, worst_pull
 from calib.results import Closure, Curve, Status
 from calib.schema import PositiveEdges, Probability, Share, Strict

@@ -10,12 +10,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jobs.cli import catalog, cluster, nightly, plugins, serve, store
-from jobs.console import NOT_PASSED, PASSED, Command, Console, Json, Quiet, Verbose, console
+from jobs.console import NOT_PASSED, PASSED, Command, Console, Group, Json, Quiet, Verbose, console
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    cls=Group,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Calibrate the dimuon momentum scale and mass resolution."
     "\n\nExample: [bold]calib demo[/bold] shows the whole chain on simulated events.",
@@ -369,10 +370,16 @@ def apply(
 
 @app.command(cls=Command)
 def export(
-    payload: Annotated[Path, typer.Argument(metavar="PAYLOAD", help="payload.json of a run.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="JSON file to write.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="Directory of a run, or a payload.json.")
+    ],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="File to write, .json or .json.gz.")],
     layout: Annotated[
-        str | None, typer.Option(help="additive_multiplicative: m and a, without energy loss.")
+        str | None,
+        typer.Option(
+            help="muon_scalesmearing: the file of CMS analyses, scale and smearing;"
+            " additive_multiplicative: m and a alone."
+        ),
     ] = None,
     at: Annotated[
         float | None,
@@ -384,16 +391,57 @@ def export(
 ) -> None:
     """Write a payload in the layout of others, and say what that layout cannot hold.
 
-    Example: [bold]calib export run/payload.json scale.json --layout additive_multiplicative[/bold]
+    Example: [bold]calib export run --layout muon_scalesmearing muon_scalesmearing.json.gz[/bold].
+    Of a directory the widths and tails of simulated muons are taken as well, which a payload alone
+    does not have.
     """
     own = console(quiet, verbose, json)
     from jobs.run.export import export_payload
 
-    done = export_payload(payload, out, layout, at)
+    done = export_payload(source, out, layout, at)
     own.say(f"{out}: {', '.join(done['corrections'])}")
     for sentence in done["lost"]:
         own.say(f"  {sentence}")
     own.result(done)
+
+
+@app.command(cls=Command)
+def audit(
+    correction: Annotated[
+        str,
+        typer.Argument(
+            metavar="CORRECTION",
+            help="A payload, a muon_scalesmearing.json.gz, a column of corrected pt, or none.",
+        ),
+    ],
+    events: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="CONFIG|FILES", help="Configuration or DIR of a run; or files with events."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to make, or to go on in.")],
+    resonance: Annotated[str, typer.Option(help="Of the events, where files are given.")] = "z",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Apply any correction and say what is left of scale and width, data against simulation.
+
+    By eta, phi, pt, run and charge, in residuals.csv and report.html; the verdict fails where a
+    correction is wrong for these events: applied twice, of another campaign, with the other sign of
+    the charge, smearing on data, the same random number for both muons.
+
+    Example: [bold]calib audit muon_scalesmearing.json.gz z-2022.yaml --out audit-2022[/bold], or
+    [bold]calib audit correctedPt data.root dy.root --out audit[/bold]: a branch of the files.
+    """
+    own = console(quiet, verbose, json)
+    from jobs.run.audit import audit_of
+
+    made = audit_of(correction, events, resonance, out)
+    with made.held(_command()), own.working():
+        made.execute(own.progress)
+    _end(own, made.conclude(own))
 
 
 @app.command(cls=Command)

@@ -20,8 +20,8 @@ from calib.results import Pass
 from jobs.clusters import Workers
 from jobs.config.complete import Work
 from jobs.event_loop.inline import Diary
+from jobs.event_loop.loop import hand_out, require_whole
 from jobs.event_loop.set_aside import Ledger
-from jobs.events.facts import uuid_bytes
 from jobs.events.files import Chunk, Inspection, chunks, settled_size
 from jobs.progress import Progress
 from jobs.run import accounting as accounts
@@ -30,8 +30,6 @@ from jobs.run.accounting import Counts
 from jobs.storage.files import write_bytes, write_json
 
 if TYPE_CHECKING:
-    from coffea.processor.executor import WorkItem
-
     from jobs.event_loop.chunk_result import Parcel
 
 log = logging.getLogger(__name__)
@@ -326,20 +324,12 @@ def _run(
     watch: provenance.Stopwatch,
     ledger: Ledger,
 ) -> None:
-    from jobs import compiling
-    from jobs.event_loop import chunk_result as parcel
-    from jobs.event_loop.executor import ChunkExecutor
+    from jobs.event_loop import chunk_result
     from processors.calibration import CalibrationProcessor
 
     todo = [p for p in pieces if not (_is_done(work, walk, p) or ledger.has(p.chunk))]
-    total = sum(piece.chunk.stop - piece.chunk.start for piece in pieces)
-    done = total - sum(piece.chunk.stop - piece.chunk.start for piece in todo)
-    text = f"collect {walk.name}"
-    progress(text, done, total)
-    if not todo:
-        return
-    work.directory.chunks(walk).mkdir(parents=True, exist_ok=True)
     log.debug("%d of %d chunks to do", len(todo), len(pieces))
+    work.directory.chunks(walk).mkdir(parents=True, exist_ok=True)
     processor = CalibrationProcessor(
         input_checks.seeing(work, walk),
         {s.name: s for s in work.config.samples},
@@ -347,65 +337,18 @@ def _run(
         walk,
         inspection.corrections,
     )
-    client = workers.client_for(total - done)
-
-    by_item = {work_item(piece.chunk, piece.excluded): piece for piece in todo}
-
-    def store(item: WorkItem, result: Any, cpu_s: float) -> None:
-        nonlocal done
-        piece = by_item[item]
-        _write_chunk(piece, result[piece.chunk.sample])
-        if client is not None:
-            watch.elsewhere += cpu_s
-        done += len(item)
-        progress(text, done, total)
-
-    def set_aside(item: WorkItem, error: str) -> None:
-        ledger.set_aside(by_item[item].chunk, error)
-
-    executor = ChunkExecutor(
-        status=False,
-        store=store,
-        client=client,
-        limit_s=work.config.cluster.chunk_timeout,
-        set_aside=None if work.config.bad_files == "stop" else set_aside,
+    hand_out(
+        pieces,
+        todo,
+        partial(chunk_result.work, processor=processor),
+        config=work.config,
+        workers=workers,
+        store=_write_chunk,
+        set_aside=ledger.set_aside,
+        progress=progress,
+        text=f"collect {walk.name}",
+        watch=watch,
         diary=Diary(work.directory),
-    )
-    # not coffea's Runner: it makes arrays of every branch of a file before any is read
-    function = workers.checked(partial(parcel.work, processor=processor))
-    with compiling.told_by_workers(client, partial(progress, compiling.TEXT, 0, 1)):
-        executor(list(by_item), function, None)
-
-
-def work_item(chunk: Chunk, excluded: input_checks.Excluded | None = None) -> WorkItem:
-    """Return a chunk as coffea names it, with the events to leave out.
-
-    Parameters
-    ----------
-    chunk : Chunk
-        Entries of a file.
-    excluded : (earlier, again), optional
-        Keys of the events to leave out, see `processors.input_checks.duplicates`.
-
-    Returns
-    -------
-    WorkItem
-        With runs, stamp and these keys in its metadata.
-    """
-    from coffea.processor.executor import WorkItem
-
-    return WorkItem(
-        chunk.sample,
-        chunk.file.path,
-        chunk.file.treename or "",
-        chunk.start,
-        chunk.stop,
-        uuid_bytes(chunk.file.uuid),
-        usermeta={
-            "stamp": chunk.file.stamp,
-            "runs": chunk.file.runs,
-            **({} if excluded is None else {"earlier": excluded[0], "again": excluded[1]}),
-        },
     )
 
 
@@ -418,15 +361,7 @@ def _is_done(work: Work, walk: Pass, piece: Piece) -> bool:
 
 
 def _write_chunk(piece: Piece, parcel: Parcel) -> None:
-    counts = parcel.counts
-    asked = piece.chunk.stop - piece.chunk.start
-    if counts.read != asked or not counts.adds_up:
-        raise CalibError(
-            f"{piece.chunk.file.path}: entries {piece.chunk.start} to {piece.chunk.stop}:"
-            f" {counts.read} of {asked} events read, {counts.selected} selected and"
-            f" {sum(counts.rejected.values())} rejected, which does not add up; nothing of it is"
-            " kept, please report this"
-        )
+    require_whole(piece.chunk, parcel.counts)
     if parcel.keys is not None:
         input_checks.write_keys(piece.path, parcel.keys)
     write_bytes(piece.path, parcel.sums)
@@ -450,13 +385,6 @@ def _read_sums(piece: Piece) -> Sums:
     return {k.removeprefix("sums/"): v for k, v in found.items() if k.startswith("sums/")}
 
 
-def _read_counts(piece: Piece) -> Counts:
-    found = histograms.read(piece.path, only="events/")
-    prefix = "events/rejected/"
-    rejected = {k.removeprefix(prefix): int(n) for k, n in found.items() if k.startswith(prefix)}
-    return Counts(int(found["events/read"]), int(found["events/selected"]), rejected)
-
-
 def _write_accounting(
     work: Work,
     inspection: Inspection,
@@ -473,7 +401,7 @@ def _write_accounting(
     files = []
     for file in inspection.files:
         own = there.get((file.sample, file.path), [])
-        total = Counts.total(_read_counts(p) for p in own)
+        total = Counts.total(selection_levels.read_counts(p.path) for p in own)
         files.append((file.sample, file.path, file.n_events, total))
     found = accounts.account(
         files,

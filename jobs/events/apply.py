@@ -26,6 +26,7 @@ from calib.calibrations.base import Needs
 from calib.calibrations.capabilities import AddsColumns, CorrectsMuons
 from calib.errors import InputError
 from calib.events.pairs import Muons
+from calib.payload.description import muon_pt_of
 from calib.payload.payload import read as read_payload
 from calib.physics.kinematics import mass as pair_mass
 from calib.schema import Sample
@@ -35,7 +36,6 @@ from jobs.events.marks import MARK, MEASURED, Mark, Marks, as_text, of_root, of_
 from jobs.events.parquet import inspect_parquet
 from jobs.events.root_copy import TreeCopy, copy_others
 from jobs.progress import Progress
-from jobs.run import payloads
 from jobs.storage.files import whole
 from processors import pairing
 from processors.readers import chunk as reader
@@ -125,6 +125,23 @@ class _Task:
         """Whether simulated muons are corrected in another way than those of data."""
         return issubclass(self.kind, CorrectsMuons)
 
+    def needs(self, simulated: bool) -> Needs:
+        """Return the columns to be read of the muons."""
+        reads = self.kind.reads if simulated and issubclass(self.kind, CorrectsMuons) else ()
+        return replace(NEEDS, muon=reads)
+
+    def require(self, path: Path, format: str, have: Collection[str], simulated: bool) -> None:
+        """Raise InputError where a column is missing that only the payload reads."""
+        if not (simulated and issubclass(self.kind, CorrectsMuons)):
+            return
+        of_muons = [c for name in self.kind.reads for c in muon_columns(format, name)]
+        missing = [n for n in (*of_muons, *self.kind.reads_of_event) if n not in have]
+        if missing:
+            raise InputError(
+                f"{path}: no column {', '.join(missing)}, which {self.path.name} reads of simulated"
+                " muons; add it"
+            )
+
     def mark(self, assumed: Assumed | None, replaced: Sequence[str]) -> Mark:
         """Return the mark that a file will bear."""
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()
@@ -149,7 +166,7 @@ class _Task:
         InputError
             If the file lacks it.
         """
-        name = payloads.muon_pt_of(self.document)
+        name = muon_pt_of(self.document)
         _require(path, list(muon_columns(format, name)), set(have))
         return name
 
@@ -257,7 +274,9 @@ def apply_payload(
     return found
 
 
-def _read(events: Any, format: str, simulated: bool, selection: ResolvedSelection) -> Events:
+def _read(
+    events: Any, format: str, simulated: bool, selection: ResolvedSelection, needs: Needs
+) -> Events:
     sample = Sample(
         name="events",
         resonance="z",
@@ -265,7 +284,7 @@ def _read(events: Any, format: str, simulated: bool, selection: ResolvedSelectio
         files=("-",),
         simulation=simulated,  # type: ignore[arg-type]
     )
-    return reader.read(events, sample, NEEDS, selection)
+    return reader.read(events, sample, needs, selection)
 
 
 def _pairs(
@@ -297,7 +316,8 @@ def _each_muon(
     """Correct all muons, each for itself."""
     n, own = len(chunk), chunk.muons
     of_event = np.repeat(np.arange(n), own.count)
-    muons = Muons(own.pt, own.eta, own.phi, own.charge.astype(np.int64), own.pt_err)
+    charge = own.charge.astype(np.int64)
+    muons = Muons(own.pt, own.eta, own.phi, charge, own.pt_err, extra=chunk.extra)
     identity = (chunk.run[of_event], chunk.luminosityBlock[of_event], chunk.event[of_event])
     made = kind.apply_muons(document, muons, *identity, simulated)
     moved = np.isfinite(made.pt) & (made.pt != own.pt)
@@ -333,11 +353,13 @@ def _stage1(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
         )
         shown = "it has generated muons or their mass" if _has_generated(file, have) else ""
         assumed = task.assume(path, shown, () if shown else _signs_in_parquet(file, have))
+        task.require(path, "stage1", have, assumed.simulation)
+        needs = task.needs(assumed.simulation)
         uuid = str(UUID(bytes=uuid_bytes(inspect_parquet(str(path), ()).uuid)))
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
             entries = reader.FileEntries({**where, "fileuuid": uuid})
-            chunk = _read(entries, "stage1", assumed.simulation and bool(shown), selection)
+            chunk = _read(entries, "stage1", assumed.simulation and bool(shown), selection, needs)
             part = _pairs(task.kind, task.document, _told(chunk, assumed), selection)
             task.tally.update(part.left_alone)
             return _by_row(part, table)
@@ -533,6 +555,8 @@ def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written
         named = next((name for name in SIMULATED["nanoaod"] if name in have), None)
         signs = () if named else _signs_in_root(copy)
         assumed = task.assume(path, f"it has {named}" if named else "", signs)
+        task.require(path, "nanoaod", have, assumed.simulation)
+        needs = task.needs(assumed.simulation)
         matched = {*GEN_PARTICLES, f"Muon_{GEN_PARTNER}"} <= have
         added: dict[str, None] = {}
         replaced: list[str] = []
@@ -546,7 +570,7 @@ def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written
                 }
                 block = _block(columns, where)
                 simulated = matched and assumed.simulation
-                chunk = _read(block, "nanoaod", simulated, selection)
+                chunk = _read(block, "nanoaod", simulated, selection, needs)
                 if issubclass(task.kind, CorrectsMuons):
                     part = _each_muon(task.kind, task.document, chunk, assumed.simulation)
                 else:

@@ -30,7 +30,7 @@ from jobs.events.root import TREE, inspect_root
 from jobs.run import payloads
 from jobs.storage.files import RunDirectory
 from processors.certified import load_certified
-from processors.corrections import Correction
+from processors.corrections import Correction, with_reads
 from processors.defaults import has_fallback, lacking, near_matches, resolve
 from processors.readers import columns
 from processors.selection import ResolvedSelection
@@ -149,8 +149,9 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
     queries: list[Mapping[str, Any]] = []
     for sample in config.samples:
         wanted, asked = _wanted(sample, base)
+        needs = with_reads(calibration.needs(sample), corrections[sample.name], sample.simulation)
         queries += asked
-        facts, broken = _facts(sample, config, calibration.needs(sample), wanted)
+        facts, broken = _facts(sample, config, needs, wanted)
         bad += _with_events(broken, facts)
         by_path = {file.path: file for file in wanted}
         found = [_input_file(sample, by_path[path], fact) for path, fact in facts]
@@ -163,12 +164,12 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
         selection, remarks = resolve(
             sample, config.selection, calibration.selection(sample), have, sections
         )
-        _require(sample, calibration.needs(sample), selection, facts)
+        _require(sample, needs, selection, facts)
         files += found
         selections[sample.name] = selection
         remarks += _corrected(sample, facts, corrections[sample.name])
         remarks += lacking(sample, selection, have)
-        notes += [*remarks, *_remarks(sample, calibration.needs(sample), selection, facts)]
+        notes += [*remarks, *_remarks(sample, needs, selection, facts)]
         notes += [
             f"sample {sample.name}: corrected by the {c.calibration} payload {c.address}"
             f" (sha256 {c.sha256[:12]})"

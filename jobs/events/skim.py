@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,7 @@ from calib.schema import Selection
 from jobs.clusters import Workers
 from jobs.config.complete import complete
 from jobs.config.schema import Config, dump
+from jobs.event_loop.loop import hand_out, require_whole
 from jobs.events import files as datasets
 from jobs.events.files import Chunk, Inspection
 from jobs.events.marks import Marks, with_marks
@@ -36,9 +37,6 @@ from jobs.run import provenance, selection_levels
 from jobs.run.accounting import Counts
 from jobs.storage.files import RunDirectory, whole, write_json, write_text
 from processors.skim import OPTIONS, Kept, SkimProcessor, work
-
-if TYPE_CHECKING:
-    from coffea.processor.executor import WorkItem
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +54,7 @@ class Part:
 
     chunk: Chunk
     path: Path
+    excluded: None = None
 
     @property
     def account(self) -> Path:
@@ -152,15 +151,10 @@ def _refuse_tables(config: Config, path: Path) -> None:
 
 
 def _require_free(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: a file, expected a directory; choose another --out")
-    if (out / "config.yaml").is_file():
+    directory = RunDirectory(out)
+    if directory.exists:
         raise InputError(f"{out}: the directory of a run; choose another --out for the skim")
-    strange = out.is_dir() and any(p.name != ".calib" for p in out.iterdir())
-    if strange and not (out / WANTED).is_file():
-        raise InputError(
-            f"{out}: has files in it but no {WANTED}, so it is not a skim; choose another --out"
-        )
+    directory.require_free_for("skim", WANTED)
 
 
 def _require_same(config: Config, out: Path) -> None:
@@ -239,58 +233,38 @@ def _run(
     watch: provenance.Stopwatch,
 ) -> list[dict[str, Any]]:
     """Skim the chunks that are not done yet; return those that were set aside."""
-    from jobs.event_loop.collection import work_item
-    from jobs.event_loop.executor import ChunkExecutor
-
-    todo = [part for part in parts if not part.is_done]
-    total = sum(part.chunk.stop - part.chunk.start for part in parts)
-    done = total - sum(part.chunk.stop - part.chunk.start for part in todo)
-    progress("skim", done, total)
     bad: list[dict[str, Any]] = []
-    by_item = {work_item(part.chunk): part for part in todo}
-    with Workers(config.cluster) as workers:
-        client = workers.client() if todo else None
 
-        def store(item: WorkItem, result: Any, cpu_s: float) -> None:
-            nonlocal done
-            _write_part(by_item[item], result[item.dataset])
-            if client is not None:
-                watch.elsewhere += cpu_s
-            done += len(item)
-            progress("skim", done, total)
-
-        def set_aside(item: WorkItem, error: str) -> None:
-            bad.append(
-                {
-                    "sample": item.dataset,
-                    "path": item.filename,
-                    "error": error,
-                    "entries": [item.entrystart, item.entrystop],
-                    "events": len(item),
-                }
-            )
-
-        executor = ChunkExecutor(
-            status=False,
-            store=store,
-            client=client,
-            limit_s=config.cluster.chunk_timeout,
-            set_aside=None if config.bad_files == "stop" else set_aside,
+    def set_aside(chunk: Chunk, error: str) -> None:
+        bad.append(
+            {
+                "sample": chunk.sample,
+                "path": chunk.file.path,
+                "error": error,
+                "entries": [chunk.start, chunk.stop],
+                "events": chunk.stop - chunk.start,
+            }
         )
-        function = workers.checked(partial(work, processor=SkimProcessor(kept)))
-        executor(list(by_item), function, None)
+
+    with Workers(config.cluster) as workers:
+        hand_out(
+            parts,
+            [part for part in parts if not part.is_done],
+            partial(work, processor=SkimProcessor(kept)),
+            config=config,
+            workers=workers,
+            store=_write_part,
+            set_aside=set_aside,
+            progress=progress,
+            text="skim",
+            watch=watch,
+        )
     return bad
 
 
 def _write_part(part: Part, result: Any) -> None:
     counts = Counts.of(result["counts"])
-    asked = part.chunk.stop - part.chunk.start
-    if counts.read != asked or not counts.adds_up:
-        raise CalibError(
-            f"{part.chunk.file.path}: entries {part.chunk.start} to {part.chunk.stop}:"
-            f" {counts.read} of {asked} events read, which does not add up; nothing of it is"
-            " kept, please report this"
-        )
+    require_whole(part.chunk, counts)
     with whole(part.path) as temporary:
         temporary.write_bytes(result["parquet"])
     selection_levels.write_account(part.account, counts, result["costs"])

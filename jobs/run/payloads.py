@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -12,16 +13,17 @@ from calib import calibrations
 from calib.calibrations.capabilities import corrects
 from calib.documents import MAX_JSON
 from calib.errors import CalibError, InputError
+from calib.payload.description import muon_pt_of
 from calib.payload.payload import parsed, validate
 from calib.schema import Sample
 from jobs.config.schema import Config
 from jobs.events.addresses import is_remote
-from jobs.storage.files import write_text
+from jobs.storage.files import write_bytes, write_text
 from processors.corrections import Correction, tried
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a payload, whole or not at all.
+    """Write a payload (``.json``, or ``.json.gz``), whole or not at all.
 
     Parameters
     ----------
@@ -41,38 +43,10 @@ def write(path: Path, document: Mapping[str, Any]) -> None:
     except Exception as error:
         reason = " ".join(str(error).split())[:300]
         raise CalibError(f"{path}: correctionlib refuses the payload ({reason})") from error
-    write_text(path, text + "\n")
-
-
-MUON_PT = "Muon pt: "
-"""Begins the sentence of a payload's description that says which pt it is for, if not ``pt``."""
-
-
-def with_muon_pt(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a payload that says which column is the pt of the muons that it corrects.
-
-    Parameters
-    ----------
-    document : mapping
-        The payload.
-    name : str
-        Column; ``pt`` is not said.
-
-    Returns
-    -------
-    mapping
-        With a sentence more in its description.
-    """
-    if name == "pt":
-        return document
-    text = f"{document.get('description') or ''} {MUON_PT}{name}.".strip()
-    return {**document, "description": text}
-
-
-def muon_pt_of(document: Mapping[str, Any]) -> str:
-    """Return the column that is the pt of the muons of a payload."""
-    _, found, rest = str(document.get("description") or "").rpartition(MUON_PT)
-    return rest.removesuffix(".") if found else "pt"
+    if path.suffix == ".gz":
+        write_bytes(path, gzip.compress((text + "\n").encode(), mtime=0))
+    else:
+        write_text(path, text + "\n")
 
 
 # applied to events -------------------------------------------------------------------------------

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.capabilities import Closes, following_pass
 from calib.digests import digest
 from calib.documents import json_values
 from calib.errors import CalibError
 from calib.events import histograms
+from calib.later import pandas as pd
+from calib.payload import description
 from calib.payload.payload import read as read_payload
 from calib.quality.contract import blaming, require_closure, require_payload, require_reduction
 from calib.quality.verdict import verdict
@@ -395,7 +396,8 @@ class Run(Work):
             write_csv(directory / f"{name}.csv", table)
         for name, arrays in reduction.arrays.items():
             histograms.write(directory / f"{name}.npz", dict(arrays))
-        document = payloads.with_muon_pt(document, self.config.selection.muon_pt)
+        document = description.with_origin(document, description.origin(self.config.samples))
+        document = description.with_muon_pt(document, self.config.selection.muon_pt)
         payloads.write(directory / "payload.json", document)
         directory.mark("reduce", {"key": reduced.key, "pass": reduced.walk.name})
 
@@ -611,6 +613,7 @@ class Run(Work):
         made = {
             "name": self.config.name,
             "calibration": self.config.calibration,
+            "of": description.origin(self.config.samples),
             "written": provenance.now(),
             "inputs": inputs.get("inputs", []),
             "queries": inputs.get("queries", []),

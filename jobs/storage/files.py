@@ -9,19 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.events import histograms
+from calib.later import pandas as pd
 from calib.results import Curve, Pass
 from jobs.clusters import fingerprint
 from jobs.storage import locks
-
-if TYPE_CHECKING:
-    import pandas as pd  # slow to load
 
 INSIDE = ".calib"
 
@@ -198,14 +196,14 @@ class RunDirectory:
                 " give one that `calib run CONFIG --out DIR` has made"
             )
 
-    def require_free_for(self, what: str) -> None:
-        """Raise InputError where something else is in the place of a new run or chain."""
+    def require_free_for(self, what: str, its_file: str = "config.yaml") -> None:
+        """Raise InputError where something else is in the place of a run, a chain or a skim."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: a file, expected a directory; choose another --out")
         is_used = self.path.is_dir() and any(p.name != INSIDE for p in self.path.iterdir())
-        if is_used and not self.exists:
+        if is_used and not (self.path / its_file).is_file():
             raise InputError(
-                f"{self.path}: has files in it but no config.yaml, so it is not the directory of a"
+                f"{self.path}: has files in it but no {its_file}, so it is not the directory of a"
                 f" {what}; choose another --out"
             )
 

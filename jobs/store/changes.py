@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection
 
 from calib.errors import CalibError, InputError
+from calib.payload.description import origin_of
 from calib.payload.validity import Validity
 from jobs.store.content import Staged
 from jobs.store.revisions import Interval, Revision, checked_name, intervals, tags
@@ -155,6 +158,32 @@ def already(found: Revisions, wanted: Publication) -> Revision | None:
         f" {first.validity}){others}; give other runs, or --replace, by which the new payload"
         " takes over"
     )
+
+
+def require_same_origin(
+    found: Revisions, wanted: Publication, document: Callable[[Revision], Mapping[str, Any]]
+) -> None:
+    """Raise InputError where constants of simulation would come over those of data, or these over.
+
+    Parameters
+    ----------
+    found : Revisions
+    wanted : Publication
+    document : callable
+        Returns the payload of a revision.
+    """
+    new = origin_of(wanted.staged.document)
+    for one in intervals(found, wanted.run.calibration, wanted.tag):
+        if not one.validity.overlaps(wanted.validity):
+            continue
+        old = origin_of(document(one.revision))
+        if new and old and new != old:
+            raise InputError(
+                f"{wanted.run.directory.path}: its constants are of {new}, but those of revision"
+                f" {one.revision.number}, which hold for runs {one.validity} in tag"
+                f" {wanted.tag!r}, are of {old}; publish into a tag of its own (--tag), or for"
+                " other runs"
+            )
 
 
 def _says_the_same(interval: Interval, wanted: Publication) -> bool:

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import correctionlib
 from rich.markup import escape
 
 from calib.documents import json_values
 from calib.errors import CalibError, InputError
+from calib.later import correctionlib
 from jobs.storage.files import whole
 from jobs.store.revisions import Interval, Revision, Tag
 from jobs.store.store import Store
@@ -127,6 +127,8 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         if found["as_of"] is not None:
             out.append(f"as of revision {found['as_of']} of tag {found['source'] or '(empty)'}")
         return out
+    if found["provenance"].get("of"):
+        out.append(f"of {found['provenance']['of']}")
     out.append(f"runs {_span(found)}; holds now for {_spans(found['holds_now'])}")
     checks = found["verdict"].get("checks", [])
     bad = [str(c.get("name")) for c in checks if not c.get("passed")]

@@ -228,6 +228,7 @@ class Store:
                     wanted = changes.Publication(run, staged, validity, tag, why, replace)
                     there = changes.already(found, wanted)
                     if there is None:
+                        changes.require_same_origin(found, wanted, self.document)
                         self.content.take_in(staged)
                         there = changes.publish(connection, found, wanted)
         return there

@@ -21,7 +21,7 @@ from calib.errors import InputError
 from calib.events.histograms import narrow
 from calib.quality.buckets import kept
 from calib.schema import Sample
-from processors.corrections import Corrections, corrected_pairs
+from processors.corrections import Corrections, corrected_pairs, with_reads
 from processors.levels import select_nanoaod
 from processors.readers import columns as names
 from processors.readers.baskets import open_baskets
@@ -227,6 +227,7 @@ def selected(
     """
     where = where_of(events)
     selection = of_chunk(selection, where)
+    needs = with_reads(needs, corrections, sample.simulation)
     with open_columns(events, sample, needs, selection) as columns:
         if sample.format == "table":
             found = select_table(columns, where, sample, needs, selection)

@@ -146,6 +146,7 @@ def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict
         return dict.fromkeys(needs.columns, "the calibration")
     if sample.format == "stage1":
         wanted |= {"event": "the format stage1"}
+    wanted |= dict.fromkeys(needs.columns, "the calibration")
     names = dict.fromkeys(KINEMATICS, "every calibration")
     for name in needs.muon:
         names.setdefault(name, "the calibration")

@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from calib.toys.generation import generate, momentum_truth
 from jobs.cli import app
 from jobs.events.toys import write_toys
+from tests import scale_smearing as field
 
 ETA = [-2.4, -1.2, 0.0, 1.2, 2.4]
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cms2011_zmumu.stage1.parquet"
@@ -140,6 +141,34 @@ def test_corrected_events_give_zero(done: Path, toys: Path, tmp_path: Path) -> N
     )
     pull = (simulated["a2"] - data["a2"]) / np.hypot(simulated["a2_err"], data["a2_err"])
     assert pull.abs().max() < 4
+
+
+def test_a_run_is_exported_as_the_file_of_analyses(done: Path, tmp_path: Path) -> None:
+    out = tmp_path / "muon_scalesmearing.json.gz"
+    made = run("export", done, "--layout", "muon_scalesmearing", out, "--json")
+    assert made.exit_code == 0, made.output
+    said = json.loads(made.stdout)
+    assert sorted(said["corrections"]) == sorted(field.CORRECTIONS)
+    assert any("simulated muons beside their generated" in text for text in said["lost"])
+    found = field.loaded(field.document_of(out))
+    n, rng = 1000, np.random.default_rng(9)
+    eta, phi = rng.uniform(-2.4, 2.4, n), rng.uniform(-3.1, 3.1, n)
+    pt, layers = rng.uniform(27, 190, n), rng.integers(5, 17, n).astype(float)
+    moved = field.scaled(found, "mc", pt, eta, phi, rng.choice([-1.0, 1.0], n))
+    event = np.arange(n)
+    smeared = field.smeared(found, moved, eta, phi, layers, event, event, pt)
+    assert 1e-4 < np.abs(moved / pt - 1).max() < 0.02
+    assert 1e-4 < np.std(smeared / moved - 1) < 0.05
+    # a payload alone has no simulated muons beside generated ones, and says so
+    alone = run(
+        "export",
+        done / "payload.json",
+        tmp_path / "alone.json",
+        "--layout",
+        "muon_scalesmearing",
+        "--json",
+    )
+    assert any("export the directory" in text for text in json.loads(alone.stdout)["lost"])
 
 
 def test_a_category_can_be_left_out_and_a_wrong_name_is_refused(done: Path) -> None:

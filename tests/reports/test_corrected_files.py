@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 
 from calib.calibrations.momentum_scale.payloads import payload
 from calib.errors import InputError
+from calib.payload import description
 from calib.toys.generation import generate
 from jobs.cli import app
 from jobs.config.schema import Config
@@ -190,9 +191,12 @@ def test_unclear_events_are_refused_until_somebody_says_it(scale: Path, tmp_path
 
 def test_a_payload_says_which_pt_it_is_for(scale: Path, tmp_path: Path) -> None:
     document = payload.document(synthetic.reduction())
-    own = payloads.with_muon_pt(document, "bsConstrainedPt")
+    own = description.with_muon_pt(document, "bsConstrainedPt")
     payloads.write(tmp_path / "own.json", own)
-    assert payloads.muon_pt_of(own) == "bsConstrainedPt" and payloads.muon_pt_of(document) == "pt"
+    assert (
+        description.muon_pt_of(own) == "bsConstrainedPt"
+        and description.muon_pt_of(document) == "pt"
+    )
     source = events(tmp_path / "in.parquet")
     assert "mu1_bsConstrainedPt" in refused(tmp_path / "own.json", source, tmp_path / "o.parquet")
     values = configured("stage1", [source]).model_dump()

@@ -30,18 +30,20 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 N_RUNS = 4
 
 
-def calibrated(folder: Path, name: str, **settings: float) -> Path:
-    """Return the directory of a finished run."""
+def calibrated(folder: Path, name: str, kind: str = "data", **settings: float) -> Path:
+    """Return the directory of a finished run, of data or of simulation."""
+    file = "events" if kind == "data" else kind
     values = {
         "name": name,
         "calibration": "mean_mass:MeanMass",
         "cluster": {"kind": "inline"},
         "samples": [
             {
-                "name": "data",
+                "name": kind,
                 "resonance": "z",
                 "format": "stage1",
-                "files": [str(folder / "events.parquet")],
+                "files": [str(folder / f"{file}.parquet")],
+                "simulation": kind != "data",
             }
         ],
         "settings": settings,
@@ -78,6 +80,14 @@ def done(events: Path) -> list[Path]:
         node["content"] = [value + i for value in node["content"]]
         (found[-1] / "payload.json").write_text(json.dumps(payload))
     return found
+
+
+@pytest.fixture(scope="session")
+def simulated(events: Path) -> Path:
+    """A finished run of simulation."""
+    made = generate("z", 6000, seed=2, simulation=True)
+    write_stage1(events / "simulation.parquet", made.pairs, simulation=True)
+    return calibrated(events, "simulated", "simulation")
 
 
 @pytest.fixture(scope="session")

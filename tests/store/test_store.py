@@ -13,9 +13,10 @@ import pytest
 import sqlalchemy as sa
 
 from calib.errors import CalibError, InputError
+from calib.payload.description import muon_pt_of, origin_of, with_muon_pt, with_origin
 from calib.payload.validity import Validity
 from jobs.run.run import Run
-from jobs.store import NotPublishable, Store
+from jobs.store import NotPublishable, Store, display
 from jobs.store.differences import compare
 
 
@@ -78,6 +79,30 @@ def test_overlaps_are_refused_unless_asked_for(store: Store, done: list[Path]) -
     made = store.publish(done[3], None, 150, 320, replace=True)
     assert made.number == 4
     assert holds(store) == [("100 - 149", 1), ("150 - 320", 4), ("321 - open", 2)]
+
+
+def test_simulation_does_not_come_over_data(
+    store: Store, done: list[Path], simulated: Path
+) -> None:
+    for directory, of in ((done[0], "data"), (simulated, "simulation")):
+        document = json.loads((directory / "payload.json").read_text())
+        assert origin_of(document) == of
+        assert json.loads((directory / "provenance.json").read_text())["of"] == of
+    store.publish(done[0], None, 100)
+    for how in ({"replace": True}, {}):
+        with pytest.raises(InputError, match="are of simulation, but those of revision 1"):
+            store.publish(simulated, None, 200, **how)
+    assert len(store.revisions()) == 1
+    # beside them they are welcome, and the entry says what it is of
+    store.publish(simulated, None, 1, 1)
+    assert "of simulation" in display.lines(display.details(store, store.revision(2)))
+    with pytest.raises(InputError, match="are of data, but those of revision 2"):
+        store.publish(done[1], None, 1, 1, replace=True)
+    # what older code has made does not say it, and is not refused
+    old = {"corrections": [], "description": "Muon pt: bsConstrainedPt."}
+    assert origin_of(old) is None
+    both = with_muon_pt(with_origin({"corrections": []}, "data"), "bsConstrainedPt")
+    assert origin_of(both) == "data" and muon_pt_of(both) == "bsConstrainedPt"
 
 
 def test_the_same_again_is_the_same(store: Store, done: list[Path]) -> None:

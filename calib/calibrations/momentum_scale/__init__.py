@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel
 
 from calib.calibrations.base import Calibration as Base
@@ -22,6 +21,7 @@ from calib.edits import left_out, require_known
 from calib.errors import InputError
 from calib.events.histograms import Fill, Layout, Sums, add
 from calib.events.pairs import Muons, Pairs
+from calib.later import pandas as pd
 from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 from calib.schema import Sample
@@ -31,6 +31,7 @@ from . import settings as settings_module
 from .closing import axes
 from .constants.peaks import Source
 from .sums import collect as collecting
+from .sums import residuals
 from .sums.grid import LOOSE, WIDE, grid
 from .sums.passes import CLOSURE, pass_number, values_of
 
@@ -44,7 +45,8 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
     payload_names: ClassVar[tuple[str, ...]] = ("momentum_scale",)
     resonances: ClassVar[tuple[str, ...]] = ("jpsi", "upsilon", "z")
     reduction_only: ClassVar[tuple[str, ...]] = ("gates", "method", "max_passes", "convergence")
-    layouts: ClassVar[tuple[str, ...]] = ("additive_multiplicative",)
+    layouts: ClassVar[tuple[str, ...]] = ("additive_multiplicative", "muon_scalesmearing")
+    layouts_of_sums: ClassVar[tuple[str, ...]] = ("muon_scalesmearing",)
     settings: settings_module.Settings
 
     def check(self) -> None:
@@ -85,8 +87,8 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
 
     # before any event --------------------------------------------------------------------------
     def needs(self, sample: Sample) -> Needs:
-        """Return no columns beyond the kinematics."""
-        return Needs()
+        """Return no columns beyond the kinematics, but of simulated muons what layouts ask for."""
+        return Needs(optional=(residuals.LAYERS,)) if sample.simulation else Needs()
 
     def selection(self, sample: Sample) -> Mapping[str, Any]:
         """Return cuts that are looser than the calibration's own, which are on corrected pt."""
@@ -141,6 +143,8 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
             found |= collecting.observed(pairs, g, steps)
             if closing_now:
                 found |= axes.observed(pairs, g, steps, self.settings)
+        if sample.simulation and walk.name == MAIN.name:
+            found |= residuals.observed(pairs, unit)
         if self._makes_reference(sample):
             found |= collecting.reference(
                 self._copies(pairs, sample, "data", walk), g, "reference", unit
@@ -457,28 +461,14 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         return effects(tables, arrays, like)
 
     @classmethod
-    def export(cls, document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
-        """Return m and a of others, and what they leave out.
-
-        Parameters
-        ----------
-        document : mapping
-            The payload.
-        layout : str
-            ``additive_multiplicative``.
-        at : float, optional
-            pt in GeV at which e is absorbed.
-
-        Returns
-        -------
-        Exported
-            The document, and what it does not say.
-
-        Raises
-        ------
-        InputError
-            If there is no such layout, or the pt is not positive.
-        """
+    def export(
+        cls,
+        document: Mapping[str, Any],
+        layout: str,
+        at: float | None = None,
+        sums: Mapping[str, Sums] | None = None,
+    ) -> Exported:
+        """Return m and a of others, or all of muon_scalesmearing, and what they leave out."""
         from .payloads.export import export
 
-        return export(document, layout, at)
+        return export(document, layout, at, sums)

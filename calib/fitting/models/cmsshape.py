@@ -5,8 +5,8 @@ are degenerate where the window does not see the turn-on: fix or constrain them 
 """
 
 import numpy as np
-from scipy.special import erfc
 
+from calib.later import special
 from calib.types import Array
 
 
@@ -31,7 +31,7 @@ def density(x: Array, alpha: float, beta: float, gamma: float, peak: float) -> A
     array, shape (n,)
         Without unit; its integral is not 1.
     """
-    return np.asarray(erfc((alpha - x) * beta) * np.exp(-gamma * (x - peak)))
+    return np.asarray(special.erfc((alpha - x) * beta) * np.exp(-gamma * (x - peak)))
 
 
 def cdf(

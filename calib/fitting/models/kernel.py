@@ -5,9 +5,9 @@ category at a time. For many at once: `calib.fit_categories`.
 """
 
 import numpy as np
-from scipy.special import ndtr
 
 from calib.fitting.models import exponential
+from calib.later import special
 from calib.types import Array
 
 
@@ -31,7 +31,7 @@ def signal(edges: Array, template: Array, mass: Array, mu: float, sigma: float) 
         Its sum is 1.
     """
     filled = template > 0
-    below = ndtr((edges[:, None] / mass[filled] - mu) / sigma) @ template[filled]
+    below = special.ndtr((edges[:, None] / mass[filled] - mu) / sigma) @ template[filled]
     content = np.diff(below)
     return np.asarray(content / content.sum())
 

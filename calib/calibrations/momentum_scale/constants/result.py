@@ -10,6 +10,7 @@ from calib.calibrations.momentum_scale.report import curves
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.calibrations.momentum_scale.sums.passes import pass_number
 from calib.fitting.scale.model import KINDS
+from calib.physics.constants import RESONANCES
 from calib.results import Pass, Reduction, Status
 from calib.types import AnyArray, Array
 
@@ -105,11 +106,31 @@ def _state(kind: Kind, prefix: str, passes: int) -> dict[str, AnyArray]:
     out[f"{prefix}status"] = np.array(codes)
     out[f"{prefix}steps"] = kind.all_steps()
     # merged anew in each pass, categories at the edge of having enough events would flicker
+    out[f"{prefix}k_mean"], out[f"{prefix}pt2_mean"] = _where(kind)
     for p in kind.peaks:
         out[group_key(kind.name, p.source)] = p.group
         if passes > 1:  # the first reference is too far from the data to judge a category
             out[dropped_key(kind.name, p.source)] = np.array([Status(s).code for s in p.status])
     return out
+
+
+def _where(kind: Kind) -> tuple[Array, Array]:
+    """Return the means of 1/pt and pt^2 of the muons of each eta bin, of the heaviest resonance.
+
+    Its muons are those that analyses correct; 45 GeV where there are none.
+    """
+    p = max(kind.peaks, key=lambda p: RESONANCES[p.resonance].masses[0])
+    n, m = kind.settings.n_eta, p.means
+    eta = np.concatenate([m.eta_plus, m.eta_minus])
+    weight = np.maximum(np.tile(p.n_events, 2), 0.0)
+    entries = np.bincount(eta, weight, minlength=n)
+
+    def mean(plus: Array, minus: Array, default: float) -> Array:
+        values = np.nan_to_num(np.concatenate([plus, minus]))
+        total = np.bincount(eta, weight * values, minlength=n)
+        return np.where(entries > 0, total / np.maximum(entries, 1e-300), default)
+
+    return mean(m.k_plus, m.k_minus, 1 / 45), mean(m.pt2_plus, m.pt2_minus, 45.0**2)
 
 
 def _covariance(kind: Kind, syst: Mapping[str, Array]) -> dict[str, AnyArray]:

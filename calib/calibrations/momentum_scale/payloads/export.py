@@ -15,20 +15,27 @@ from typing import Any
 import numpy as np
 
 from calib.errors import InputError
+from calib.events.histograms import Sums
 from calib.fitting.scale.model import corrected
 from calib.payload import nodes
 from calib.results import Exported
 from calib.types import Array, BoolArray
 
-from . import reading
+from . import reading, scalesmearing
 from .payload import NAME, SIMULATION, binned
 
 LAYOUT = "additive_multiplicative"
+LAYOUTS = (LAYOUT, scalesmearing.LAYOUT)
 COMPARED_AT = (6.0, 10.0, 45.0)
 """pt in GeV at which the layout is compared with the full correction."""
 
 
-def export(document: Mapping[str, Any], layout: str, at: float | None = None) -> Exported:
+def export(
+    document: Mapping[str, Any],
+    layout: str,
+    at: float | None = None,
+    sums: Mapping[str, Sums] | None = None,
+) -> Exported:
     """Return a payload in another layout.
 
     Parameters
@@ -36,19 +43,24 @@ def export(document: Mapping[str, Any], layout: str, at: float | None = None) ->
     document : mapping
         A payload of the momentum scale.
     layout : str
-        ``additive_multiplicative``.
+        ``additive_multiplicative``, or ``muon_scalesmearing`` (`scalesmearing.export`).
     at : float, optional
         pt in GeV at which e is absorbed, m = 1 + A - e/at, so that muons of this pt are exact.
+    sums : mapping of the name of a sample to Sums, optional
+        Those of the first pass of the run, of which ``muon_scalesmearing`` takes the residuals of
+        simulated muons.
 
     Raises
     ------
     InputError
         If there is no such layout, the pt is not positive, or the payload cannot be read.
     """
-    if layout != LAYOUT:
-        raise InputError(f"option --layout: found {layout!r}; the one there is: {LAYOUT}")
+    if layout not in LAYOUTS:
+        raise InputError(f"option --layout: found {layout!r}; give one of {', '.join(LAYOUTS)}")
     if at is not None and not (np.isfinite(at) and at > 0):
         raise InputError(f"option --at: found {at:g}; give a pt in GeV above 0")
+    if layout == scalesmearing.LAYOUT:
+        return scalesmearing.export(document, at, list((sums or {}).values()))
     constants = reading.constants(document)
     corrections: list[dict[str, Any]] = []
     numbers: dict[str, Any] = {"layout": layout, "at": at}

@@ -39,6 +39,10 @@ SYSTEMATIC = {
 }
 """What the systematic variations are."""
 
+WHERE = ("a2_c2_correlation", "k_mean", "pt2_mean")
+"""Beside the parameters of an eta bin: the correlation of the errors of a2 and c2, and the means of
+1/pt (1/GeV) and pt^2 (GeV^2) of its muons, those of the heaviest resonance."""
+
 UNKNOWN = 1.0
 """Error of a parameter that has no value."""
 
@@ -64,6 +68,8 @@ class Published:
         Codes of `calib.results.Status`.
     syst : mapping of name to array, shape (3, n)
         Systematic shifts of A, e, M, each common to all bins; zero where there is no value.
+    where : mapping of name to array, shape (n,)
+        What else the layouts of others need of a bin (`WHERE`).
     """
 
     values: Array
@@ -72,6 +78,7 @@ class Published:
     usable: BoolArray
     status: IntArray
     syst: Mapping[str, Array]
+    where: Mapping[str, Array]
 
     def of_bins(self) -> Array:
         """Return the covariance of A, e, M of each eta bin, of all errors, shape (n, 3, 3)."""
@@ -113,7 +120,23 @@ def published(reduction: Reduction, prefix: str = "") -> Published:
         usable,
         status,
         {name: np.where(usable, shift[:3], 0.0) for name, shift in shifts.items()},
+        _where(reduction, prefix, covariance, usable),
     )
+
+
+def _where(
+    reduction: Reduction, prefix: str, covariance: Array, usable: BoolArray
+) -> dict[str, Array]:
+    """Return `WHERE` of each bin, its means as far as the reduction knows them."""
+    at = np.arange(3 * len(usable), 4 * len(usable))
+    a2, c2 = np.diagonal(covariance)[at], np.diagonal(covariance)[at + len(usable)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        rho = covariance[at, at + len(usable)] / np.sqrt(a2 * c2)
+    found = {"a2_c2_correlation": np.where(usable & np.isfinite(rho), rho, 0.0)}
+    for name in WHERE:
+        if prefix + name in reduction.state:
+            found[name] = np.asarray(reduction.state[prefix + name], dtype=float)
+    return found
 
 
 def eta_edges(reduction: Reduction) -> Array:
@@ -297,6 +320,7 @@ def _uncertainty(name: str, whose: str, edges: Array, data: Published) -> dict[s
 def _parameters(name: str, whose: str, edges: Array, data: Published) -> dict[str, Any]:
     values = dict(zip(KINDS, data.values, strict=True))
     values |= {f"{k}_err": v for k, v in zip(KINDS, data.errors, strict=True)}
+    values |= data.where
     content = {
         key: binned(edges, [float(x) for x in v], UNKNOWN if key.endswith("_err") else 0.0)
         for key, v in values.items()
@@ -305,7 +329,8 @@ def _parameters(name: str, whose: str, edges: Array, data: Published) -> dict[st
     return _correction(
         name,
         f"Parameters of {whose} by eta bin, and their errors; 0 with an error of 1 where there is"
-        " no value",
+        " no value; k_mean and pt2_mean are means of 1/pt and pt^2 of its muons, of the heaviest"
+        " resonance",
         (_ETA, ("parameter", "string", names)),
         "value",
         nodes.by_key("parameter", content),

@@ -14,16 +14,16 @@ from typing import Any
 
 import numba
 import numpy as np
-import pandas as pd
 
 from calib.errors import InputError
 from calib.events.binning import bin_of
 from calib.fitting.scale.model import KINDS, corrected
+from calib.later import pandas as pd
 from calib.payload.values import table
 from calib.results import Status
 from calib.types import AnyArray, Array, IntArray
 
-from .payload import CORRECTED, NAME, SIMULATION, SMEARING, UNCERTAINTY, WIDTH
+from .payload import CORRECTED, NAME, SIMULATION, SMEARING, UNCERTAINTY, WHERE, WIDTH
 
 SIGNS_AT = np.array([5.0, 20.0, 45.0])
 """pt in GeV at which both charges are compared with the parameters."""
@@ -134,17 +134,19 @@ def by_name(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {str(c.get("name")): c for c in document.get("corrections", ())}
 
 
-def scale(correction: Mapping[str, Any]) -> Scale:
-    """Return A, e, M of the nominal correction of pt, from its positive muons."""
-    edges, values = _by_charge(correction)[1]
+def scale(correction: Mapping[str, Any], variation: str = "nom") -> Scale:
+    """Return A, e, M of the correction of pt, of a variation of it, from its positive muons."""
+    edges, values = _by_charge(correction, variation)[1]
     return Scale(edges, values[0], values[1], values[2])
 
 
-def _by_charge(correction: Mapping[str, Any]) -> dict[int, tuple[Array, Array]]:
+def _by_charge(
+    correction: Mapping[str, Any], variation: str = "nom"
+) -> dict[int, tuple[Array, Array]]:
     """Return edges and (A, e, q M) of each charge."""
     _insist(correction, CORRECTED)
-    nominal = _keys(correction["data"], "variation")["nom"]
-    found = {int(q): _binning(node, 3) for q, node in _keys(nominal, "charge").items()}
+    chosen = _keys(correction["data"], "variation")[variation]
+    found = {int(q): _binning(node, 3) for q, node in _keys(chosen, "charge").items()}
     if sorted(found) != [-1, 1]:
         raise ValueError(f"charges {sorted(found)}, expected -1 and 1")
     return found
@@ -158,10 +160,11 @@ def width(correction: Mapping[str, Any]) -> Width:
 
 
 def parameters(document: Mapping[str, Any], name: str = NAME) -> dict[str, Array]:
-    """Return ``edges`` (n + 1,) and the parameters with their ``_err``, each (n,)."""
+    """Return ``edges`` (n + 1,), the parameters with their ``_err``, and `WHERE`, each (n,)."""
     content = _keys(by_name(document)[f"{name}_parameters"]["data"], "parameter")
     found = {"edges": np.asarray(content["A"]["edges"], dtype=float)}
-    for kind in (*KINDS, *(f"{k}_err" for k in KINDS)):
+    known = [name for name in WHERE if name in content]  # younger than the others
+    for kind in (*KINDS, *(f"{k}_err" for k in KINDS), *known):
         found[kind] = np.asarray(content[kind]["content"], dtype=float)
     return found
 

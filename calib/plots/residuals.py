@@ -1,0 +1,43 @@
+"""Residuals against several axes, one panel each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+COLOURS = {"plus": "#c1440e", "minus": "#20639b", "pair": "#333333"}
+UNITS = {"pt": "pt (GeV)", "phi": "phi", "eta": "eta", "pt_ratio": "ln(pt plus / pt minus)"}
+
+
+def against_axes(table: pd.DataFrame, quantity: str) -> Any:
+    """Return a figure of what is left of a quantity in bins of each axis, both charges.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``axis, kind, bin, value, error``; the bins as "low high".
+    quantity : str
+        What is written at the ordinate.
+    """
+    axes = [axis for axis in dict.fromkeys(table["axis"]) if axis != "all"]
+    figure = Figure(figsize=(3.2 * len(axes), 3.0), layout="constrained")
+    panels = np.atleast_1d(figure.subplots(1, max(len(axes), 1), sharey=True))
+    for panel, axis in zip(panels, axes, strict=False):
+        panel.axhline(0.0, color="0.6", linewidth=0.8)
+        for i, (kind, own) in enumerate(table[table["axis"] == axis].groupby("kind", sort=False)):
+            at = np.arange(len(own)) + 0.12 * i
+            if axis != "run":
+                at = np.array([np.mean([float(x) for x in b.split()]) for b in own["bin"]])
+            panel.errorbar(
+                at, own["value"], own["error"], fmt="o", ms=3, color=COLOURS[str(kind)], label=kind
+            )
+        panel.set_xlabel(UNITS.get(axis, axis))
+        if axis == "pt":
+            panel.set_xscale("log")
+        if len(set(table[table["axis"] == axis]["kind"])) > 1:
+            panel.legend(fontsize="small")
+    panels[0].set_ylabel(f"{quantity}, data / simulation - 1")
+    return figure
