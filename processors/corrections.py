@@ -42,7 +42,20 @@ Corrections = Sequence[Correction]
 
 
 def reads_of(corrections: Corrections, simulated: bool) -> tuple[str, ...]:
-    """Return the columns of the muons that payloads read beside pt, eta, phi, charge."""
+    """Return the columns of the muons that payloads read beside pt, eta, phi, charge.
+
+    Parameters
+    ----------
+    corrections : sequence of Correction
+        In the order in which they are applied.
+    simulated : bool
+        Whether to simulation: only there such columns are read.
+
+    Returns
+    -------
+    tuple of str
+        By their names in NanoAOD without ``Muon_``.
+    """
     kinds = [c.kind for c in corrections] if simulated else []
     found = (name for kind in kinds if issubclass(kind, CorrectsMuons) for name in kind.reads)
     return tuple(dict.fromkeys(found))
@@ -54,8 +67,15 @@ def with_reads(needs: Needs, corrections: Corrections, simulated: bool) -> Needs
     Parameters
     ----------
     needs : Needs
+        Of the calibration.
     corrections : sequence of Correction
     simulated : bool
+        Whether they are applied to simulation.
+
+    Returns
+    -------
+    Needs
+        Of both.
     """
     of_event: dict[str, None] = {}
     why: dict[str, str] = {}

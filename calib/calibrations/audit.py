@@ -111,11 +111,39 @@ class Audit(Calibration, Closes):
 
     # event loop ----------------------------------------------------------------------------------
     def rejects(self, pairs: Pairs, sample: Sample) -> Mapping[str, BoolArray]:
-        """Return pairs of the same charge."""
+        """Return pairs of the same charge.
+
+        Parameters
+        ----------
+        pairs : Pairs, length n
+        sample : Sample
+
+        Returns
+        -------
+        mapping of str to bool array, shape (n,)
+            ``same_charge``.
+        """
         return {"same_charge": pairs.leading.charge == pairs.subleading.charge}
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
-        """Return masses in all bins; of simulation the generated ones and both residuals."""
+        """Return masses in all bins; of simulation the generated ones and both residuals.
+
+        Parameters
+        ----------
+        pairs : Pairs
+        sample : Sample
+        walk : Pass
+
+        Returns
+        -------
+        dict of str to Fill or array
+            ``mass``, of simulation ``generated`` as well (GeV).
+
+        Raises
+        ------
+        InputError
+            If simulated pairs have no generated mass.
+        """
         own, bins = _own(sample.resonance), places(pairs, sample.resonance)
         n, times = len(labels(sample.resonance)), len(bins)
         category, weight = np.concatenate(bins), np.tile(pairs.weight, times)
@@ -143,7 +171,25 @@ class Audit(Calibration, Closes):
 
     # reduction ---------------------------------------------------------------------------------
     def reduce(self, sums: Mapping[str, Sums], edits: Edits, walk: Pass = MAIN) -> Reduction:
-        """Fit data and simulation in every bin, and compare."""
+        """Fit data and simulation in every bin, and compare.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+        edits : mapping
+            Nothing can be set.
+        walk : Pass
+
+        Returns
+        -------
+        Reduction
+            Table ``residuals``, relative.
+
+        Raises
+        ------
+        InputError
+            If there are edits.
+        """
         if edits:
             raise InputError(
                 f"category {next(iter(edits))!r}: nothing of an audit can be set by hand"
@@ -169,7 +215,20 @@ class Audit(Calibration, Closes):
         )
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> Closure:
-        """Return the residuals as a closure: 0 is expected everywhere."""
+        """Return the residuals as a closure: 0 is expected everywhere.
+
+        Parameters
+        ----------
+        sums : mapping of the name of a sample to its sums
+            Not looked at.
+        reduction : Reduction
+            With the table ``residuals``.
+
+        Returns
+        -------
+        Closure
+            One row for each bin and quantity.
+        """
         table = reduction.tables["residuals"]
         parts = ("resonance", "axis", "kind", "bin", "quantity")
         names = [" ".join(str(row[p]) for p in parts) for _, row in table.iterrows()]
@@ -196,7 +255,20 @@ class Audit(Calibration, Closes):
         closure: Closure | None,
         earlier: Mapping[str, Any] | None = None,
     ) -> Sequence[Section]:
-        """Return the residuals as tables and figures."""
+        """Return the residuals as tables and figures.
+
+        Parameters
+        ----------
+        reduction : Reduction
+        closure : Closure or None
+        earlier : mapping, optional
+            Not looked at.
+
+        Returns
+        -------
+        sequence of Section
+            One.
+        """
         from calib.plots.residuals import against_axes
 
         table = reduction.tables["residuals"]
@@ -241,7 +313,20 @@ def labels(resonance: str) -> list[tuple[str, str, str]]:
 
 
 def places(pairs: Pairs, resonance: str) -> list[IntArray]:
-    """Return the row of each pair on each axis, -1 outside."""
+    """Return the row of each pair on each axis, -1 outside.
+
+    Parameters
+    ----------
+    pairs : Pairs, length n
+        GeV.
+    resonance : str
+        ``jpsi``, ``upsilon`` or ``z``.
+
+    Returns
+    -------
+    list of int array, shape (n,)
+        One of each axis.
+    """
     plus, minus = pairs.plus, pairs.minus
     values = [np.zeros(len(pairs))]
     values += [
@@ -367,9 +452,16 @@ def judged(resonance: str, table: pd.DataFrame, settings: AuditSettings) -> list
     Parameters
     ----------
     resonance : str
+        In the names of the checks.
     table : DataFrame
         As `residuals` gives it.
     settings : AuditSettings
+        Tolerances.
+
+    Returns
+    -------
+    list of Check
+        Probabilities.
     """
     found = []
     for (quantity, axis), own in table.groupby(["quantity", "axis"], sort=False):
@@ -412,9 +504,16 @@ def not_together(resonance: str, sums: AnyArray, settings: AuditSettings) -> Che
     Parameters
     ----------
     resonance : str
+        In the name of the check.
     sums : array, shape (7,)
         See `TOGETHER`.
     settings : AuditSettings
+        Largest correlation.
+
+    Returns
+    -------
+    Check
+        The correlation.
     """
     w, x, y, xx, yy, xy, w2 = (float(v) for v in sums)
     name = f"{resonance}_muons_independent"

@@ -19,7 +19,20 @@ def origin(samples: Sequence[Sample]) -> Origin:
 
 
 def with_origin(document: Mapping[str, Any], of: Origin) -> Mapping[str, Any]:
-    """Return a payload that says whether it is of data or of simulation."""
+    """Return a payload that says whether it is of data or of simulation.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    of : {"data", "simulation"}
+        What it is of.
+
+    Returns
+    -------
+    mapping
+        With a sentence more in its description.
+    """
     text = f"{document.get('description') or ''} {MADE_OF.format(of)}".strip()
     return {**document, "description": text}
 
@@ -36,7 +49,20 @@ MUON_PT = "Muon pt: "
 
 
 def with_muon_pt(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return a payload that says which column is the pt of the muons that it corrects."""
+    """Return a payload that says which column is the pt of the muons that it corrects.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    name : str
+        Column; ``pt`` is not said.
+
+    Returns
+    -------
+    mapping
+        With a sentence more in its description.
+    """
     if name == "pt":
         return document
     text = f"{document.get('description') or ''} {MUON_PT}{name}.".strip()

@@ -65,6 +65,22 @@ class ScaleSmearing(Calibration, CorrectsMuons):
     ) -> Muons:
         """Return muons with corrected pt, ptErr by the same factor; simulated ones are smeared.
 
+        Parameters
+        ----------
+        document : mapping
+            The file.
+        muons : Muons, length n
+            GeV.
+        run, luminosityBlock, event : int array, shape (n,)
+            Of each muon.
+        simulated : bool
+            Whether the scale is that of the simulation, and the muons are smeared.
+
+        Returns
+        -------
+        Muons
+            With another pt and pt_err, in GeV.
+
         Raises
         ------
         InputError
@@ -115,7 +131,7 @@ def _corrected(muons: Muons, before: Array, after: Array) -> Array:
 
 
 def scaled(found: Any, muons: Muons, kind: str) -> Array:
-    """Return pt after m and a, in GeV.
+    """Return pt after m and a.
 
     Parameters
     ----------
@@ -123,6 +139,11 @@ def scaled(found: Any, muons: Muons, kind: str) -> Array:
     muons : Muons
     kind : str
         data or mc.
+
+    Returns
+    -------
+    array, shape (n,)
+        In GeV.
     """
     place = (_safe(muons.eta), _safe(muons.phi), "nom")
     a, m = (found[f"{name}_{kind}"].evaluate(*place) for name in "am")
@@ -131,7 +152,7 @@ def scaled(found: Any, muons: Muons, kind: str) -> Array:
 
 
 def smeared(found: Any, muons: Muons, pt: Array, uniform: Array) -> Array:
-    """Return the pt of simulated muons smeared to the resolution of the data, in GeV.
+    """Return the pt of simulated muons smeared to the resolution of the data.
 
     Parameters
     ----------
@@ -142,6 +163,11 @@ def smeared(found: Any, muons: Muons, pt: Array, uniform: Array) -> Array:
         After the scale.
     uniform : array, shape (n,)
         Between 0 and 1.
+
+    Returns
+    -------
+    array, shape (n,)
+        In GeV.
 
     Raises
     ------
@@ -172,6 +198,11 @@ def crystal_ball(uniform: Array, mean: Array, sigma: Array, n: Array, alpha: Arr
         Between 0 and 1.
     mean, sigma, n, alpha : array, shape (n,)
         n > 1.
+
+    Returns
+    -------
+    array, shape (n,)
+        In the unit of the mean.
     """
     a, b = np.abs(alpha), n / np.abs(alpha)
     tail = b / (n - 1) * np.exp(-0.5 * a**2)
@@ -191,6 +222,11 @@ def own_uniform(run: AnyArray, block: AnyArray, event: AnyArray, muons: Muons) -
     ----------
     run, block, event : array, shape (n,)
     muons : Muons
+
+    Returns
+    -------
+    array, shape (n,)
+        In [0, 1).
     """
     from calib.calibrations.momentum_scale.payloads.apply import muon_keys
 

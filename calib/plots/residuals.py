@@ -21,6 +21,11 @@ def against_axes(table: pd.DataFrame, quantity: str) -> Any:
         ``axis, kind, bin, value, error``; the bins as "low high".
     quantity : str
         What is written at the ordinate.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     axes = [axis for axis in dict.fromkeys(table["axis"]) if axis != "all"]
     figure = Figure(figsize=(3.2 * len(axes), 3.0), layout="constrained")

@@ -32,7 +32,20 @@ class Parcel:
 
 
 def work(item: WorkItem, processor: CalibrationProcessor) -> dict[str, Any]:
-    """Return the result of one chunk, a `Parcel` for its sample."""
+    """Return the result of one chunk as the bytes of its files.
+
+    Parameters
+    ----------
+    item : WorkItem
+        Entries of a file.
+    processor : CalibrationProcessor
+        What is done with them.
+
+    Returns
+    -------
+    dict
+        ``out``, a Parcel for the sample, and ``processed``, the item.
+    """
     with _alone_at_first(item, processor):
         done = chunk.work(item, processor)
     return {**done, "out": {name: packed(found) for name, found in done["out"].items()}}

@@ -122,7 +122,20 @@ def hand_out(
 
 
 def work_item(chunk: Chunk, excluded: tuple[Any, Any] | None = None) -> WorkItem:
-    """Return a chunk as coffea names it, with the events to leave out."""
+    """Return a chunk as coffea names it, with the events to leave out.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Entries of a file.
+    excluded : (earlier, again), optional
+        Keys of the events to leave out, see `processors.input_checks.duplicates`.
+
+    Returns
+    -------
+    WorkItem
+        With runs, stamp and these keys in its metadata.
+    """
     from coffea.processor.executor import WorkItem
 
     return WorkItem(
@@ -146,7 +159,20 @@ def n_events(pieces: Sequence[Todo]) -> int:
 
 
 def require_whole(chunk: Chunk, counts: Counts) -> None:
-    """Raise CalibError where a result does not account for every event of its chunk."""
+    """Refuse a result that does not account for every event of its chunk.
+
+    Parameters
+    ----------
+    chunk : Chunk
+        Entries of a file.
+    counts : Counts
+        Of its result.
+
+    Raises
+    ------
+    CalibError
+        If they do not add up.
+    """
     asked = chunk.stop - chunk.start
     if counts.read != asked or not counts.adds_up:
         raise CalibError(

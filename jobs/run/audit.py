@@ -39,6 +39,11 @@ def audit_of(correction: str, sources: Sequence[Path], resonance: str, out: Path
         Of the events, where files are given.
     out : Path
 
+    Returns
+    -------
+    Run
+        Not begun.
+
     Raises
     ------
     InputError

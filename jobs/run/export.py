@@ -28,6 +28,11 @@ def export_payload(source: Path, out: Path, layout: str | None, at: float | None
     at : float, optional
         pt in GeV where both agree.
 
+    Returns
+    -------
+    dict
+        ``path, calibration, layout, corrections, lost, numbers``.
+
     Raises
     ------
     InputError

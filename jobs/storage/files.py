@@ -197,7 +197,20 @@ class RunDirectory:
             )
 
     def require_free_for(self, what: str, its_file: str = "config.yaml") -> None:
-        """Raise InputError where something else is in the place of a run, a chain or a skim."""
+        """Refuse a directory with something else in the place of a run, a chain or a skim.
+
+        Parameters
+        ----------
+        what : str
+            ``run``, ``chain`` or ``skim``.
+        its_file : str
+            What such a directory has.
+
+        Raises
+        ------
+        InputError
+            If it has files but not this one, or is a file.
+        """
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"{self.path}: a file, expected a directory; choose another --out")
         is_used = self.path.is_dir() and any(p.name != INSIDE for p in self.path.iterdir())

@@ -468,7 +468,29 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
         at: float | None = None,
         sums: Mapping[str, Sums] | None = None,
     ) -> Exported:
-        """Return m and a of others, or all of muon_scalesmearing, and what they leave out."""
+        """Return m and a of others, or all of muon_scalesmearing, and what they leave out.
+
+        Parameters
+        ----------
+        document : mapping
+            The payload.
+        layout : str
+            One of ``layouts``.
+        at : float, optional
+            pt in GeV at which e is absorbed.
+        sums : mapping of the name of a sample to its sums, optional
+            Of the first pass, for ``muon_scalesmearing``.
+
+        Returns
+        -------
+        Exported
+            The document, and what it does not say.
+
+        Raises
+        ------
+        InputError
+            If there is no such layout, or the pt is not positive.
+        """
         from .payloads.export import export
 
         return export(document, layout, at, sums)

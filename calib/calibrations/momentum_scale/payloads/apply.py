@@ -25,10 +25,22 @@ SEED = 20
 
 
 def apply(document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]:
-    """Return ``mu1_pt, mu2_pt`` and, where there is one, ``mu1_ptErr, mu2_ptErr``, in GeV.
+    """Return the corrected pt of both muons, and ptErr where there is one.
 
-    The muons stay in the order of the pairs, leading first as measured, whatever their corrected
-    pt. Pairs with a generated mass are simulated.
+    ``mu1_pt, mu2_pt, mu1_ptErr, mu2_ptErr``. The muons stay in the order of the pairs, leading
+    first as measured, whatever their corrected pt. Pairs with a generated mass are simulated.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    pairs : Pairs, length n
+        GeV.
+
+    Returns
+    -------
+    mapping of str to array, shape (n,)
+        In GeV.
 
     Raises
     ------
@@ -67,6 +79,11 @@ def apply_muons(
         however events are cut into chunks, muons ordered or pairs chosen.
     simulated : bool
         Corrected by the scale of the simulation and smeared to the resolution of the data.
+
+    Returns
+    -------
+    Muons
+        pt and pt_err in GeV.
     """
     constants = reading.constants(document)
     if simulated and (constants.simulation is None or constants.smearing is None):
@@ -98,6 +115,18 @@ def quality(document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]
     have as well once they are smeared; ``dimuon_mass_resolution`` is in GeV, angles neglected;
     a status is that of the eta bin (`calib.results.Status`), of the pair the worse one. Muons
     outside the eta range, or in a bin without a value, have no resolution (NaN).
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    pairs : Pairs, length n
+        As measured, GeV.
+
+    Returns
+    -------
+    mapping of str to array, shape (n,)
+        The columns, by name.
     """
     known = reading.by_name(document)
     width, edges = reading.width(known[f"{NAME}_resolution"]), reading.parameters(document)["edges"]
@@ -120,7 +149,20 @@ def quality(document: Mapping[str, Any], pairs: Pairs) -> Mapping[str, AnyArray]
 
 
 def muon_keys(events: UIntArray, eta: Array, phi: Array) -> UIntArray:
-    """Return the key of each muon: that of its event, and its direction in single precision."""
+    """Return the key of each muon: that of its event, and its direction in single precision.
+
+    Parameters
+    ----------
+    events : uint array, shape (n,)
+        Keys of the events.
+    eta, phi : array, shape (n,)
+        Of the muons; phi in rad.
+
+    Returns
+    -------
+    uint array, shape (n,)
+        Hashes.
+    """
     out = np.empty(len(events), dtype=np.uint64)
     bits = [np.ascontiguousarray(x, dtype=np.float32).view(np.uint32) for x in (eta, phi)]
     _muon_keys(events, bits[0], bits[1], out)
@@ -135,7 +177,18 @@ def _muon_keys(events, eta, phi, out):  # type: ignore[no-untyped-def]
 
 
 def normals(key: UIntArray) -> Array:
-    """Return one standard normal number of each key."""
+    """Return one standard normal number of each key.
+
+    Parameters
+    ----------
+    key : uint array, shape (n,)
+        Of `muon_keys`.
+
+    Returns
+    -------
+    array, shape (n,)
+        Mean 0, width 1.
+    """
     out = np.empty(len(key))
     _normals(key, out)
     return out

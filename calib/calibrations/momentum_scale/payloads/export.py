@@ -50,6 +50,11 @@ def export(
         Those of the first pass of the run, of which ``muon_scalesmearing`` takes the residuals of
         simulated muons.
 
+    Returns
+    -------
+    Exported
+        The document, and what it does not say.
+
     Raises
     ------
     InputError
@@ -86,7 +91,20 @@ def export(
 
 
 def multiplicative(scale: reading.Scale, at: float | None) -> Array:
-    """Return m of each eta bin, shape (n,)."""
+    """Return m of each eta bin.
+
+    Parameters
+    ----------
+    scale : Scale
+        Of n eta bins.
+    at : float or None
+        pt in GeV at which e is absorbed.
+
+    Returns
+    -------
+    array, shape (n,)
+        Without unit.
+    """
     return 1 + scale.A - (0.0 if at is None else scale.e / at)
 
 
@@ -95,6 +113,20 @@ def shifts(scale: reading.Scale, m: Array, good: BoolArray) -> dict[str, dict[st
 
     ``largest`` is that of the eta bin and charge with the largest one, ``mean`` the mean over
     them; both with their sign.
+
+    Parameters
+    ----------
+    scale : Scale
+        Of n eta bins.
+    m : array, shape (n,)
+        Of `multiplicative`.
+    good : bool array, shape (n,)
+        Bins that have a value.
+
+    Returns
+    -------
+    dict of str to dict of str to float
+        By pt in GeV: ``largest``, ``mean``.
     """
     found = {}
     for pt in COMPARED_AT:

@@ -91,7 +91,20 @@ class Published:
 
 
 def published(reduction: Reduction, prefix: str = "") -> Published:
-    """Return what is written; ``prefix`` is ``simulation_`` for the simulation."""
+    """Return what is written of the data, or of the simulation.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        The result.
+    prefix : str
+        ``simulation_`` for the simulation, else empty.
+
+    Returns
+    -------
+    Published
+        A without unit, e in GeV, M in 1/GeV, a2 without unit, c2 in 1/GeV^2.
+    """
     state = reduction.state
     status = np.asarray(state[f"{prefix}status"], dtype=np.int64)
     values = np.array([np.asarray(state[f"{prefix}{k}"], dtype=float) for k in KINDS])
@@ -154,9 +167,15 @@ def document(reduction: Reduction, share: float = SHARE, most: int = MOST) -> di
     Parameters
     ----------
     reduction : Reduction
+        The result.
     share, most : float, int
         Share of the variance of the correction that the variations carry at least, and their
         largest number; what is left out is said in the description.
+
+    Returns
+    -------
+    dict
+        A correctionlib document of schema 2.
     """
     edges = eta_edges(reduction)
     pt_range = np.asarray(reduction.state["pt_range"], dtype=float)
@@ -239,7 +258,22 @@ def _correction(
 
 
 def binned(edges: Array, content: Sequence[Any], flow: Any) -> dict[str, Any]:
-    """Return a binning in eta; ``flow`` is what holds outside."""
+    """Return a binning in eta.
+
+    Parameters
+    ----------
+    edges : array, shape (n + 1,)
+        Of eta.
+    content : sequence of numbers or nodes, length n
+        One a bin.
+    flow : number, node or str
+        What holds outside.
+
+    Returns
+    -------
+    dict
+        A node.
+    """
     return nodes.binning("eta", edges, content, flow)
 
 

@@ -34,6 +34,20 @@ def check(payload: Mapping[str, Any], reduction: Reduction, seed: int) -> Sequen
     A, e, M and the corrections of all passes one after the other. ``sign_convention``: largest
     relative difference of the corrected pt of both charges from the parameters that stand in the
     payload itself.
+
+    Parameters
+    ----------
+    payload : mapping
+        As read from the file.
+    reduction : Reduction
+        What it was made from.
+    seed : int
+        Of the points.
+
+    Returns
+    -------
+    sequence of Check
+        These three.
     """
     wrong, n = _wrong_points(payload, reduction, seed)
     kinds = [k for k in ("", "simulation_") if f"{k}steps" in reduction.state]
@@ -87,7 +101,24 @@ def _wrong_points(payload: Mapping[str, Any], reduction: Reduction, seed: int) -
 
 
 def points(edges: Array, seed: int) -> tuple[Array, Array, AnyArray]:
-    """Return pt, eta and charge of the points: all edges, what is outside, and a random rest."""
+    """Return pt, eta and charge of the points: all edges, what is outside, and a random rest.
+
+    Parameters
+    ----------
+    edges : array, shape (n + 1,)
+        Of eta.
+    seed : int
+        Of the random ones.
+
+    Returns
+    -------
+    array, shape (N,)
+        pt, in GeV.
+    array, shape (N,)
+        eta.
+    int array, shape (N,)
+        Charge.
+    """
     random = np.random.default_rng([seed, 71])
     reach = edges[-1] - edges[0]
     eta = random.uniform(edges[0] - 0.02 * reach, edges[-1] + 0.02 * reach, N)
@@ -151,7 +182,20 @@ def _variations(
 
 
 def variations(payload: Mapping[str, Any], name: str) -> list[str]:
-    """Return the names of the variations of a correction, without ``_up`` and ``_down``."""
+    """Return the names of the variations of a correction, without ``_up`` and ``_down``.
+
+    Parameters
+    ----------
+    payload : mapping
+        The document.
+    name : str
+        Of a correction.
+
+    Returns
+    -------
+    list of str
+        In the order of the payload.
+    """
     keys = [str(item["key"]) for item in reading.by_name(payload)[name]["data"]["content"]]
     return [key.removesuffix("_up") for key in keys if key.endswith("_up")]
 
@@ -169,7 +213,18 @@ def _wrong_width(width: Any, values: Array, pt: Array, eta: Array, at: AnyArray)
 
 
 def differs(a: Array, b: Array) -> BoolArray:
-    """Return where two numbers differ by more than 1e-12 of their size."""
+    """Return where two numbers differ by more than 1e-12 of their size.
+
+    Parameters
+    ----------
+    a, b : array, shape (n,)
+        In one unit.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True for NaN as well.
+    """
     return np.asarray(~(np.abs(a - b) <= PRECISION * np.abs(b)))
 
 

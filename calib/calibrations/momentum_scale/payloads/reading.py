@@ -41,7 +41,22 @@ class Scale:
     M: Array
 
     def corrected(self, pt: Array, eta: Array, charge: AnyArray) -> Array:
-        """Return the corrected pt in GeV; unchanged outside the eta range."""
+        """Return the corrected pt; unchanged outside the eta range.
+
+        Parameters
+        ----------
+        pt : array, shape (m,)
+            In GeV.
+        eta : array, shape (m,)
+            Pseudorapidity.
+        charge : array, shape (m,)
+            1 or -1.
+
+        Returns
+        -------
+        array, shape (m,)
+            In GeV.
+        """
         out = np.empty(len(pt))
         _correct(self.edges, self.A, self.e, self.M, pt, eta, charge.astype(np.float64), out)
         return out
@@ -93,7 +108,20 @@ class Constants:
 
 
 def bins_of(edges: Array, eta: Array) -> IntArray:
-    """Return the bin of each eta, n where it is outside or not a number."""
+    """Return the bin of each eta, n where it is outside or not a number.
+
+    Parameters
+    ----------
+    edges : array, shape (n + 1,)
+        Ascending.
+    eta : array, shape (m,)
+        Pseudorapidity.
+
+    Returns
+    -------
+    int array, shape (m,)
+        From 0 to n.
+    """
     n = len(edges) - 1
     at = np.searchsorted(edges, eta, side="right") - 1
     return np.where((at < 0) | (at >= n), n, at)
@@ -135,7 +163,20 @@ def by_name(document: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def scale(correction: Mapping[str, Any], variation: str = "nom") -> Scale:
-    """Return A, e, M of the correction of pt, of a variation of it, from its positive muons."""
+    """Return A, e, M of the correction of pt, of a variation of it, from its positive muons.
+
+    Parameters
+    ----------
+    correction : mapping
+        Of pt, in a payload.
+    variation : str
+        ``nom``, or one of its variations.
+
+    Returns
+    -------
+    Scale
+        A without unit, e in GeV, M in 1/GeV.
+    """
     edges, values = _by_charge(correction, variation)[1]
     return Scale(edges, values[0], values[1], values[2])
 
@@ -160,7 +201,21 @@ def width(correction: Mapping[str, Any]) -> Width:
 
 
 def parameters(document: Mapping[str, Any], name: str = NAME) -> dict[str, Array]:
-    """Return ``edges`` (n + 1,), the parameters with their ``_err``, and `WHERE`, each (n,)."""
+    """Return edges, parameters and their errors by eta bin.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    name : str
+        Beginning of the names: of the data, or of the simulation.
+
+    Returns
+    -------
+    dict of str to array
+        ``edges`` (n + 1,), the others (n,): ``A``, ``e`` (GeV), ``M`` (1/GeV), ``a2``, ``c2``
+        (1/GeV^2), each with ``_err``, and those of `WHERE` that are there.
+    """
     content = _keys(by_name(document)[f"{name}_parameters"]["data"], "parameter")
     found = {"edges": np.asarray(content["A"]["edges"], dtype=float)}
     known = [name for name in WHERE if name in content]  # younger than the others
@@ -170,7 +225,20 @@ def parameters(document: Mapping[str, Any], name: str = NAME) -> dict[str, Array
 
 
 def status(document: Mapping[str, Any], name: str = NAME) -> IntArray:
-    """Return the code of each eta bin, shape (n,)."""
+    """Return the status of each eta bin.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    name : str
+        Beginning of the names: of the data, or of the simulation.
+
+    Returns
+    -------
+    int array, shape (n,)
+        Codes of `calib.results.Status`.
+    """
     node = by_name(document)[f"{name}_status"]["data"]
     return np.asarray(node["content"], dtype=np.int64)
 
@@ -196,7 +264,20 @@ def values(document: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def covariances(document: Mapping[str, Any], name: str = NAME) -> Array:
-    """Return the covariance of A, e, M of each eta bin, shape (n, 3, 3); NaN without a value."""
+    """Return the covariance of A, e, M of each eta bin.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    name : str
+        Beginning of the names: of the data, or of the simulation.
+
+    Returns
+    -------
+    array, shape (n, 3, 3)
+        NaN without a value.
+    """
     correction = by_name(document)[f"{name}_uncertainty"]
     _insist(correction, UNCERTAINTY)
     content = _keys(correction["data"], "charge")[1]["content"]
@@ -209,6 +290,18 @@ def disagreement(correction: Mapping[str, Any], table: Mapping[str, Array]) -> f
     """Return the largest relative difference in pt of a correction and the parameters.
 
     Each charge is read for itself: a wrong sign of M for one of them shows.
+
+    Parameters
+    ----------
+    correction : mapping
+        Of pt, in a payload.
+    table : mapping of str to array
+        Of `parameters`.
+
+    Returns
+    -------
+    float
+        Infinite where the edges are others.
     """
     worst = 0.0
     for charge, (edges, (A, e, qM)) in _by_charge(correction).items():

@@ -54,7 +54,20 @@ class Shape:
     note: str
 
     def std(self, abs_eta: Array, pt: Array) -> Array:
-        """Return the width at some |eta| and pt, root of the mean square over the layers."""
+        """Return the width at some |eta| and pt, root of the mean square over the layers.
+
+        Parameters
+        ----------
+        abs_eta : array, shape (n,)
+            |eta| of muons.
+        pt : array, shape (n,)
+            In GeV.
+
+        Returns
+        -------
+        array, shape (n,)
+            Relative.
+        """
         i = np.clip(np.searchsorted(ABS_ETA, abs_eta, side="right") - 1, 0, len(ABS_ETA) - 2)
         width = _values(self.polynomial[i], pt[:, None])
         return np.asarray(np.sqrt((self.share[i] * width**2).sum(1)))
@@ -74,6 +87,11 @@ def shape_of(sums: Sequence[Sums], fallback: Sequence[tuple[float, float]]) -> S
         Those with ``residual/...``; weights may be negative.
     fallback : sequence of (a^2, c^2), one a bin of |eta|
         What stands in where there are too few muons.
+
+    Returns
+    -------
+    Shape
+        With a note on where the numbers come from.
     """
     counts, pt2 = _together(sums)
     n_eta, n_layers = len(ABS_ETA) - 1, len(N_LAYERS) - 1
@@ -152,7 +170,18 @@ def _core(counts: Array) -> float:
 
 
 def polynomial_of(a2: float, c2: float) -> Array:
-    """Return p0, p1, p2 next to sqrt(a2 + c2 pt^2) from 26 to 200 GeV, nearest for those of a Z."""
+    """Return p0, p1, p2 next to sqrt(a2 + c2 pt^2) from 26 to 200 GeV, nearest for those of a Z.
+
+    Parameters
+    ----------
+    a2, c2 : float
+        Without unit and in 1/GeV^2.
+
+    Returns
+    -------
+    array, shape (3,)
+        Without unit, 1/GeV, 1/GeV^2.
+    """
     pt = np.linspace(20.0, MOST_PT, 181)
     width = np.sqrt(np.maximum(a2 + c2 * pt**2, 1e-8))
     weight = (1 + 20 * np.exp(-0.5 * ((pt - USUAL_PT) / 12) ** 2)) / width
@@ -173,6 +202,11 @@ def crystal_ball_within(t: Array, sigma: float, n: float, alpha: float) -> Array
         Not negative.
     sigma, n, alpha : float
         n > 1, alpha > 0.
+
+    Returns
+    -------
+    array, shape as t
+        From 0 to 1.
     """
     x = np.asarray(t) / sigma
     slope = n / alpha
@@ -184,7 +218,18 @@ def crystal_ball_within(t: Array, sigma: float, n: float, alpha: float) -> Array
 
 
 def unit_sigma(n: float, alpha: float) -> float:
-    """Return the sigma of a Crystal Ball whose central 68.27 % are within +-1."""
+    """Return the sigma of a Crystal Ball whose central 68.27 % are within +-1.
+
+    Parameters
+    ----------
+    n, alpha : float
+        Exponent and begin of the tails, n > 1, alpha > 0.
+
+    Returns
+    -------
+    float
+        At most 1.01.
+    """
     one = np.ones(1)
     return float(
         brentq(lambda s: float(crystal_ball_within(one, s, n, alpha)[0]) - CORE, 0.05, 1.01)

@@ -55,10 +55,17 @@ def side(document: Mapping[str, Any], name: str, at: float | None) -> Side:
     Parameters
     ----------
     document : mapping
+        The payload.
     name : str
+        ``momentum_scale``, or that of the simulation.
     at : float, optional
         pt in GeV where e is absorbed; by default that of the mean k of each bin's muons, if the
         layout corrects such muons, else 45 GeV.
+
+    Returns
+    -------
+    Side
+        Of n eta bins.
     """
     table = reading.parameters(document, name)
     n = len(table["A"])
@@ -115,6 +122,11 @@ def export(document: Mapping[str, Any], at: float | None, sums: Sequence[Sums]) 
     sums : sequence of Sums
         Those of the first pass over simulated samples; none: widths are those of the payload, the
         tails Gaussian.
+
+    Returns
+    -------
+    Exported
+        The document, and what it does not say.
     """
     names = reading.by_name(document)
     reading.constants(document)  # refuses a payload that contradicts itself

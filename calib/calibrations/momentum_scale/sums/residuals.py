@@ -41,6 +41,11 @@ def observed(pairs: Pairs, unit: bool) -> dict[str, AnyArray]:
         With generated muons; others are left out.
     unit : bool
         Whether all weights are 1.
+
+    Returns
+    -------
+    dict of str to array
+        Sums; empty without what they are made of.
     """
     n = int(np.prod(SHAPE))
     histogram, total = Histogram.empty(n, STRETCHED, unit), np.zeros(n)
