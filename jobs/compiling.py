@@ -64,14 +64,40 @@ class Listener(event.Listener):  # type: ignore[misc]
 
 @contextmanager
 def told(say: Callable[[], Any], long_s: float = LONG_S) -> Iterator[None]:
-    """Call a function where something is compiled in this process, in the block."""
+    """Call a function where something is compiled in this process, in the block.
+
+    Parameters
+    ----------
+    say : callable
+        () -> anything.
+    long_s : float
+        Seconds of compilation above which it is called.
+
+    Yields
+    ------
+    None
+        Inside, it is listened.
+    """
     with event.install_listener("numba:compile", Listener(say, long_s)):
         yield
 
 
 @contextmanager
 def told_by_workers(client: Client | None, say: Callable[[], Any]) -> Iterator[None]:
-    """Call a function where a local worker compiles something, in the block."""
+    """Call a function where a local worker compiles something, in the block.
+
+    Parameters
+    ----------
+    client : Client or None
+        None: nobody is asked.
+    say : callable
+        () -> anything.
+
+    Yields
+    ------
+    None
+        Inside, it is listened.
+    """
     if client is None:
         yield
         return

@@ -57,7 +57,20 @@ class Console:
             typer.echo(json.dumps(_finite(dict(values)), default=str))
 
     def complain(self, sentence: str, code: int) -> NoReturn:
-        """End the command with one sentence on stderr, and this exit code."""
+        """End the command with one sentence on stderr, and this exit code.
+
+        Parameters
+        ----------
+        sentence : str
+            What is wrong.
+        code : int
+            Exit code.
+
+        Raises
+        ------
+        typer.Exit
+            Always.
+        """
         if self.verbose and code == FAILED:
             traceback.print_exc(file=sys.stderr)
         typer.echo(f"calib: {'' if code == INTERRUPTED else 'error: '}{sentence}", err=True)
@@ -65,7 +78,15 @@ class Console:
         raise typer.Exit(code)
 
     def progress(self, text: str, done: int, total: int) -> None:
-        """Show how far something is, on a terminal."""
+        """Show how far something is, on a terminal.
+
+        Parameters
+        ----------
+        text : str
+            What is done.
+        done, total : int
+            How much of it.
+        """
         if self.bars is None:
             return
         known = {task.description: task.id for task in self.bars.tasks}
@@ -126,7 +147,22 @@ def _finite(value: Any) -> Any:
 
 
 def console(quiet: bool, verbose: int, json: bool) -> Console:
-    """Return the console of a command, and set up logging for it."""
+    """Return the console of a command, and set up logging for it.
+
+    Parameters
+    ----------
+    quiet : bool
+        Whether only errors are said.
+    verbose : int
+        1: information, 2: debugging.
+    json : bool
+        Whether the result is JSON on stdout.
+
+    Returns
+    -------
+    Console
+        Of the command.
+    """
     level = (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
     for name in ("calib", "processors", "jobs"):
         # not the root: Dask would tell there of every worker that comes and goes

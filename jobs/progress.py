@@ -9,4 +9,12 @@ Progress = Callable[[str, int, int], None]
 
 
 def silent(text: str, done: int, total: int) -> None:
-    """Show no progress."""
+    """Show no progress.
+
+    Parameters
+    ----------
+    text : str
+        What is done.
+    done, total : int
+        How much of it.
+    """

@@ -67,7 +67,25 @@ class Catalog:
 
     @classmethod
     def open(cls, place: str, *, new: bool = False) -> Catalog:
-        """Return the catalogue at a path or address; ``new``: made where there is none."""
+        """Return the catalogue at a path or address.
+
+        Parameters
+        ----------
+        place : str
+            Path or address.
+        new : bool
+            Whether it is made where there is none.
+
+        Returns
+        -------
+        Catalog
+            Open.
+
+        Raises
+        ------
+        InputError
+            If there is none, it is something else, or of another version.
+        """
         return cls(tables.engine_of(place, new=new), place)
 
     def close(self) -> None:
@@ -100,6 +118,15 @@ class Catalog:
             Whether local files are read whole for a checksum.
         update : bool
             Whether a file that changed or moved replaces its entry.
+        workers : int
+            Processes that look at files.
+        progress : callable
+            Told how far it is.
+
+        Returns
+        -------
+        Added
+            What became of the files.
 
         Raises
         ------
@@ -163,7 +190,20 @@ class Catalog:
             luminosities.keep(connection, table)
 
     def mark(self, query: str, quality: str) -> int:
-        """Give the entries that a query matches a quality; return how many there are."""
+        """Give the entries that a query matches a quality; return how many there are.
+
+        Parameters
+        ----------
+        query : str
+            As of `jobs.catalog.language`.
+        quality : str
+            The new one.
+
+        Returns
+        -------
+        int
+            Entries.
+        """
         asked = condition(query)
         e = tables.entries.c
         chosen = chosen_from(asked, [e.file_id, e.run]).subquery()
@@ -226,7 +266,20 @@ class Catalog:
         return _totals(row.files, row)
 
     def entries(self, query: str, limit: int | None = None) -> list[dict[str, Any]]:
-        """Return what a query matches, a row for each run of each file, by run and path."""
+        """Return what a query matches, a row for each run of each file, by run and path.
+
+        Parameters
+        ----------
+        query : str
+            As of `jobs.catalog.language`.
+        limit : int, optional
+            Rows at most.
+
+        Returns
+        -------
+        list of dict
+            Luminosities in fb^-1.
+        """
         e, f, s = tables.entries.c, tables.files.c, tables.samples.c
         columns = [
             f.path,
@@ -387,7 +440,20 @@ def _share_evenly(
 
 # questions ---------------------------------------------------------------------------------------
 def chosen_from(asked: Condition, columns: Iterable[Any]) -> sa.Select[Any]:
-    """Return a selection of entries, with the tables that it needs."""
+    """Return a selection of entries, with the tables that it needs.
+
+    Parameters
+    ----------
+    asked : Condition
+        Of a query.
+    columns : iterable of columns
+        What is selected.
+
+    Returns
+    -------
+    Select
+        Not executed.
+    """
     e, f, s = tables.entries, tables.files, tables.samples
     source: Any = e.join(s, s.c.id == e.c.sample_id)
     if asked.needs_files:

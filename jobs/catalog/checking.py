@@ -61,6 +61,17 @@ def check(
         Which files; all, if empty.
     quick : bool
         Whether files are opened only, and not read whole for their checksum.
+    workers : int
+        Processes that look at files.
+    progress : callable
+        Told how far it is.
+
+    Returns
+    -------
+    int
+        Files that were looked at.
+    list of Verdict
+        Those that are not as they were, by path.
     """
     known = _known(catalog, query)
     paths = [k.path for k in known]
@@ -90,7 +101,29 @@ def _known(catalog: Catalog, query: str) -> list[Known]:
 
 
 def look_again(path: str, *, known: Known, quick: bool, format: str) -> Seen:
-    """Return what a file says now; an error begins with its state."""
+    """Return what a file says now.
+
+    Parameters
+    ----------
+    path : str
+        File or address.
+    known : Known
+        What the catalogue knows.
+    quick : bool
+        Whether the checksum is left out.
+    format : str
+        Of the file.
+
+    Returns
+    -------
+    Seen
+        Without the runs.
+
+    Raises
+    ------
+    InputError
+        If it is not what it was; begins with the new state.
+    """
     if not is_remote(path):
         if not os.path.exists(path):
             raise InputError(f"{path}: {VANISHED}: there is no such file any more")

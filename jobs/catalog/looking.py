@@ -61,6 +61,11 @@ def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> See
     runs : bool
         Whether the runs are read.
 
+    Returns
+    -------
+    Seen
+        Without an error.
+
     Raises
     ------
     InputError
@@ -189,8 +194,26 @@ Look = Callable[[str], Seen]
 def look_at_all(paths: Sequence[str], looks: Sequence[Look], workers: int) -> Iterator[list[Seen]]:
     """Yield what was found at the paths, batch by batch, in the order in which they are done.
 
-    ``looks`` has one function for each path, which a process can be given. A file on which its
-    reader crashes or hangs has that as its error.
+    A file on which its reader crashes or hangs has that as its error.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files and addresses.
+    looks : sequence of callable
+        Path -> Seen, one for each path, which a process can be given.
+    workers : int
+        Processes.
+
+    Yields
+    ------
+    list of Seen
+        A batch.
+
+    Raises
+    ------
+    CalibError
+        If a process was killed.
     """
     jobs = [(paths[i : i + BATCH], looks[i : i + BATCH]) for i in range(0, len(paths), BATCH)]
     if workers == 1 or len(paths) <= INLINE:
@@ -212,7 +235,20 @@ def look_at_all(paths: Sequence[str], looks: Sequence[Look], workers: int) -> It
 
 
 def look_at_batch(paths: Sequence[str], looks: Sequence[Look]) -> list[Seen]:
-    """Return what was found at some paths."""
+    """Return what was found at some paths.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        Files and addresses.
+    looks : sequence of callable
+        Path -> Seen, one for each path.
+
+    Returns
+    -------
+    list of Seen
+        In their order, some with an error.
+    """
     from jobs.events.addresses import is_remote
     from jobs.events.guard import crashing
 

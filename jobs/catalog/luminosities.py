@@ -132,7 +132,15 @@ def _places(path: Path, names: list[str]) -> tuple[int, int | None, int, float]:
 
 # in the catalogue --------------------------------------------------------------------------------
 def keep(connection: sa.Connection, table: Table) -> None:
-    """Put a table into the catalogue; the runs in it replace what was known of them."""
+    """Put a table into the catalogue; the runs in it replace what was known of them.
+
+    Parameters
+    ----------
+    connection : Connection
+        In a transaction.
+    table : mapping of (run, section) to float
+        In fb^-1.
+    """
     runs = {run for run, _ in table}
     for some in batches(sorted(runs)):
         connection.execute(sa.delete(tables.luminosity).where(tables.luminosity.c.run.in_(some)))
@@ -146,6 +154,13 @@ def share_out(connection: sa.Connection, runs: Iterable[int]) -> None:
 
     By sections: of those that the file holds; a section that several files of a sample hold is
     shared evenly. By run: shared in proportion to the events of the files of a sample.
+
+    Parameters
+    ----------
+    connection : Connection
+        In a transaction.
+    runs : iterable of int
+        Whose files get theirs.
     """
     known = tables.luminosity
     for some in batches(sorted(set(runs))):
@@ -198,6 +213,19 @@ def _shared(rows: list[Any], known: Mapping[int, float]) -> Iterator[tuple[Any, 
 
 
 def batches(values: list[Any], n: int = 500) -> Iterator[list[Any]]:
-    """Yield the values, some at a time: databases limit how many a statement may hold."""
+    """Yield the values, some at a time: databases limit how many a statement may hold.
+
+    Parameters
+    ----------
+    values : list
+        In any order.
+    n : int
+        At most at a time.
+
+    Yields
+    ------
+    list
+        In the same order.
+    """
     for start in range(0, len(values), n):
         yield values[start : start + n]

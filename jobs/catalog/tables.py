@@ -109,6 +109,11 @@ def engine_of(place: str, *, new: bool = False) -> Engine:
     new : bool
         Whether the tables may be made.
 
+    Returns
+    -------
+    Engine
+        Of the database.
+
     Raises
     ------
     InputError

@@ -34,9 +34,21 @@ WORTH_WORKERS = 2_000_000
 
 @contextmanager
 def client(cluster: Cluster, calibration: Calibration | None = None) -> Iterator[Client | None]:
-    """Yield a Dask client, or None where the work is done in this process.
+    """Yield a Dask client.
 
     Workers elsewhere have been checked, and have the code of this package and of the calibration.
+
+    Parameters
+    ----------
+    cluster : Cluster
+        As configured.
+    calibration : Calibration, optional
+        Whose code the workers get as well.
+
+    Yields
+    ------
+    Client or None
+        None: the work is done in this process.
 
     Raises
     ------

@@ -54,6 +54,18 @@ def check(config: Config, calibration: Calibration | None = None) -> Iterator[St
 
     The cluster is opened as for a run, and closed again if it was not there before. The step
     "files" alone stands for itself: one file that cannot be read does not end the check.
+
+    Parameters
+    ----------
+    config : Config
+        With cluster and samples.
+    calibration : Calibration, optional
+        Whose code the workers get as well.
+
+    Yields
+    ------
+    Step
+        With its state.
     """
     cluster = config.cluster
     names = ["reached", "workers", "versions", "memory", "round trip"]
@@ -93,7 +105,20 @@ def _steps(config: Config, calibration: Calibration | None, stack: ExitStack) ->
 
 
 def attempted(name: str, step: Callable[[], tuple[str, str]]) -> Step:
-    """Return what came of a step, which returns a state and a text or raises."""
+    """Return what came of a step, which returns a state and a text or raises.
+
+    Parameters
+    ----------
+    name : str
+        Of the step.
+    step : callable
+        () -> (state, text), or it raises.
+
+    Returns
+    -------
+    Step
+        With its seconds.
+    """
     start = time.perf_counter()
     try:
         state, text = step()
@@ -138,7 +163,24 @@ def _at_gateway(cluster: Cluster) -> str:
 
 
 def workers(found: Client | None, cluster: Cluster, seconds: float) -> tuple[str, str]:
-    """Return how many workers there are, and how long the first took."""
+    """Return how many workers there are, and how long the first took.
+
+    Parameters
+    ----------
+    found : Client or None
+        Not None.
+    cluster : Cluster
+        As configured.
+    seconds : float
+        Until the first worker came.
+
+    Returns
+    -------
+    str
+        State.
+    str
+        Text.
+    """
     assert found is not None
     wanted = cluster.adaptive.minimum if cluster.adaptive else cluster.workers
     if cluster.name is None and cluster.kind != "address":
@@ -155,7 +197,24 @@ def workers(found: Client | None, cluster: Cluster, seconds: float) -> tuple[str
 def versions(
     found: Client | None, cluster: Cluster, calibration: Calibration | None
 ) -> tuple[str, str]:
-    """Return what runs there, which is what runs here, after sending what was lacking."""
+    """Return what runs there, which is what runs here, after sending what was lacking.
+
+    Parameters
+    ----------
+    found : Client or None
+        Not None.
+    cluster : Cluster
+        As configured.
+    calibration : Calibration or None
+        Whose code the workers get as well.
+
+    Returns
+    -------
+    str
+        State.
+    str
+        Text.
+    """
     from jobs.clusters.environment import CODE, PACKAGES, ask, equip
 
     assert found is not None
@@ -195,7 +254,27 @@ def round_trip(found: Client | None) -> tuple[str, str]:
 
 
 def first_file(found: Client | None, sample: Sample) -> tuple[str, str]:
-    """Return what a worker reads in the first file of a sample."""
+    """Return what a worker reads in the first file of a sample.
+
+    Parameters
+    ----------
+    found : Client or None
+        None: it is read in this process.
+    sample : Sample
+        Its first file is read.
+
+    Returns
+    -------
+    str
+        State.
+    str
+        Text.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
     from calib.schema import Query
     from jobs.catalog.answers import answer
     from jobs.events.addresses import expand
@@ -219,7 +298,20 @@ def first_file(found: Client | None, sample: Sample) -> tuple[str, str]:
 
 
 def opened_file(path: str, kind: str) -> int:
-    """Return the number of events in a file; runs where the file is to be read."""
+    """Return the number of events in a file; runs where the file is to be read.
+
+    Parameters
+    ----------
+    path : str
+        Path or address.
+    kind : {"nanoaod", "stage1", "table"}
+        Format.
+
+    Returns
+    -------
+    int
+        Events.
+    """
     from jobs.events.parquet import inspect_parquet
     from jobs.events.root import inspect_root
 

@@ -18,7 +18,17 @@ ROOMS = ("calib", "processors", "jobs")
 def sources(root: Path, rooms: tuple[str, ...] = ROOMS) -> Iterator[tuple[str, bytes]]:
     """Yield name and content of every Python file of some packages, in order.
 
-    ``root`` is the folder that they are in, or the zip file in which they were sent.
+    Parameters
+    ----------
+    root : Path
+        Folder that the packages are in, or the zip file in which they were sent.
+    rooms : tuple of str
+        Names of the packages.
+
+    Yields
+    ------
+    (str, bytes)
+        Name, from the root, and content.
     """
     if root.is_dir():
         for room in rooms:

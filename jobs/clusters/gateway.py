@@ -85,6 +85,20 @@ def _is_closed(gateway: Gateway) -> None:
 def asked(cluster: Cluster, question: Any, *arguments: Any, **more: Any) -> Any:
     """Return the gateway's answer.
 
+    Parameters
+    ----------
+    cluster : Cluster
+        Address, authentication, and how long to wait.
+    question : callable
+        A method of the gateway.
+    *arguments, **more
+        Of the question.
+
+    Returns
+    -------
+    object
+        The answer.
+
     Raises
     ------
     InputError
@@ -249,6 +263,18 @@ def _stop(gateway: Gateway, cluster: Cluster, name: str) -> None:
 # options -----------------------------------------------------------------------------------------
 def accepted(known: Mapping[str, Any], cluster: Cluster) -> dict[str, Any]:
     """Return the options of the configuration, if the gateway has them.
+
+    Parameters
+    ----------
+    known : mapping
+        Options of the gateway, with their defaults.
+    cluster : Cluster
+        With the options that are wanted.
+
+    Returns
+    -------
+    dict
+        All of them.
 
     Raises
     ------

@@ -202,6 +202,18 @@ def noting(kind: Any, refused: list[str]) -> Any:
     """Return a class of jobs that notes what the batch system says when it does not take one.
 
     Otherwise it ends in a log, while we wait for a worker that cannot come.
+
+    Parameters
+    ----------
+    kind : type
+        A class of jobs of dask-jobqueue.
+    refused : list of str
+        Gets what the batch system says.
+
+    Returns
+    -------
+    type
+        Derived from it.
     """
     from distributed.core import Status
 

@@ -169,6 +169,18 @@ def _delete(name: str, cluster: Cluster) -> None:
 def manifest(cluster: Cluster, name: str = "dimucal") -> dict[str, Any]:
     """Return the DaskCluster that a run asks for.
 
+    Parameters
+    ----------
+    cluster : Cluster
+        As configured.
+    name : str
+        Of the DaskCluster.
+
+    Returns
+    -------
+    dict
+        Checked against the operator's schema.
+
     Raises
     ------
     InputError

@@ -200,6 +200,18 @@ def closed_in_time(here: LocalCluster, runner: LoopRunner) -> Callable[..., None
 
     A worker that is started again and again, being over its memory limit, is waited for without
     end by Dask.
+
+    Parameters
+    ----------
+    here : LocalCluster
+        Started.
+    runner : LoopRunner
+        Of its loop.
+
+    Returns
+    -------
+    callable
+        As the ``__exit__`` of a context manager.
     """
     own = {nanny.pid for nanny in here.workers.values()}
     before = {child for child in _children() if child.pid not in own}

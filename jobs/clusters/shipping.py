@@ -57,10 +57,16 @@ def send(found: Client, ours: bool, more: Mapping[str, bytes]) -> str:
     Parameters
     ----------
     found : Client
+        Of the cluster.
     ours : bool
         Whether this package is sent.
     more : mapping of file name to content
         Files beside it, from `extras`.
+
+    Returns
+    -------
+    str
+        Hexadecimal.
 
     Raises
     ------
@@ -87,7 +93,17 @@ def send(found: Client, ours: bool, more: Mapping[str, bytes]) -> str:
 
 
 def write_archive(path: Path, files: Mapping[str, bytes], prefix: str) -> None:
-    """Write a zip file that Python imports from, the same to the byte for the same files."""
+    """Write a zip file that Python imports from, the same to the byte for the same files.
+
+    Parameters
+    ----------
+    path : Path
+        The zip file.
+    files : mapping of str to bytes
+        By name in it.
+    prefix : str
+        Beginning of the names of archives that this one replaces.
+    """
     names = sorted({Path(name).parts[0].removesuffix(".py") for name in files})
     first = FRESH.format(names=names, prefix=f"/{prefix}", own=path.name)
     with ZipFile(path, "w", ZIP_DEFLATED) as archive:

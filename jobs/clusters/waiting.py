@@ -25,8 +25,20 @@ def require_worker(
 ) -> None:
     """Wait for the first worker.
 
-    A task is handed in as well: a cluster that grows with its work has no worker before. ``look``
-    is called now and then, and may raise where it is known that none will come.
+    A task is handed in as well: a cluster that grows with its work has no worker before.
+
+    Parameters
+    ----------
+    found : Client
+        Of the cluster.
+    cluster : Cluster
+        With the time to wait.
+    what : str
+        What was asked for, in words.
+    remedy : str
+        What helps, in words.
+    look : callable
+        Called now and then; may raise where it is known that none will come.
 
     Raises
     ------
@@ -53,6 +65,20 @@ def in_time(seconds: float, function: Callable[..., Any], *arguments: Any, **mor
 
     It runs in a thread, which is left to itself where it is late: for libraries that wait for
     minutes, or for ever.
+
+    Parameters
+    ----------
+    seconds : float
+        At most.
+    function : callable
+        That is called.
+    *arguments, **more
+        Of the function.
+
+    Returns
+    -------
+    object
+        What it returns.
 
     Raises
     ------

@@ -78,7 +78,24 @@ def open_chain(directory: Path) -> ChainResult:
 
 
 def run_chain(path: Path, out: Path, progress: Progress, earlier: Path | None) -> ChainResult:
-    """Run a chain, as `calib run` does; return the results of its steps."""
+    """Run a chain, as `calib run` does; return the results of its steps.
+
+    Parameters
+    ----------
+    path : Path
+        Configuration.
+    out : Path
+        Directory.
+    progress : callable
+        Told how far it is.
+    earlier : Path or None
+        A payload to compare with.
+
+    Returns
+    -------
+    ChainResult
+        Of the steps that have one.
+    """
     chain = ChainRun.prepare(path, out)
     with chain.held("calib.run"):
         chain.execute(progress, earlier)

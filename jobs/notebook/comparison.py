@@ -105,6 +105,11 @@ def compared(
     labels : pair of str, optional
         What they are called.
 
+    Returns
+    -------
+    Comparison
+        Second minus first.
+
     Raises
     ------
     InputError
@@ -152,6 +157,12 @@ def distances(parts: Mapping[str, Array], *, label: str) -> Figure:
     parts : mapping of kind to array
         In standard deviations; NaN where a value cannot be compared.
     label : str
+        Of the axis.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     with figures.in_style():
         figure = figures.empty_figure(7.2, 1.0 + 1.15 * max(len(parts), 1))

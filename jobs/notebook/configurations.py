@@ -47,8 +47,27 @@ def of_files(
 ) -> dict[str, Any]:
     """Return the values of a configuration with one sample.
 
-    ``calibration`` is by default the first that takes the resonance; ``format`` is told from the
-    names of the files. ``keys`` are others of the configuration (``settings``, ``selection``).
+    Parameters
+    ----------
+    files : path, or sequence of paths
+        Names, globs, directories.
+    resonance : str
+        Of the events.
+    calibration : str, optional
+        By default the first that takes the resonance.
+    format : str, optional
+        By default told from the names of the files.
+    simulation : bool
+        Whether the events are simulated.
+    name : str
+        Of the sample.
+    **keys : Any
+        Others of the configuration (``settings``, ``selection``).
+
+    Returns
+    -------
+    dict
+        Plain values.
     """
     names = [str(files)] if isinstance(files, (str, Path)) else [str(f) for f in files]
     sample = {

@@ -14,7 +14,20 @@ if TYPE_CHECKING:
 
 
 def as_hists(sums: Sums, layouts: Mapping[str, Layout]) -> dict[str, hist.Hist]:
-    """Return the histograms among the sums, by name; with weights squared, bin for bin."""
+    """Return the histograms among the sums, by name; with weights squared, bin for bin.
+
+    Parameters
+    ----------
+    sums : mapping of str to array
+        Of one sample.
+    layouts : mapping of str to Layout
+        Of the calibration.
+
+    Returns
+    -------
+    dict of str to hist.Hist
+        With weighted storage.
+    """
     found = {}
     for name, layout in layouts.items():
         if f"{name}/counts" in sums or f"{name}/sumw" in sums:
@@ -27,6 +40,20 @@ def as_hist(sums: Sums, name: str, layout: Layout) -> hist.Hist:
 
     ``h["0", "30-45_EE", :]`` is the mass of a category in one half of the events, and
     ``h[{"half": sum}]`` adds the halves.
+
+    Parameters
+    ----------
+    sums : mapping of str to array
+        Of one sample.
+    name : str
+        Of the histogram.
+    layout : Layout
+        Its axes.
+
+    Returns
+    -------
+    hist.Hist
+        With weighted storage.
     """
     import hist
 

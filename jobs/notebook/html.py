@@ -15,7 +15,20 @@ GREEN, RED = "#1a7f37", "#b42318"
 
 
 def block(title: str, *parts: str) -> str:
-    """Return a heading with what stands below it."""
+    """Return a heading with what stands below it.
+
+    Parameters
+    ----------
+    title : str
+        Escaped here.
+    *parts : str
+        HTML.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     return f"<div><strong>{html.escape(title)}</strong>{''.join(parts)}</div>"
 
 
@@ -31,7 +44,20 @@ def notes(texts: Sequence[str]) -> str:
 
 
 def verdict(passed: bool, text: str) -> str:
-    """Return the verdict in its colour, and in words: a colour alone is not for everybody."""
+    """Return the verdict in its colour, and in words: a colour alone is not for everybody.
+
+    Parameters
+    ----------
+    passed : bool
+        What it is.
+    text : str
+        Escaped here.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     colour = GREEN if passed else RED
     word = "passed" if passed else "not passed"
     return (
@@ -41,7 +67,20 @@ def verdict(passed: bool, text: str) -> str:
 
 
 def table(frame: pd.DataFrame, index: bool = False) -> str:
-    """Return the first rows of a table, numbers in few digits."""
+    """Return the first rows of a table, numbers in few digits.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Of any size.
+    index : bool
+        Whether its index is shown.
+
+    Returns
+    -------
+    str
+        HTML.
+    """
     shown = frame.head(ROWS)
     text: str = shown.to_html(
         index=index, escape=True, border=0, float_format=_number, na_rep="–", max_rows=ROWS

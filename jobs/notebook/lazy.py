@@ -68,6 +68,11 @@ class LazySample:
         events : dask_awkward.Array
             `events` with muons of your own, or fewer of them; all their columns are read.
 
+        Returns
+        -------
+        dask_awkward.Array
+            Pairs.
+
         Examples
         --------
         >>> events = z.events  # doctest: +SKIP
@@ -109,7 +114,19 @@ class LazySample:
 def open_lazy(source: Any, sample: str | None = None, **keys: Any) -> LazySample:
     """Return a sample whose selected pairs are a dask-awkward array; needs the extra ``lazy``.
 
-    The arguments are those of `open_sample`.
+    Parameters
+    ----------
+    source : path, dict, Config, or names of files
+        As of `open_sample`.
+    sample : str, optional
+        As of `open_sample`.
+    **keys : Any
+        As of `open_sample`.
+
+    Returns
+    -------
+    LazySample
+        No event is read.
 
     Raises
     ------

@@ -219,6 +219,13 @@ class Result:
             Write it, as `calib reduce` does; else no file changes.
         progress : bool
             Show how far it is, where it is kept.
+        **keys : Any
+            Settings by names with ``_`` in place of dots.
+
+        Returns
+        -------
+        Result
+            A new one.
 
         Raises
         ------
@@ -248,6 +255,11 @@ class Result:
             Runs for which it is valid; without ``until`` the interval stays open.
         **keys
             ``tag``, ``force`` and ``why`` as of `calib publish`.
+
+        Returns
+        -------
+        Revision
+            As the store has it.
 
         Raises
         ------
@@ -342,13 +354,45 @@ def _covariance(path: Path) -> Covariance | None:
 def reduced(
     run: Run, walk: Pass, edits: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Reduction, Closure]:
-    """Return the reduction of the sums with these edits, and the closure they allow."""
+    """Return the reduction of the sums with these edits, and the closure they allow.
+
+    Parameters
+    ----------
+    run : Run
+        With its sums.
+    walk : Pass
+        That of the sums.
+    edits : mapping
+        ``{category: {key: value}}``.
+
+    Returns
+    -------
+    Reduction
+        With these edits.
+    Closure
+        As far as the sums at hand allow it.
+    """
     reduction = run.calibration.reduce(run.sums(walk), edits, walk)
     return reduction, run.tested_by_sums(reduction, walk)
 
 
 def refitted(run: Run, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> Result:
-    """Return the result with these edits; nothing is written."""
+    """Return the result with these edits; nothing is written.
+
+    Parameters
+    ----------
+    run : Run
+        With its sums.
+    walk : Pass
+        That of the sums.
+    edits : mapping
+        ``{category: {key: value}}``.
+
+    Returns
+    -------
+    Result
+        A new one.
+    """
     reduction, closure = reduced(run, walk, edits)
     document = run.calibration.publish(reduction)
     made = reduction.arrays.get("covariance")
@@ -374,6 +418,22 @@ def edits_with(
     run: Run, edits: Mapping[str, Mapping[str, Any]], category: str, changes: Mapping[str, Any]
 ) -> dict[str, dict[str, Any]]:
     """Return the edits with those of one category added.
+
+    Parameters
+    ----------
+    run : Run
+        Whose settings are known.
+    edits : mapping
+        Those there are.
+    category : str
+        Whose settings are changed.
+    changes : mapping
+        By key, with dots or with ``_`` in their place.
+
+    Returns
+    -------
+    dict of category to dict of key to value
+        A new one.
 
     Raises
     ------
@@ -417,6 +477,11 @@ def compare(one: Any, other: Any, *, labels: tuple[str, str] | None = None) -> C
     one, other : Result, Payload, payload.json, directory of a run, or a document
     labels : pair of str, optional
         What they are called.
+
+    Returns
+    -------
+    Comparison
+        Other minus one.
 
     Raises
     ------

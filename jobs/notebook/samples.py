@@ -228,6 +228,11 @@ def open_sample(
         Of files: ``resonance="z"``, ``simulation=False``, ``calibration``, ``format``, ``name``,
         and any key of a configuration (``selection={...}``, ``settings={...}``).
 
+    Returns
+    -------
+    OpenSample
+        No event is read.
+
     Raises
     ------
     InputError

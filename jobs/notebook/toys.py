@@ -28,6 +28,30 @@ def write_toys(
 
     Toys of as many events that are in ``out`` already stay.
 
+    Parameters
+    ----------
+    out : path
+        Directory.
+    resonance : str
+        One of ``calib.physics.constants.RESONANCES``.
+    events : int
+        In all files together.
+    truth : str
+        A name, or a JSON file.
+    format : {"stage1", "nanoaod"}
+        Of the files.
+    files : int
+        Their number.
+    simulation : bool
+        Whether the events are those of a simulated sample.
+    seed : int
+        Of all random numbers.
+
+    Returns
+    -------
+    dict
+        As in truth.json.
+
     Raises
     ------
     InputError

@@ -32,7 +32,19 @@ class Line:
 def write_page(
     work: ChainRun, found: list[StepState], decided: Mapping[str, Any], made: Mapping[str, Any]
 ) -> None:
-    """Write report.html of a chain, self-contained."""
+    """Write report.html of a chain, self-contained.
+
+    Parameters
+    ----------
+    work : ChainRun
+        Whose page it is.
+    found : list of StepState
+        What became of each step.
+    decided : mapping
+        The verdict.
+    made : mapping
+        The provenance.
+    """
     page = (
         environment()
         .get_template("chain.html")

@@ -65,15 +65,21 @@ class Chart:
 
 
 def chart(name: str, steps: Sequence[Step], first: int, last: int) -> Chart | None:
-    """Return the chart of a quantity, None where no value is a number.
+    """Return the chart of a quantity.
 
     Parameters
     ----------
     name : str
+        Of the quantity.
     steps : sequence of Step
         In order of the runs; they do not overlap.
     first, last : int
         Runs at the ends of the axis.
+
+    Returns
+    -------
+    Chart or None
+        None: no value is a number.
     """
     summed = zip(steps, middles(steps), strict=True)
     drawn = [(s, m) for s, m in summed if m is not None]

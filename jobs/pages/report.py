@@ -92,6 +92,12 @@ def write_report(directory: Path, context: ReportContext) -> Path:
     directory : Path
         Of the run; plots/ gets every figure as PNG and SVG.
     context : ReportContext
+        What the page tells.
+
+    Returns
+    -------
+    Path
+        Of the page.
     """
     fits = report_fits.listing(context.reduction, context.closure)
     drawn = {n for n, at in zip(fits["name"], fits["picture"], strict=True) if at >= 0}
@@ -204,7 +210,22 @@ def _picture(name: str, figure: Any, keep: Path) -> Picture:
 def figures(
     reduction: Reduction, closure: Closure | None, sections: Sequence[Section]
 ) -> dict[str, Any]:
-    """Return every figure of the page by its name: of the sections, the fits, the closure."""
+    """Return every figure of the page by its name: of the sections, the fits, the closure.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        The result.
+    closure : Closure or None
+        Its test.
+    sections : sequence of Section
+        Of the calibration.
+
+    Returns
+    -------
+    dict of str to Figure
+        By the name of the file in plots/.
+    """
     found = {name: figure for s in sections for name, figure in s.figures.items()}
     return found | _of_fits(reduction) | _of_closure(closure)
 

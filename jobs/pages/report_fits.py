@@ -33,7 +33,20 @@ _LARGEST = 2.0**26
 
 
 def listing(reduction: Reduction, closure: Closure | None) -> dict[str, Any]:
-    """Return all fits as columns, and their pictures, as plain values for the page."""
+    """Return all fits as columns, and their pictures, as plain values for the page.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        With the fits and their pictures.
+    closure : Closure or None
+        With further pictures.
+
+    Returns
+    -------
+    dict
+        Columns of equal length, and the packed pictures.
+    """
     curves = [*reduction.curves, *(closure.curves if closure is not None else ())]
     rows = _rows(reduction, closure, curves)
     groups = list(dict.fromkeys(r["group"] for r in rows))
@@ -185,7 +198,20 @@ def _squeeze(numbers: Sequence[AnyArray]) -> str:
 
 
 def unpack(packed: Mapping[str, Any], picture: int) -> dict[str, Array]:
-    """Return ``edges, counts, variance, model, background`` of one picture, as the page does."""
+    """Return ``edges, counts, variance, model, background`` of one picture, as the page does.
+
+    Parameters
+    ----------
+    packed : mapping
+        Of `pack`.
+    picture : int
+        Which one.
+
+    Returns
+    -------
+    dict of str to array
+        Bin by bin.
+    """
     size = packed["block"]
     raw = zlib.decompress(base64.b64decode(packed["blocks"][picture // size]))
     zigzag = np.frombuffer(raw, np.uint8).reshape(4, -1).T.copy().view("<u4")[:, 0].astype(np.int64)

@@ -46,6 +46,16 @@ def number(value: Any, error: Any = None) -> str:
     """Return a number in as many digits as its error allows (two of the error), or four.
 
     Large whole numbers get thin spaces; what is not a finite number is a dash.
+
+    Parameters
+    ----------
+    value, error : object
+        Numbers, or what can be taken for some.
+
+    Returns
+    -------
+    str
+        Rounded.
     """
     x = as_float(value)
     if math.isnan(x):
@@ -63,7 +73,18 @@ def number(value: Any, error: Any = None) -> str:
 
 
 def with_error(value: Any, error: Any) -> str:
-    """Return ``value ± error``, the error to two digits."""
+    """Return ``value ± error``, the error to two digits.
+
+    Parameters
+    ----------
+    value, error : object
+        Numbers, or what can be taken for some.
+
+    Returns
+    -------
+    str
+        Rounded.
+    """
     x, e = as_float(value), as_float(error)
     if math.isnan(x) or not math.isfinite(e) or e < 0:
         return number(x)
@@ -100,8 +121,20 @@ def words(name: str) -> str:
 def table(name: str, frame: pd.DataFrame, fits: Collection[str] = ()) -> Table:
     """Return a DataFrame as cells.
 
-    A column ``x_err`` joins ``x``, and ``ndf`` joins ``chi2``; text columns without a word are
-    left out. A text that names one of ``fits`` becomes a link to its picture.
+    Parameters
+    ----------
+    name : str
+        Of the table.
+    frame : DataFrame
+        A column ``x_err`` joins ``x``, and ``ndf`` joins ``chi2``; text columns without a word are
+        left out.
+    fits : collection of str
+        A text that names one of them becomes a link to its picture.
+
+    Returns
+    -------
+    Table
+        Ready for the template.
     """
     errors = {c: f"{c}_err" for c in frame.columns if f"{c}_err" in frame.columns}
     if {"fitted", "error"} <= set(frame.columns):

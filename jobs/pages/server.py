@@ -154,7 +154,13 @@ class FileHandler(_Handler):
     """A file kept of the run of a revision, as it was published."""
 
     async def get(self, revision: str, name: str) -> None:
-        """Answer; what is not for a browser is saved under its name."""
+        """Answer; what is not for a browser is saved under its name.
+
+        Parameters
+        ----------
+        revision, name : str
+            Number of the revision, name of the file.
+        """
         data = await self.run(lambda: self.pages.file(revision, name))
         if data is None:
             return
@@ -184,7 +190,20 @@ class StyleHandler(_Handler):
 
 
 def application(store: Store, hosts: frozenset[str] = frozenset()) -> tornado.web.Application:
-    """Return the pages of a store; ``hosts`` are the names it answers to, all if empty."""
+    """Return the pages of a store.
+
+    Parameters
+    ----------
+    store : Store
+        Whose pages these are.
+    hosts : frozenset of str
+        Names that it answers to; all if empty.
+
+    Returns
+    -------
+    Application
+        Not listening yet.
+    """
     own = {"pages": Pages(store), "templates": environment(), "hosts": hosts}
     return tornado.web.Application(
         [
@@ -220,7 +239,23 @@ def environment() -> Environment:
 
 
 def listen(store: Store, host: str, port: int) -> tuple[HTTPServer, str]:
-    """Return a server that listens, and its address; it answers when the loop runs.
+    """Return a server that listens, and its address.
+
+    Parameters
+    ----------
+    store : Store
+        Whose pages these are.
+    host : str
+        Name or address.
+    port : int
+        0: any that is free.
+
+    Returns
+    -------
+    HTTPServer
+        It answers when the loop runs.
+    str
+        Address.
 
     Raises
     ------
@@ -256,7 +291,15 @@ def is_loopback(host: str) -> bool:
 
 
 async def serve(server: HTTPServer, stop: asyncio.Event) -> None:
-    """Answer until told to stop."""
+    """Answer until told to stop.
+
+    Parameters
+    ----------
+    server : HTTPServer
+        That listens.
+    stop : asyncio.Event
+        Set to end it.
+    """
     try:
         await stop.wait()
     finally:

@@ -47,7 +47,25 @@ class Asked:
     arguments: Mapping[str, str]
 
     def number(self, name: str, default: int) -> int:
-        """Return an argument as a whole number."""
+        """Return an argument as a whole number.
+
+        Parameters
+        ----------
+        name : str
+            Of the argument.
+        default : int
+            Without it.
+
+        Returns
+        -------
+        int
+            At most ten digits.
+
+        Raises
+        ------
+        InputError
+            If it is no whole number.
+        """
         text = self.arguments.get(name, "") or str(default)
         if not re.fullmatch(r"[0-9]{1,10}", text):
             raise InputError(f"{name}: found {text[:40]!r}, expected a whole number")
@@ -66,7 +84,19 @@ class Pages:
         self.store, self.shelf = store, Shelf(store)
 
     def page(self, path: str, arguments: Mapping[str, str]) -> Page:
-        """Return the page at a path, without ``.json``.
+        """Return the page at a path.
+
+        Parameters
+        ----------
+        path : str
+            Without ``.json``.
+        arguments : mapping of str to str
+            Of the request.
+
+        Returns
+        -------
+        Page
+            For the template, and as JSON.
 
         Raises
         ------
@@ -227,7 +257,25 @@ class Pages:
         return found if isinstance(found, dict) else {}
 
     def file(self, number: str, name: str) -> bytes:
-        """Return a file kept of the run of a revision, or its payload; checksums are verified."""
+        """Return a file kept of the run of a revision, or its payload; checksums are verified.
+
+        Parameters
+        ----------
+        number : str
+            Of the revision.
+        name : str
+            Of the file.
+
+        Returns
+        -------
+        bytes
+            As it was published.
+
+        Raises
+        ------
+        NotFound
+            If there is no such revision or file.
+        """
         revision = _numbered(self.store.revisions(), number)
         if name == "payload.json" and revision.payload:
             return self.store.payload(revision)

@@ -58,6 +58,18 @@ class Shelf:
     def values(self, revision: Revision, name: str) -> Values:
         """Return a table of a revision.
 
+        Parameters
+        ----------
+        revision : Revision
+            Of the store.
+        name : str
+            File of the table, a CSV.
+
+        Returns
+        -------
+        Values
+            By quantity.
+
         Raises
         ------
         CalibError
@@ -76,7 +88,20 @@ class Shelf:
         return found
 
     def or_none(self, revision: Revision, name: str) -> Values | None:
-        """Return a table of a revision, None where it has none that can be read."""
+        """Return a table of a revision, where it has one that can be read.
+
+        Parameters
+        ----------
+        revision : Revision
+            Of the store.
+        name : str
+            File of the table, a CSV.
+
+        Returns
+        -------
+        Values or None
+            None: it cannot be read.
+        """
         try:
             return self.values(revision, name)
         except CalibError:
@@ -84,7 +109,20 @@ class Shelf:
 
 
 def parsed(name: str, data: bytes) -> Values:
-    """Return the values in a CSV file with a header."""
+    """Return the values in a CSV file with a header.
+
+    Parameters
+    ----------
+    name : str
+        Of the file; its quantity comes first.
+    data : bytes
+        CSV.
+
+    Returns
+    -------
+    Values
+        By quantity.
+    """
     rows = list(csv.reader(io.StringIO(data.decode("utf-8", errors="replace"))))
     head, body = (rows[0], [r for r in rows[1:] if len(r) == len(rows[0])]) if rows else ([], [])
     columns = dict(zip(head, zip(*body, strict=True), strict=True)) if body else {}
