@@ -15,13 +15,23 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 DONE = [
-    "calib/events",
-    "calib/fitting",
-    "calib/physics",
-    "calib/plots",
-    "calib/quality",
-    "calib/toys",
+    "calib",
+    "processors",
+    "jobs/catalog",
+    "jobs/clusters",
+    "jobs/config",
+    "jobs/event_loop",
+    "jobs/events",
+    "jobs/notebook",
+    "jobs/pages",
+    "jobs/run",
+    "jobs/storage",
+    "jobs/compiling.py",
+    "jobs/console.py",
+    "jobs/progress.py",
 ]
+# jobs/nightly and jobs/store are not done, jobs/cli will not be
+NOT_DONE = ["jobs/clusters/environment.py", "jobs/pages/nightly_page.py"]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -86,6 +96,7 @@ def fault(function: Function, names: list[str]) -> str:
 @pytest.mark.parametrize("place", DONE)
 def test_public_functions_say_what_they_take_and_return(place: str) -> None:
     files = sorted((ROOT / place).rglob("*.py")) if (ROOT / place).is_dir() else [ROOT / place]
+    files = [path for path in files if str(path.relative_to(ROOT)) not in NOT_DONE]
     functions = [(path, *each) for path in files for each in public_functions(path)]
     several = [each for each in functions if len(each[3]) > 1]
     assert several
