@@ -271,6 +271,11 @@ def mean_photons(mass: Array) -> Array:
     ----------
     mass : array, shape (n,)
         Before radiation, 0.5 to 5000 GeV.
+
+    Returns
+    -------
+    array, shape (n,)
+        Of a pair.
     """
     return np.interp(np.log(mass), *_mean_photons())
 

@@ -89,7 +89,16 @@ class LazySample:
     def collect(self, pairs: dask_awkward.Array | None = None) -> Delayed:
         """Return the sums of the pairs, or of some of them, when they are computed.
 
-        ``pairs`` are those of this sample with a cut of yours: ``z.pairs[z.pairs.mass > 90]``.
+        Parameters
+        ----------
+        pairs : dask_awkward.Array, optional
+            Those of this sample with a cut of yours: ``z.pairs[z.pairs.mass > 90]``; by default
+            all.
+
+        Returns
+        -------
+        Delayed
+            Of a mapping of name to array.
         """
         import dask
 
@@ -98,7 +107,18 @@ class LazySample:
         return dask.delayed(_added)([part(p, self.opened) for p in chosen.to_delayed()])
 
     def histograms(self, pairs: dask_awkward.Array | None = None) -> dict[str, hist.Hist]:
-        """Return the histograms of the calibration, by name: what `calib.run` sums up."""
+        """Return the histograms of the calibration, by name: what `calib.run` sums up.
+
+        Parameters
+        ----------
+        pairs : dask_awkward.Array, optional
+            As of `collect`.
+
+        Returns
+        -------
+        dict of str to hist.Hist
+            With weighted storage.
+        """
         sums: Sums = self.collect(pairs).compute()
         return as_hists(sums, self.opened.calibration.layout(self.opened.sample))
 
@@ -203,7 +223,18 @@ def _muons(muons: Muons) -> ak.Array:
 
 
 def as_pairs(array: ak.Array) -> Pairs:
-    """Return the pairs in an awkward array of records."""
+    """Return the pairs in an awkward array of records.
+
+    Parameters
+    ----------
+    array : awkward array, length n
+        With the fields of `LazySample.pairs`.
+
+    Returns
+    -------
+    Pairs
+        n of them, GeV.
+    """
     own = {n: np.asarray(array[n]) for n in EVENT if n in array.fields}
     leading, subleading = (_as_muons(array[n]) for n in ("leading", "subleading"))
     return Pairs(leading, subleading, **own).with_mass(np.asarray(array["mass"]))

@@ -190,6 +190,11 @@ def spectrum(sums: Sequence[tuple[str, Array]]) -> Check:
     Parameters
     ----------
     sums : sequence of (sample, counts in bins of `collect.MARGIN`)
+
+    Returns
+    -------
+    Check
+        ``spectrum_reaches_below_cut``: it warns, and is always passed.
     """
     bad, worst = [], np.inf
     for name, counts in sums:
