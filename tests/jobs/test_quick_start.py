@@ -23,7 +23,7 @@ from jobs.clusters import fork_server
         ("jobs.cli", "pydantic numpy numba pandas sqlalchemy rich.markdown"),
         ("jobs.run.status", "numba pandas scipy.special sqlalchemy correctionlib matplotlib"),
         ("jobs.store, jobs.store.display", "numba pandas scipy.special correctionlib alembic"),
-        ("jobs.run.steps, jobs.config.complete", "pandas scipy.special scipy.stats sqlalchemy"),
+        ("jobs.run.run, jobs.config.complete", "pandas scipy.special scipy.stats sqlalchemy"),
     ],
 )
 def test_what_is_not_needed_is_not_loaded(modules: str, spared: str) -> None:
