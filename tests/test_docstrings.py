@@ -30,8 +30,13 @@ DONE = [
     "jobs/console.py",
     "jobs/progress.py",
 ]
-# jobs/nightly and jobs/store are not done, jobs/cli will not be
-NOT_DONE = ["jobs/clusters/environment.py", "jobs/pages/nightly_page.py"]
+# jobs/nightly and jobs/store are not done, jobs/cli will not be; impact_parameter is the short example
+# of a plug-in: nearly all of its methods are those of the contract, which has the text
+NOT_DONE = [
+    "calib/calibrations/impact_parameter.py",
+    "jobs/clusters/environment.py",
+    "jobs/pages/nightly_page.py",
+]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 

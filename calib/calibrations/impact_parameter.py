@@ -152,36 +152,12 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
         }
 
     def rejects(self, events: Pairs, sample: Sample) -> Mapping[str, AnyArray]:
-        """Return pairs with a d0 or z0 that is no number.
-
-        Parameters
-        ----------
-        events : Pairs, length n
-        sample : Sample
-
-        Returns
-        -------
-        mapping of str to bool array, shape (n,)
-            ``bad_impact_parameter``.
-        """
+        """Return pairs with a d0 or z0 that is no number."""
         values = [m.extra[c] for m in (events.leading, events.subleading) for c in COLUMNS]
         return {"bad_impact_parameter": ~np.all(np.isfinite(values), axis=0)}
 
     def entries(self, pairs: Pairs, name: str) -> rw.Residuals:
-        """Return d0 or z0 of each muon, or of each pair of muons in one category.
-
-        Parameters
-        ----------
-        pairs : Pairs, length n
-            With dxy and dz in cm.
-        name : {"d0", "z0"}
-            Which impact parameter.
-
-        Returns
-        -------
-        Residuals
-            In um; 2n entries of single muons, n of differences.
-        """
+        """Return d0 or z0 in um, of each muon, or of each pair of muons in one category."""
         one, other = (self._of_muons(m, name, pairs) for m in (pairs.leading, pairs.subleading))
         if self.settings.observable == "single":
             return one.joined(other)
@@ -211,38 +187,14 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
         )
 
     def observe(self, events: Pairs, sample: Sample) -> Mapping[str, Fill]:
-        """Return d0 and z0 by category.
-
-        Parameters
-        ----------
-        events : Pairs
-        sample : Sample
-
-        Returns
-        -------
-        mapping of str to Fill
-            ``d0`` and ``z0``, in um.
-        """
+        """Return d0 and z0 by category."""
         n, how = len(self.settings.places), self.settings.how
         return {name: self.entries(events, name).fill(n, how) for name in OBSERVABLES}
 
     def normalise(
         self, events: Pairs, sample: Sample, other: Mapping[str, Array]
     ) -> Mapping[str, Fill]:
-        """Return d0 and z0 over their resolution, in bins of the place, of pt and of phi.
-
-        Parameters
-        ----------
-        events : Pairs
-        sample : Sample
-        other : mapping of key to array, shape (places, 2)
-            a^2 and b^2 of the other half.
-
-        Returns
-        -------
-        mapping of str to Fill
-            Without unit.
-        """
+        """Return d0 and z0 over their resolution, in bins of the place, of pt and of phi."""
         found: dict[str, Fill] = {}
         suffix = KINDS[plugin.kind_of(sample, self.samples)]
         for name in OBSERVABLES:
@@ -259,21 +211,7 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
     def fit(
         self, sums: Mapping[str, Sums], edits: Edits, whole: Reduction | None = None
     ) -> Reduction:
-        """Fit the core of every category, and the line through the variances of every bin.
-
-        Parameters
-        ----------
-        sums : mapping of kind to sums
-        edits : mapping
-            ``use`` and ``reach`` (um) of a category.
-        whole : Reduction, optional
-            Not used.
-
-        Returns
-        -------
-        Reduction
-            a in um, b in um GeV.
-        """
+        """Fit the core of every category, and the line through the variances of every bin."""
         s, tables, curves = self.settings, [], []
         parameters: dict[str, plugin.Parameters] = {}
         state: dict[str, AnyArray] = {}
@@ -309,21 +247,7 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
     def of_half(
         self, sums: Mapping[str, Sums], edits: Edits, whole: Reduction
     ) -> Mapping[str, AnyArray]:
-        """Return the lines of a half, a^2 and b^2, with their covariance.
-
-        Parameters
-        ----------
-        sums : mapping of kind to sums
-        edits : mapping
-            ``use`` and ``reach`` (um) of a category.
-        whole : Reduction
-            Its widths are where the fits of the half start.
-
-        Returns
-        -------
-        mapping of name to array, shape (places, ...)
-            a^2 in um^2, b^2 in um^2 GeV^2.
-        """
+        """Return the lines of a half, a^2 and b^2, with their covariance."""
         found: dict[str, AnyArray] = {}
         for (kind, own), name in product(sums.items(), OBSERVABLES):
             key, names = f"{name}{KINDS[kind]}", self.settings.names(name)
@@ -334,18 +258,7 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
         return found
 
     def closure(self, sums: Mapping[str, Sums], reduction: Reduction) -> plugin.Closure:
-        """Return widths that should be 1, by bin of eta, pt and phi.
-
-        Parameters
-        ----------
-        sums : mapping of the name of a sample to its sums
-        reduction : Reduction
-
-        Returns
-        -------
-        Closure
-            One row for each bin and half.
-        """
+        """Return widths that should be 1, by bin of eta, pt and phi."""
         kinds, s = product(self.by_kind(sums).items(), OBSERVABLES), self.settings
         blocks = {f"{name}{KINDS[kind]}": (name, own) for (kind, own), name in kinds}
         return width_closure(blocks, reduction.state, s.places.names, s.closure)
@@ -356,20 +269,7 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
         closure: plugin.Closure | None,
         earlier: Mapping[str, Any] | None = None,
     ) -> Sequence[plugin.Section]:
-        """Return a and b, the widths against p_tilde, and what moved.
-
-        Parameters
-        ----------
-        reduction : Reduction
-        closure : Closure or None
-        earlier : mapping, optional
-            An earlier payload.
-
-        Returns
-        -------
-        sequence of Section
-            First the parameters.
-        """
+        """Return a and b, the widths against p_tilde, and what moved."""
         from calib.plots import trends
 
         first, *others = super().sections(reduction, closure, earlier)
@@ -383,20 +283,7 @@ class Calibration(plugin.ClosesInHalves[Pairs], plugin.AddsColumns[Pairs], plugi
 
     @classmethod
     def apply(cls, document: Mapping[str, Any], events: Pairs) -> Mapping[str, AnyArray]:
-        """Return sigma of d0 and z0 of both muons, with its error and status.
-
-        Parameters
-        ----------
-        document : mapping
-            The payload.
-        events : Pairs, length n
-            GeV.
-
-        Returns
-        -------
-        mapping of str to array, shape (n,)
-            ``mu1_d0_sigma``, ``..._sigma_err`` (um), ``..._status``, likewise of z0 and mu2.
-        """
+        """Return sigma of d0 and z0 of both muons in um, with its error and status."""
         found: dict[str, AnyArray] = {}
         kinds = ("simulation", "data") if events.gen_mass is not None else ("data",)
         for name in OBSERVABLES:
