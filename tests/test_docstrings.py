@@ -30,8 +30,8 @@ DONE = [
     "jobs/console.py",
     "jobs/progress.py",
 ]
-# jobs/nightly and jobs/store are not done, jobs/cli will not be; impact_parameter is the short example
-# of a plug-in: nearly all of its methods are those of the contract, which has the text
+# jobs/nightly and jobs/store are not done, jobs/cli will not be: its texts are the help of commands.
+# impact_parameter is the short example of a plug-in: its methods are described in the contract.
 NOT_DONE = [
     "calib/calibrations/impact_parameter.py",
     "jobs/clusters/environment.py",
