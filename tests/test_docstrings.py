@@ -30,7 +30,7 @@ DONE = [
     "jobs/console.py",
     "jobs/progress.py",
 ]
-# jobs/nightly and jobs/store are not done, jobs/cli will not be: its texts are the help of commands.
+# jobs/nightly and jobs/store are not done; texts in jobs/cli are the help of commands.
 # impact_parameter is the short example of a plug-in: its methods are described in the contract.
 NOT_DONE = [
     "calib/calibrations/impact_parameter.py",
