@@ -178,7 +178,7 @@ def readme(prepared: Path) -> list[Ran]:
 
 def in_order(command: str, exit_code: int) -> bool:
     """Return whether a command did what it is for: a verdict on few events may be either."""
-    judges = ("run", "reduce", "closure", "report", "status")
+    judges = ("run", "reduce", "closure", "report", "status", "audit")
     return exit_code == 0 or (exit_code == 3 and command.split()[1] in judges)
 
 
@@ -210,7 +210,7 @@ def test_every_example_of_help_works(
 
 def afresh(command: str) -> None:
     """Make the folder one in which the example comes first, not after those of README."""
-    if command.startswith("calib apply"):
+    if command.startswith(("calib apply", "calib export")):
         Path(shlex.split(command)[-1]).unlink(missing_ok=True)
     if command.startswith("calib catalog add"):
         Path("files.sqlite").unlink()

@@ -431,8 +431,8 @@ def audit(
     correction is wrong for these events: applied twice, of another campaign, with the other sign of
     the charge, smearing on data, the same random number for both muons.
 
-    Example: [bold]calib audit muon_scalesmearing.json.gz z-2022.yaml --out audit-2022[/bold], or
-    [bold]calib audit correctedPt data.root dy.root --out audit[/bold]: a branch of the files.
+    Example: [bold]calib audit scale/payload.json z-2018.yaml --out audit[/bold]; in place of the
+    payload muon_scalesmearing.json.gz, or correctedPt: a branch of the events.
     """
     own = console(quiet, verbose, json)
     from jobs.run.audit import audit_of
