@@ -19,10 +19,23 @@ def provide() -> None:
 
     Must be called before numba is imported. Processes that we start inherit the name.
     """
-    if os.environ.get(VARIABLE) or _is_writable(Path(__file__).parent / "__pycache__"):
+    if os.environ.get(VARIABLE) or _is_writable(_beside()):
         return
     if not _is_writable(_of_user()):
         os.environ[VARIABLE] = str(_temporary())
+
+
+def folder() -> Path:
+    """Return a folder that is kept and lost with what numba keeps of this package."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return Path(named)
+    return _beside() if _is_writable(_beside()) else _of_user()
+
+
+def _beside() -> Path:
+    """Return where numba keeps by itself what is in this folder."""
+    return Path(__file__).parent / "__pycache__"
 
 
 def _of_user() -> Path:

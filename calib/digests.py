@@ -74,8 +74,13 @@ def code_version(folders: Iterable[Path], *objects: object) -> str:
     ----------
     folders : iterable of Path
         Packages; all ``*.py`` below count, by their place in the folder.
-    objects
+    *objects : object
         Classes that may live elsewhere (a calibration of another package).
+
+    Returns
+    -------
+    str
+        Hexadecimal.
     """
     sources: dict[str, bytes] = {}
     for folder in folders:

@@ -80,7 +80,20 @@ def yaml_values(text: str) -> Any:
 
 
 def yaml_text(values: Any, **options: Any) -> str:
-    """Return plain values as YAML, which `yaml_values` and older readers take back as they were."""
+    """Return plain values as YAML, which `yaml_values` and older readers take back as they were.
+
+    Parameters
+    ----------
+    values : object
+        Mappings, sequences, text, numbers.
+    **options : Any
+        Of `yaml.dump`.
+
+    Returns
+    -------
+    str
+        YAML.
+    """
     return str(yaml.dump(values, Dumper=_Dumper, **{"sort_keys": False, **options}))
 
 

@@ -14,6 +14,15 @@ def require_known(
 ) -> None:
     """Refuse edits of categories and keys that do not exist.
 
+    Parameters
+    ----------
+    edits : mapping
+        Category: key: value.
+    names : collection of str
+        Categories there are.
+    editable : sequence of str
+        Keys that can be set.
+
     Raises
     ------
     InputError

@@ -41,7 +41,20 @@ class Moved(MetaPathFinder, Loader):
     def find_spec(
         self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        """Return how an old name is loaded, None for every other name."""
+        """Return how an old name is loaded.
+
+        Parameters
+        ----------
+        name : str
+            Of the module.
+        path, target
+            As of `importlib.abc.MetaPathFinder`; not used.
+
+        Returns
+        -------
+        ModuleSpec or None
+            None for every other name.
+        """
         return ModuleSpec(name, self) if name in NOW else None
 
     def create_module(self, spec: ModuleSpec) -> None:

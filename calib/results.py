@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from calib.events.categories import Axis, Categories
+from calib.later import pandas as pd
 from calib.types import AnyArray, Array, BoolArray, IntArray
-
-if TYPE_CHECKING:
-    import pandas as pd  # slow to load
 
 
 class Status(StrEnum):
@@ -91,9 +89,16 @@ class Curve:
         Parameters
         ----------
         name : str
+            Of the picture.
         edges : array, shape (bins + 1,)
+            In GeV.
         counts, variance : array, shape (bins,)
             The variance is that of counted events where it is not given.
+
+        Returns
+        -------
+        Curve
+            Model and counts are the same.
         """
         w = np.asarray(counts, dtype=np.float64)
         return cls(name, edges, w, w if variance is None else variance, w, np.zeros_like(w))
@@ -254,8 +259,6 @@ class Parameters:
             "held_at": list(self.fallback),
             "reason": list(self.reason) or "",
         }
-        import pandas as pd
-
         return pd.DataFrame(found)
 
     def all_usable(self) -> Check:
@@ -278,8 +281,6 @@ class Parameters:
             found |= {name: self.values[:, j], f"{name}_err": self.errors[:, j]}
         found["chi2"] = np.nan if self.chi2 is None else self.chi2
         found["ndf"] = 0 if self.ndf is None else self.ndf
-        import pandas as pd
-
         return pd.DataFrame(found | {"status": [s.value for s in self.own_status]})
 
     def value_names(self, key: str = "") -> list[str]:
@@ -312,8 +313,6 @@ def tables_of(found: Mapping[str, Parameters]) -> dict[str, pd.DataFrame]:
     by_file: dict[str, list[pd.DataFrame]] = {}
     for own in found.values():
         by_file.setdefault(own.file, []).append(own.table())
-    import pandas as pd
-
     return {name: pd.concat(own, ignore_index=True) for name, own in by_file.items()}
 
 
@@ -376,12 +375,17 @@ class Closure:
         Parameters
         ----------
         bins : sequence of str, length n
+            Names of the closure bins.
         expected, fitted, error : float or array, shape (n,)
             The pull is their difference over the error; without an error there is none.
         *checks : Check
-        """
-        import pandas as pd
+            Its part of the verdict.
 
+        Returns
+        -------
+        Closure
+            Each bin with pull and status.
+        """
         table = pd.DataFrame(
             {"bin": list(bins), "expected": expected, "fitted": fitted, "error": error}
         )

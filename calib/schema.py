@@ -253,7 +253,23 @@ class Selection(Strict):
 
 
 def validated(model: type[BaseModel], values: Any, where: str, section: str = "") -> Any:
-    """Return the model made from the values, which stand below a key ``section``, if any.
+    """Return the model made from some values.
+
+    Parameters
+    ----------
+    model : type
+        A pydantic model.
+    values : mapping
+        As read.
+    where : str
+        File, or where the values come from.
+    section : str
+        Key below which the values stand, if any.
+
+    Returns
+    -------
+    model
+        An instance.
 
     Raises
     ------

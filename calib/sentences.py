@@ -10,7 +10,7 @@ import difflib
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
@@ -63,6 +63,11 @@ def sentence(model: Any, error: ValidationError, section: str = "") -> str:
     error : pydantic.ValidationError
     section : str
         Key below which the values stand, such as ``settings``.
+
+    Returns
+    -------
+    str
+        Without the file, and without a full stop.
     """
     errors = [_Wrong.of(model, details, section) for details in error.errors(include_url=False)]
     # an unknown key is the likely cause of a missing one: name it first
@@ -180,7 +185,7 @@ class _Wrong:
         found = self.found
         context: Mapping[str, Any] = self.details.get("ctx") or {}
         is_list = self.kind in ("tuple_type", "list_type") and not self.row
-        if is_list and isinstance(found, str | int | float):
+        if is_list and self._may_be_in_list(found):
             return f"write [{found}]"
         if self.kind == "string_type" and isinstance(found, bool | int | float):
             return f'write it in quotes, "{short(found)}"'
@@ -188,6 +193,16 @@ class _Wrong:
         if bound == 1 and isinstance(found, int | float) and 1 <= found <= 100:
             return f"a share of {found:g} % is written {found / 100:g}"
         return ""
+
+    def _may_be_in_list(self, found: Any) -> bool:
+        """Return whether a value is of the kind of the entries of the list that was expected."""
+        entries = _inside(self.annotation, 0)
+        kinds = {_plain(kind) for kind in _options(entries) or [entries]}
+        if any(get_origin(kind) is Literal and found in get_args(kind) for kind in kinds):
+            return True
+        if isinstance(found, str):
+            return bool(kinds & {str, Any})
+        return isinstance(found, int | float) and bool(kinds & {int, float, Any})
 
 
 def _expected_length(kind: str, context: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from calib.errors import CalibError, InputError, Interrupted
 
@@ -143,7 +143,33 @@ class _Stderr(logging.Handler):
         typer.echo(f"{record.levelname.lower()}: {self.format(record)}", err=True)
 
 
-class Command(TyperCommand):
+class _Plain:
+    """Help without rich, which takes longer to load than the whole command line.
+
+    Its texts have the marks ``[bold]`` all the same; where no terminal reads them, they go.
+    """
+
+    help: str | None
+    epilog: str | None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.help, self.epilog = _marked(self.help), _marked(self.epilog)
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        """Return the first sentence, whole, for the list of commands."""
+        return " ".join((self.help or "").split("\n\n")[0].split())
+
+
+def _marked(text: str | None) -> str | None:
+    return text and text.replace("[bold]", "\x1b[1m").replace("[/bold]", "\x1b[0m")
+
+
+class Group(_Plain, TyperGroup):
+    """Commands that belong together."""
+
+
+class Command(_Plain, TyperCommand):
     """A command whose errors become exit codes; no traceback for what the user can mend."""
 
     def invoke(self, ctx: typer.Context) -> Any:

@@ -92,6 +92,7 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
         Parameters
         ----------
         calibration : Calibration
+            Its sums are filled.
         sample : Sample
             What the events are; its files are not looked at.
         events : awkward array of records
@@ -99,6 +100,12 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
         selection : Selection, optional
             Cuts in place of the defaults.
         walk : Pass, optional
+            What this walk over the events needs to know beyond the configuration.
+
+        Returns
+        -------
+        CalibrationProcessor
+            For events of this one sample.
 
         Raises
         ------

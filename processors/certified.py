@@ -16,7 +16,20 @@ Sections = tuple[tuple[int, int, int], ...]
 
 
 def is_other_run(run: AnyArray, runs: tuple[int, ...]) -> BoolArray:
-    """Return whether each event is of none of these runs, shape (n,)."""
+    """Return whether each event is of none of these runs.
+
+    Parameters
+    ----------
+    run : int array, shape (n,)
+        Of the events.
+    runs : tuple of int
+        Those that are asked for.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True where it is none of them.
+    """
     return np.asarray(~np.isin(run, np.array(runs, dtype=np.uint64)), dtype=np.bool_)
 
 
@@ -81,7 +94,20 @@ def _joined(ranges: list[tuple[int, int, int]]) -> Sections:
 
 
 def is_certified(run: AnyArray, luminosityBlock: AnyArray, sections: Sections) -> BoolArray:
-    """Return whether each event lies in a certified section, shape (n,)."""
+    """Return whether each event lies in a certified section.
+
+    Parameters
+    ----------
+    run, luminosityBlock : int array, shape (n,)
+        Of the events.
+    sections : sequence of (run, first, last)
+        Ascending, first and last section included.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True where it is good.
+    """
     table = np.array(sections, dtype=np.uint64).reshape(-1, 3)
     shift = np.uint64(32)
     first = (table[:, 0] << shift) | table[:, 1]

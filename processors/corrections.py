@@ -90,11 +90,18 @@ def corrected_events(
     Parameters
     ----------
     events : Events
+        Before any cut.
     corrections : sequence of Correction
         In the order in which they are applied; those of pairs are left for `corrected_pairs`.
     simulated : bool
+        Whether the payloads are to be applied as to simulation.
     identity : mapping of run, luminosityBlock and event to array, shape (events,), optional
         Where the events do not know their own.
+
+    Returns
+    -------
+    Events
+        pt and pt_err in GeV.
     """
     if not corrects_muons(corrections):
         return events
@@ -116,7 +123,22 @@ def _event_of_each(events: Events) -> AnyArray:
 
 
 def corrected_rows(rows: Rows, corrections: Corrections, simulated: bool) -> Rows:
-    """Return rows of two muons with corrected pt and pt_err, in double precision."""
+    """Return rows of two muons with corrected pt and pt_err, in double precision.
+
+    Parameters
+    ----------
+    rows : Rows
+        n of them, as read.
+    corrections : sequence of Correction
+        In the order in which they are applied.
+    simulated : bool
+        Whether the payloads are to be applied as to simulation.
+
+    Returns
+    -------
+    Rows
+        pt and pt_err in GeV.
+    """
     if not corrects_muons(corrections):
         return rows
     identity = {n: getattr(rows, n) for n in ("run", "luminosityBlock", "event")}
@@ -148,7 +170,20 @@ def _moved(
 
 
 def corrected_pairs(pairs: Pairs, corrections: Corrections) -> Pairs:
-    """Return selected pairs with what the payloads correct of a pair as a whole."""
+    """Return selected pairs with what the payloads correct of a pair as a whole.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Selected ones.
+    corrections : sequence of Correction
+        Those of muons are left out: they come before the selection.
+
+    Returns
+    -------
+    Pairs
+        The same ones, corrected.
+    """
     for correction in corrections:
         kind = correction.kind
         if issubclass(kind, CorrectsPairs):
@@ -158,6 +193,13 @@ def corrected_pairs(pairs: Pairs, corrections: Corrections) -> Pairs:
 
 def tried(correction: Correction, simulated: bool) -> None:
     """Apply a payload to one muon, before any event is read.
+
+    Parameters
+    ----------
+    correction : Correction
+        The payload.
+    simulated : bool
+        Whether it is to be applied to simulation.
 
     Raises
     ------

@@ -31,12 +31,22 @@ def resolve(
     Parameters
     ----------
     sample : Sample
+        Whose files these are.
     selection : Selection
         As configured; None, ``auto`` and no triggers leave a key open.
     defaults : mapping
         Of the calibration, for the keys left open.
     have : mapping of path to column names
+        Of all files.
     sections : certified sections, or None
+        None: not required.
+
+    Returns
+    -------
+    ResolvedSelection
+        Plain values.
+    list of str
+        Notes.
 
     Raises
     ------
@@ -112,7 +122,22 @@ def _require_no_veto_of_itself(sample: Sample, values: Mapping[str, Any]) -> Non
 
 
 def lacking(sample: Sample, selection: ResolvedSelection, have: Have) -> list[str]:
-    """Return notes on the triggers that some files of a sample lack."""
+    """Return notes on the triggers that some files of a sample lack.
+
+    Parameters
+    ----------
+    sample : Sample
+        Whose files these are.
+    selection : ResolvedSelection
+        Its triggers and vetos.
+    have : mapping of path to column names
+        Of all files.
+
+    Returns
+    -------
+    list of str
+        One for each trigger that is not everywhere.
+    """
     notes = []
     for key, branches in any_of(sample, selection).items():
         for name in branches:
@@ -142,7 +167,22 @@ def _left_open(selection: Selection, defaults: Mapping[str, Any]) -> dict[str, A
 
 
 def has_fallback(sample: Sample, selection: Selection, have: Have) -> bool:
-    """Return whether files lack a branch of the selection, and a fallback does without it."""
+    """Return whether files lack a branch of the selection, and a fallback does without it.
+
+    Parameters
+    ----------
+    sample : Sample
+        Whose files these are.
+    selection : Selection
+        As configured, with its fallbacks.
+    have : mapping of path to column names
+        Of all files.
+
+    Returns
+    -------
+    bool
+        True where a fallback is taken.
+    """
     _, notes = _fallen_back(sample, selection.model_dump(), selection.fallbacks, have)
     return bool(notes)
 
@@ -217,5 +257,22 @@ def _require_sections(sample: Sample, have: Have) -> None:
 
 
 def near_matches(name: str, columns: Iterable[str], n: int = 3, cutoff: float = 0.6) -> list[str]:
-    """Return the columns whose names are nearest to this one."""
+    """Return the columns whose names are nearest to this one.
+
+    Parameters
+    ----------
+    name : str
+        The one that is not there.
+    columns : iterable of str
+        Those that are.
+    n : int
+        How many at most.
+    cutoff : float
+        Least likeness, from 0 to 1.
+
+    Returns
+    -------
+    list of str
+        The nearest one first.
+    """
     return difflib.get_close_matches(name, list(columns), n=n, cutoff=cutoff)

@@ -38,7 +38,22 @@ class Seen:
         return getattr(self.calibration, name)
 
     def collect(self, pairs: Pairs, sample: Sample, walk: Pass) -> Mapping[str, Fill | AnyArray]:
-        """Return what the calibration collects, keys (grouped) and spectrum."""
+        """Return what the calibration collects, keys (grouped) and spectrum.
+
+        Parameters
+        ----------
+        pairs : Pairs
+            Of one chunk; records of a table.
+        sample : Sample
+            What they are of.
+        walk : Pass
+            Which walk over the events this is.
+
+        Returns
+        -------
+        dict of name to Fill or array
+            Things that add.
+        """
         found = dict(self.calibration.collect(pairs, sample, walk))
         if sample.format == "table":  # several rows of an event are no doubles, and have no mass
             return found
@@ -51,8 +66,18 @@ class Seen:
 def duplicates(pairs: Pairs, where: Mapping[str, Any]) -> BoolArray | None:
     """Return whether each pair is there before, in this chunk or an earlier one.
 
-    None where the metadata of the chunk name no such events: ``earlier`` are the keys of those
-    that an earlier chunk has, ``again`` of those that this one has several times, ascending.
+    Parameters
+    ----------
+    pairs : Pairs
+        n of them.
+    where : mapping
+        Metadata of the chunk: ``earlier`` are the keys of events that an earlier chunk has,
+        ``again`` of those that this one has several times, ascending.
+
+    Returns
+    -------
+    bool array, shape (n,), or None
+        None where the metadata name no such events.
     """
     earlier, again = where.get("earlier"), where.get("again")
     if earlier is None or again is None or not len(earlier) + len(again):

@@ -84,10 +84,29 @@ def select_nanoaod(
     along: tuple[str, ...] = (),
     corrections: Corrections = (),
 ) -> Selected:
-    """Return the selected pairs of a chunk of NanoAOD; ``where`` says what it is.
+    """Return the selected pairs of a chunk of NanoAOD.
 
-    Columns ``along`` go with the muons (``extra``) and decide nothing, even ptErr. Payloads that
-    correct muons are applied before the kinematics decide.
+    Parameters
+    ----------
+    branches : EventColumns
+        Of the chunk.
+    where : mapping
+        What the chunk is.
+    sample : Sample
+        What it is of.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts.
+    along : tuple of str
+        Columns that go with the muons (``extra``) and decide nothing, even ptErr.
+    corrections : sequence of Correction
+        Those of muons are applied before the kinematics decide.
+
+    Returns
+    -------
+    Selected
+        Pairs, and the account of the others.
 
     Raises
     ------

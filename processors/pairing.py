@@ -26,7 +26,22 @@ from processors.selection import (
 
 
 def select(events: Events, selection: ResolvedSelection) -> tuple[Pairs, dict[str, int]]:
-    """Return the selected pairs and the number of events rejected under each reason."""
+    """Return the selected pairs and the number of events rejected under each reason.
+
+    Parameters
+    ----------
+    events : Events
+        Before any cut.
+    selection : ResolvedSelection
+        Cuts.
+
+    Returns
+    -------
+    Pairs
+        In the order of the events.
+    dict of str to int
+        Rejected events under each reason.
+    """
     choice = choose_pairs(events.muons, events.weight, excluded(events, selection), selection)
     kept = np.flatnonzero(choice.reason == SELECTED)
     pairs = pairs_of(events, kept, choice.leading[kept], choice.subleading[kept])
@@ -37,9 +52,25 @@ def select(events: Events, selection: ResolvedSelection) -> tuple[Pairs, dict[st
 def select_rows(
     rows: Rows, selection: ResolvedSelection, events_of: Callable[[IntArray], Events]
 ) -> tuple[Pairs, dict[str, int]]:
-    """Return the same for rows of two muons; ``events_of`` makes events of some rows.
+    """Return the selected pairs of rows of two muons, and the number rejected under each reason.
 
     Rows that are not selected are looked at again, one by one, for the reason.
+
+    Parameters
+    ----------
+    rows : Rows
+        n of them.
+    selection : ResolvedSelection
+        Cuts.
+    events_of : callable
+        Positions of rows -> their events.
+
+    Returns
+    -------
+    Pairs
+        In the order of the rows.
+    dict of str to int
+        Rejected rows under each reason.
     """
     found = find(rows, selection)
     if not len(found.others):
@@ -51,7 +82,20 @@ def select_rows(
 
 
 def excluded(events: Events, selection: ResolvedSelection) -> IntArray:
-    """Return the reason against each event that needs no muon, `SELECTED` where there is none."""
+    """Return the reason against each event that needs no muon, `SELECTED` where there is none.
+
+    Parameters
+    ----------
+    events : Events
+        n of them.
+    selection : ResolvedSelection
+        Its runs and certified sections.
+
+    Returns
+    -------
+    int array, shape (n,)
+        `SELECTED`, or an index into `REASONS`.
+    """
     reason = np.full(len(events), SELECTED, dtype=np.int64)
     if events.vetoed is not None:
         reason[events.vetoed] = VETO
@@ -66,7 +110,22 @@ def excluded(events: Events, selection: ResolvedSelection) -> IntArray:
 
 
 def pairs_of(events: Events, kept: IntArray, leading: IntArray, subleading: IntArray) -> Pairs:
-    """Return the pairs of some events, their muons at these positions of the candidates."""
+    """Return the pairs of some events.
+
+    Parameters
+    ----------
+    events : Events
+        Before any cut.
+    kept : int array, shape (n,)
+        Positions of the events.
+    leading, subleading : int array, shape (n,)
+        Positions of their muons among the candidates.
+
+    Returns
+    -------
+    Pairs
+        n of them.
+    """
     first, second = _muons(events, leading), _muons(events, subleading)
     gen_mass = None if events.gen_mass is None else events.gen_mass[kept]
     if gen_mass is None and events.gen is not None:

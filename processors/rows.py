@@ -69,7 +69,20 @@ FAILED, OUTSIDE, GOOD = 0, 1, 2
 
 
 def find(rows: Rows, selection: ResolvedSelection) -> Found:
-    """Return the pairs of the rows that pass every cut, in their order."""
+    """Return the pairs of the rows that pass every cut, in their order.
+
+    Parameters
+    ----------
+    rows : Rows
+        n of them.
+    selection : ResolvedSelection
+        Cuts on kinematics; the others are in ``rows.usable``.
+
+    Returns
+    -------
+    Found
+        Pairs, and the rows that are to be looked at again.
+    """
     low, high = selection.mass_window or (-np.inf, np.inf)
     cuts = _Cuts(
         selection.leading_pt or 0.0,

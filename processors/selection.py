@@ -142,7 +142,20 @@ class Choice:
 
 
 def of_chunk(selection: ResolvedSelection, metadata: Mapping[str, Any]) -> ResolvedSelection:
-    """Return the selection of a chunk, which may be of a file with runs that nobody asked for."""
+    """Return the selection of a chunk, which may be of a file with runs that nobody asked for.
+
+    Parameters
+    ----------
+    selection : ResolvedSelection
+        Of the sample.
+    metadata : mapping
+        Of the chunk; ``runs`` are those that its file is wanted for.
+
+    Returns
+    -------
+    ResolvedSelection
+        With these runs.
+    """
     return replace(selection, runs=metadata.get("runs"))
 
 
@@ -154,11 +167,18 @@ def choose_pairs(
     Parameters
     ----------
     muons : Candidates
+        Of all events.
     weight : array, shape (events,)
+        One that is not finite makes the event a bad one.
     excluded : int array, shape (events,)
         Reasons found before any muon was looked at, `SELECTED` where there is none.
     selection : ResolvedSelection
         Where ``opposite_charge`` is false, the two highest-pt muons are chosen.
+
+    Returns
+    -------
+    Choice
+        One of each event.
     """
     n, all_muons = len(muons), np.ones(len(muons.pt), dtype=np.bool_)
     choice = Choice(np.zeros(n, np.int64), np.zeros(n, np.int64), excluded.astype(np.int64))
@@ -189,13 +209,39 @@ def choose_pairs(
 
 
 def passes_isolation(muons: Candidates, selection: ResolvedSelection) -> BoolArray:
-    """Return whether each muon is isolated; one without a number is not."""
+    """Return whether each muon is isolated; one without a number is not.
+
+    Parameters
+    ----------
+    muons : Candidates
+        With an isolation.
+    selection : ResolvedSelection
+        With the largest value that is allowed.
+
+    Returns
+    -------
+    bool array, shape (muons,)
+        True where it passes.
+    """
     assert muons.isolation is not None and selection.isolation is not None
     return np.asarray(muons.isolation <= selection.isolation)
 
 
 def outside_window(pairs: Pairs, selection: ResolvedSelection) -> BoolArray:
-    """Return whether each pair is outside the mass window [low, high)."""
+    """Return whether each pair is outside the mass window [low, high).
+
+    Parameters
+    ----------
+    pairs : Pairs
+        n of them.
+    selection : ResolvedSelection
+        Its mass window, in GeV.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        All False without a window.
+    """
     if selection.mass_window is None:
         return np.zeros(len(pairs), dtype=np.bool_)
     low, high = selection.mass_window
@@ -204,7 +250,22 @@ def outside_window(pairs: Pairs, selection: ResolvedSelection) -> BoolArray:
 
 
 def leave_out(pairs: Pairs, masks: Mapping[str, BoolArray]) -> tuple[Pairs, dict[str, int]]:
-    """Return the pairs that no mask rejects, and how many each reason took, first come."""
+    """Return the pairs that no mask rejects, and how many each reason took, first come.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        n of them, or records.
+    masks : mapping of reason to bool array, shape (n,)
+        What each reason rejects; the first that applies counts.
+
+    Returns
+    -------
+    Pairs
+        Those that no mask rejects.
+    dict of str to int
+        How many each reason took.
+    """
     kept = np.ones(len(pairs), dtype=np.bool_)
     taken: dict[str, int] = {}
     for reason, mask in masks.items():
@@ -214,7 +275,18 @@ def leave_out(pairs: Pairs, masks: Mapping[str, BoolArray]) -> tuple[Pairs, dict
 
 
 def counted(reason: IntArray) -> dict[str, int]:
-    """Return the number of events under each reason, in the order of `REASONS`."""
+    """Return the number of events under each reason, in the order of `REASONS`.
+
+    Parameters
+    ----------
+    reason : int array, shape (events,)
+        `SELECTED` (negative) or an index into `REASONS`.
+
+    Returns
+    -------
+    dict of str to int
+        Without zeros.
+    """
     counts = np.bincount(reason[reason >= 0], minlength=len(REASONS))
     return _without_zeros(dict(zip(REASONS, counts.tolist(), strict=True)))
 

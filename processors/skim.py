@@ -75,7 +75,20 @@ class SkimProcessor(ProcessorABC):  # type: ignore[misc]
 
 
 def work(item: WorkItem, processor: SkimProcessor) -> dict[str, Any]:
-    """Return the result of one chunk, as the function that executors run."""
+    """Return the result of one chunk, as the function that executors run.
+
+    Parameters
+    ----------
+    item : WorkItem
+        Entries of a file.
+    processor : SkimProcessor
+        What is done with them.
+
+    Returns
+    -------
+    dict
+        ``out``, what the processor returns, and ``processed``, the item.
+    """
     return {"out": processor.process(entries_of(item)), "processed": {item}}
 
 
@@ -108,6 +121,20 @@ def table_of(pairs: Pairs, kept: Kept, path: str) -> pa.Table:
 
     Kinematics are in single precision, as in NanoAOD; the weight and the generated mass, which
     is computed, in double.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        Selected ones.
+    kept : Kept
+        What is kept of the sample.
+    path : str
+        File they come from, for the sentences of errors.
+
+    Returns
+    -------
+    pyarrow Table
+        GeV; one row a pair.
 
     Raises
     ------

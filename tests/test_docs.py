@@ -69,7 +69,7 @@ def of_help() -> Iterator[tuple[str, list[str]]]:
             for name, own in inner.items():
                 yield from walk(own, [*path, name])
             return
-        examples = re.findall(r"\[bold\](calib .*?)\[/bold\]", command.help or "", re.DOTALL)  # type: ignore[attr-defined]
+        examples = re.findall(r"\x1b\[1m(calib .*?)\x1b\[0m", command.help or "", re.DOTALL)  # type: ignore[attr-defined]
         yield " ".join(path), [without_comment(" ".join(e.split())) for e in examples]
 
     yield from walk(typer.main.get_command(app), ["calib"])

@@ -21,7 +21,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic
 
-import pandas as pd
 from pydantic import BaseModel
 
 from calib.calibrations.capabilities import REQUIRED, Edits, corrects
@@ -29,6 +28,7 @@ from calib.errors import CalibError, InputError
 from calib.events.histograms import Fill, Layout, Sums
 from calib.events.pairs import Pairs
 from calib.events.records import EventsT, Records
+from calib.later import pandas as pd
 from calib.payload import parameters
 from calib.payload.parameters import Payload
 from calib.payload.values import numbers

@@ -20,13 +20,13 @@ from dataclasses import replace
 from typing import Any, ClassVar, Generic, Literal
 
 import numpy as np
-import pandas as pd
 
 from calib.errors import InputError
 from calib.events.histograms import Fill, Sums, add
 from calib.events.pairs import Muons, Pairs
 from calib.events.random import half
 from calib.events.records import EventsT
+from calib.later import pandas as pd
 from calib.payload.nodes import evaluate_at
 from calib.quality.closure import coverage, worst_pull
 from calib.results import MAIN, Closure, Exported, Pass, Reduction, Status

@@ -22,7 +22,6 @@ from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from calib import plugin
@@ -30,6 +29,7 @@ from calib.events.categories import Axis, Categories
 from calib.events.eta_phi import eta_phi
 from calib.events.pairs import Muons, Pairs
 from calib.fitting import residual_widths as rw
+from calib.later import pandas as pd
 from calib.physics.constants import MUON_MASS, RESONANCES
 from calib.physics.kinematics import p_tilde
 from calib.plugin import Edits, Fill, Needs, Reduction, Sample, Sums

@@ -8,7 +8,6 @@ from itertools import pairwise, product
 
 import numpy as np
 
-from calib.events.binning import add_bins, write_bins
 from calib.types import Array, IntArray
 
 
@@ -36,7 +35,20 @@ class Axis:
         return len(self.edges) - 1
 
     def index(self, values: Array) -> IntArray:
-        """Return the bin of each value, -1 outside the axis or where it is not a number."""
+        """Return the bin of each value, -1 outside the axis or where it is not a number.
+
+        Parameters
+        ----------
+        values : array
+            In the unit of the axis.
+
+        Returns
+        -------
+        int array
+            Shape as values.
+        """
+        from calib.events.binning import write_bins  # loads numba
+
         flat = np.ascontiguousarray(values, dtype=np.float64).ravel()
         found = np.empty(len(flat), dtype=np.int64)
         write_bins(flat, np.asarray(self.edges, dtype=np.float64), found)
@@ -60,7 +72,20 @@ class Categories:
 
     @classmethod
     def of(cls, axes: Sequence[Axis], separators: Sequence[str] | None = None) -> Categories:
-        """Name each category by its bins' labels, joined by the separators (default ``_``)."""
+        """Return the categories of some axes, each named by its bins' labels.
+
+        Parameters
+        ----------
+        axes : sequence of Axis
+            The last one varies fastest.
+        separators : sequence of str, optional
+            Between the labels of two axes: one less than axes.
+
+        Returns
+        -------
+        Categories
+            Named by their bins.
+        """
         between = ["", *(separators or ["_"] * (len(axes) - 1))]
         names = tuple(
             "".join(s + a.label(i) for s, a, i in zip(between, axes, bins, strict=True))
@@ -78,6 +103,8 @@ class Categories:
 
     def index(self, *values: Array) -> IntArray:
         """Return the flat category of each entry, -1 outside any axis."""
+        from calib.events.binning import add_bins  # loads numba
+
         flat: IntArray = np.zeros(len(values[0]), dtype=np.int64)
         for axis, column in zip(self.axes, values, strict=True):
             bins = axis.index(column)

@@ -55,6 +55,16 @@ def grouped(keys: UIntArray) -> UIntArray:
 def n_keys(chunk: UIntArray) -> int:
     """Return the number of keys of `grouped`.
 
+    Parameters
+    ----------
+    chunk : uint array, shape (256 + n,)
+        Ends of the groups, then the keys.
+
+    Returns
+    -------
+    int
+        n.
+
     Raises
     ------
     ValueError
@@ -76,6 +86,11 @@ def count_doubles(chunks: Sequence[UIntArray], at_once: int) -> int:
         May be maps of files: they are read a few groups at a time.
     at_once : int
         Keys in memory at a time, about; a group (a 256th of all) at least.
+
+    Returns
+    -------
+    int
+        Number of superfluous events.
     """
     return sum(_doubles(keys) for keys, _ in _parts(chunks, at_once))
 

@@ -8,7 +8,18 @@ from calib.events.categories import Axis, Categories
 
 
 def eta_phi(eta: tuple[float, ...], phi: tuple[float, ...]) -> Categories:
-    """Return the bins, phi fastest: ``e3``, or ``e3_f0`` where there are several of phi."""
+    """Return the bins, phi fastest: ``e3``, or ``e3_f0`` where there are several of phi.
+
+    Parameters
+    ----------
+    eta, phi : tuple of float
+        Edges; phi in rad.
+
+    Returns
+    -------
+    Categories
+        phi fastest.
+    """
     axes = Axis("eta", eta), Axis("phi", phi)
     rows = range(len(axes[0])), range(len(axes[1]))
     names = [f"e{i}" + f"_f{j}" * (len(axes[1]) > 1) for i in rows[0] for j in rows[1]]
@@ -27,7 +38,17 @@ def neighbours(places: Categories) -> list[list[int]]:
 def stand_ins(places: Categories, i: int) -> dict[str, list[int]]:
     """Return what a bin falls back on, nearest first: all phi of it, then both signs of eta.
 
-    Each by its name (``e3``, ``e3e8``), with the bins that are merged.
+    Parameters
+    ----------
+    places : Categories
+        Of `eta_phi`.
+    i : int
+        The bin.
+
+    Returns
+    -------
+    dict of list of int
+        By name (``e3``, ``e3e8``), the bins that are merged.
     """
     (eta, _), (n_eta, n_phi) = places.bins(i), places.shape
     edges = np.asarray(places.axes[0].edges)

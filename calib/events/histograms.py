@@ -181,6 +181,13 @@ def _in_few_bytes(values: AnyArray) -> AnyArray:
 def write(path: Path, sums: Sums) -> None:
     """Write the sums as an .npz: whole or not at all, no code in the file.
 
+    Parameters
+    ----------
+    path : Path
+        The file, replaced where it is there.
+    sums : mapping of array
+        By name.
+
     Raises
     ------
     CalibError
@@ -260,7 +267,20 @@ def _unpacked(arrays: Sums) -> Sums:
 
 
 def no_space(path: Path, error: OSError) -> CalibError | None:
-    """Return the error for a disk or a quota that is full, None for any other."""
+    """Return the error for a disk or a quota that is full, None for any other.
+
+    Parameters
+    ----------
+    path : Path
+        What was being written.
+    error : OSError
+        What the system said.
+
+    Returns
+    -------
+    CalibError or None
+        To be raised.
+    """
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
     return CalibError(
@@ -270,13 +290,18 @@ def no_space(path: Path, error: OSError) -> CalibError | None:
 
 
 def read(path: Path, only: str = "") -> Sums:
-    """Read sums written by `write`; sizes are checked before memory is taken.
+    """Return the sums written by `write`; sizes are checked before memory is taken.
 
     Parameters
     ----------
     path : Path
     only : str
         Beginning of the names that are wanted.
+
+    Returns
+    -------
+    dict of array
+        By name.
 
     Raises
     ------

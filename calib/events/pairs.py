@@ -33,7 +33,18 @@ class Muons:
     extra: Mapping[str, AnyArray] = field(default_factory=dict)
 
     def take(self, keep: BoolArray | IntArray) -> Muons:
-        """Return the muons selected by a mask or by indices."""
+        """Return the muons selected by a mask or by indices.
+
+        Parameters
+        ----------
+        keep : bool array, shape (n,), or int array
+            Mask or indices.
+
+        Returns
+        -------
+        Muons
+            The selected ones.
+        """
         return Muons(**{f.name: _take(getattr(self, f.name), keep) for f in fields(self)})
 
 
@@ -62,7 +73,18 @@ class Pairs:
         return pair_mass(a.pt, a.eta, a.phi, b.pt, b.eta, b.phi)
 
     def with_mass(self, mass: Array) -> Pairs:
-        """Return the same pairs with the mass of their muons, where it is known already."""
+        """Return the same pairs with the mass of their muons, where it is known already.
+
+        Parameters
+        ----------
+        mass : array, shape (n,)
+            In GeV.
+
+        Returns
+        -------
+        Pairs
+            Whose mass is not calculated again.
+        """
         found = replace(self)
         found.__dict__["mass"] = mass
         return found
@@ -78,7 +100,18 @@ class Pairs:
         return _choose(self.leading.charge > 0, self.subleading, self.leading)
 
     def take(self, keep: BoolArray | IntArray) -> Pairs:
-        """Return the pairs selected by a mask or by indices."""
+        """Return the pairs selected by a mask or by indices.
+
+        Parameters
+        ----------
+        keep : bool array, shape (n,), or int array
+            Mask or indices.
+
+        Returns
+        -------
+        Pairs
+            The selected ones.
+        """
         parts: dict[str, Any] = {
             f.name: getattr(self, f.name).take(keep)
             if isinstance(getattr(self, f.name), Muons)
@@ -90,7 +123,18 @@ class Pairs:
 
 
 def generated_mass(first: Muons, second: Muons) -> Array:
-    """Return the mass of the generated muons, in GeV; not a number without two different ones."""
+    """Return the mass of the generated muons; not a number without two different ones.
+
+    Parameters
+    ----------
+    first, second : Muons
+        Of n pairs, with their generated muons.
+
+    Returns
+    -------
+    array, shape (n,)
+        In GeV, after FSR.
+    """
     assert first.gen_pt is not None and first.gen_eta is not None and first.gen_phi is not None
     assert second.gen_pt is not None and second.gen_eta is not None and second.gen_phi is not None
     same = (first.gen_pt == second.gen_pt) & (first.gen_eta == second.gen_eta)

@@ -30,7 +30,20 @@ def edges(resonance: str) -> Array:
 
 
 def spectrum(mass: Array, resonance: str) -> IntArray:
-    """Return the counts of the masses, shape (BINS,)."""
+    """Return the counts of the masses in fine bins.
+
+    Parameters
+    ----------
+    mass : array, shape (n,)
+        In GeV.
+    resonance : str
+        Its window is the range.
+
+    Returns
+    -------
+    int array, shape (BINS,)
+        Without the masses outside.
+    """
     return counts_of(mass, edges(resonance))
 
 

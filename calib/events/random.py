@@ -31,14 +31,38 @@ def mix(x):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, inline="always")
 def uniform(key, counter):  # type: ignore[no-untyped-def]
-    """Return the counter-th uniform number of a key, in (0, 1)."""
+    """Return the counter-th uniform number of a key.
+
+    Parameters
+    ----------
+    key, counter : int
+        Key of the event and number of the draw.
+
+    Returns
+    -------
+    float
+        In (0, 1).
+    """
     bits = mix(np.uint64(key) ^ mix(np.uint64(counter)))
     return (float(bits >> np.uint64(11)) + 0.5) * (1.0 / 9007199254740992.0)
 
 
 @numba.njit(cache=True, inline="always")
 def normal_pair(key, counter):  # type: ignore[no-untyped-def]
-    """Return two independent standard normal numbers, from counter and counter + 1."""
+    """Return two independent standard normal numbers, from counter and counter + 1.
+
+    Parameters
+    ----------
+    key, counter : int
+        Key of the event and number of the first draw.
+
+    Returns
+    -------
+    float
+        Of mean 0 and width 1.
+    float
+        Another one.
+    """
     radius = math.sqrt(-2.0 * log(uniform(key, counter)))
     sine, cosine = sin_cos(2.0 * math.pi * uniform(key, counter + 1))
     return radius * cosine, radius * sine
@@ -52,7 +76,20 @@ def _keys(seed, run, lumi, event, out):  # type: ignore[no-untyped-def]
 
 
 def keys(seed: int, run: AnyArray, luminosityBlock: AnyArray, event: AnyArray) -> UIntArray:
-    """Return the key of each event, shape (n,)."""
+    """Return the key of each event.
+
+    Parameters
+    ----------
+    seed : int
+        The same for all.
+    run, luminosityBlock, event : int array, shape (n,)
+        Identity of the events.
+
+    Returns
+    -------
+    uint array, shape (n,)
+        Hashes.
+    """
     out = np.empty(len(run), dtype=np.uint64)
     _keys(
         np.uint64(seed),
@@ -69,17 +106,54 @@ def _uniforms(keys, counter, out):  # type: ignore[no-untyped-def]
 
 
 def uniforms(keys: UIntArray, counter: int) -> Array:
-    """Return the counter-th uniform number of each key, in (0, 1), shape (n,)."""
+    """Return the counter-th uniform number of each key.
+
+    Parameters
+    ----------
+    keys : uint array, shape (n,)
+        Of `keys`.
+    counter : int
+        Number of the draw.
+
+    Returns
+    -------
+    array, shape (n,)
+        In (0, 1).
+    """
     out = np.empty(len(keys))
     _uniforms(keys, counter, out)
     return out
 
 
 def uniform_of(seed: int, events: Any) -> Array:
-    """Return a random number in (0, 1) of each event, of pairs or records; shape (n,)."""
+    """Return a random number of each event, of pairs or records.
+
+    Parameters
+    ----------
+    seed : int
+        The same for all.
+    events : Pairs or Records
+        n of them.
+
+    Returns
+    -------
+    array, shape (n,)
+        In (0, 1).
+    """
     return uniforms(keys(seed, events.run, events.luminosityBlock, events.event), 0)
 
 
 def half(run: AnyArray, luminosityBlock: AnyArray, event: AnyArray) -> IntArray:
-    """Return 0 or 1: the half of the sample that an event belongs to, whatever the seed."""
+    """Return the half of the sample that an event belongs to, whatever the seed.
+
+    Parameters
+    ----------
+    run, luminosityBlock, event : int array, shape (n,)
+        Identity of the events.
+
+    Returns
+    -------
+    int array, shape (n,)
+        0 or 1.
+    """
     return (keys(0, run, luminosityBlock, event) & np.uint64(1)).astype(np.int64)

@@ -37,7 +37,18 @@ class Records:
         return self.columns[name]
 
     def take(self, keep: BoolArray | IntArray) -> Records:
-        """Return the rows selected by a mask or by indices."""
+        """Return the rows selected by a mask or by indices.
+
+        Parameters
+        ----------
+        keep : bool array, shape (n,), or int array
+            Mask or indices.
+
+        Returns
+        -------
+        Records
+            The selected ones.
+        """
         return Records(
             {name: column[keep] for name, column in self.columns.items()},
             self.weight[keep],
@@ -47,7 +58,18 @@ class Records:
         )
 
     def with_columns(self, columns: Mapping[str, AnyArray]) -> Records:
-        """Return the rows with further columns, or with others in place of their own."""
+        """Return the rows with further columns, or with others in place of their own.
+
+        Parameters
+        ----------
+        columns : mapping of name to array, shape (n,)
+            Further ones.
+
+        Returns
+        -------
+        Records
+            With the same weights and identity.
+        """
         return replace(self, columns={**self.columns, **columns})
 
 

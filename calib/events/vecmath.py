@@ -107,7 +107,18 @@ def sin_cos(x):  # type: ignore[no-untyped-def]
 
 @numba.njit(inline="always", error_model="numpy")
 def atan2(y, x):  # type: ignore[no-untyped-def]
-    """Return the angle of (x, y), not both 0, from an eighth of it."""
+    """Return the angle of (x, y), not both 0, from an eighth of it.
+
+    Parameters
+    ----------
+    y, x : float
+        In any unit.
+
+    Returns
+    -------
+    float
+        In rad, in [-pi, pi].
+    """
     t = y / (math.sqrt(x * x + y * y) + abs(x))
     t = t / (1.0 + math.sqrt(1.0 + t * t))
     t = t / (1.0 + math.sqrt(1.0 + t * t))

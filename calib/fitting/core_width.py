@@ -58,7 +58,24 @@ class CoreFit:
         return (self.result.chi2, self.result.ndf) if self.result else (float("nan"), 0)
 
     def curve(self, name: str, observable: str, unit: str, group: str = "categories") -> Curve:
-        """Return the picture of the fit."""
+        """Return the picture of the fit.
+
+        Parameters
+        ----------
+        name : str
+            Category.
+        observable : str
+            What is on the axis.
+        unit : str
+            Of the axis.
+        group : str
+            Heading under which the picture stands.
+
+        Returns
+        -------
+        Curve
+            Counts, fit and tail.
+        """
         return Curve(
             name,
             self.edges,
@@ -86,11 +103,17 @@ def fit_core(
     Parameters
     ----------
     edges : array, shape (bins + 1,)
+        In the unit of the residuals.
     counts, variance : array, shape (bins,)
         Sums of weights and of squared weights.
     spread, usual : see `calib.fitting.models.core.CorePeak`
     within : (float, float), optional
         Range of the fit; by default 5 guesses of the width around zero.
+
+    Returns
+    -------
+    CoreFit
+        In the unit of the edges; without entries its result is None.
     """
     unit = half_width(np.maximum(counts, 0.0), edges)
     if not unit > 0:

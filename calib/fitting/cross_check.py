@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
 from calib.fitting.kernel.result import CategoryFits
 from calib.fitting.many import Background, fit_categories
+from calib.later import pandas as pd
 from calib.quality.category_gates import probability
 
 AGREES = 0.1
@@ -41,14 +41,23 @@ def second_opinion(
     ----------
     result : CategoryFits
         Of an unsmeared template.
-    counts, edges, templates, template_mass, background, variance, template_variance, ...
+    counts, edges, templates, template_mass : array_like
         What `fit_categories` was given.
     n : int
         Size of the random sample among the categories that were fitted.
     seed : int
+        Of the sample.
     most : int
         At most this many suspicious ones: not ``ok`` though they were fitted, from a higher rung
         of the ladder, or of a chi2 probability below 1e-6.
+    background : {"exponential", "quadratic", "none"}
+        As of `fit_categories`.
+    variance, template_variance : array_like, optional
+        As of `fit_categories`.
+    sigma_range, mu_range : (float, float), optional
+        As of `fit_categories`.
+    usual_slope : float
+        As of `fit_categories`.
 
     Returns
     -------

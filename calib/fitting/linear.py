@@ -13,14 +13,23 @@ from calib.types import Array, IntArray
 
 
 def moments(sets: IntArray, n_sets: int, x: Array, y: Array) -> Array:
-    """Return the sums of products of x_1 ... x_k, y, shape (n_sets, k + 1, k + 1).
+    """Return the sums of products of x_1 ... x_k, y in each set.
 
     Parameters
     ----------
     sets : int array, shape (n,)
+        Which set an entry belongs to.
     n_sets : int
+        Number of sets.
     x : array, shape (n, k)
+        Regressors.
     y : array, shape (n,)
+        What is fitted.
+
+    Returns
+    -------
+    array, shape (n_sets, k + 1, k + 1)
+        Symmetric; y is the last row.
     """
     columns = np.column_stack([x, y])
     own = [columns[sets == i] for i in range(n_sets)]
@@ -35,6 +44,11 @@ def linear_fits(found: Array, n_events: Array) -> Estimates:
     found : array, shape (n_sets, k + 1, k + 1)
         From `moments`.
     n_events : array, shape (n_sets,)
+
+    Returns
+    -------
+    Estimates
+        k coefficients of n_sets bins.
     """
     n, k = len(found), found.shape[1] - 1
     values, covariance = np.full((n, k), np.nan), np.full((n, k, k), np.nan)

@@ -139,7 +139,22 @@ class _Standing:
 
 
 def climb(data: Binned, model: Model, attempts: Sequence[Attempt]) -> FitResult:
-    """Return the best fit of one category, by the ladder of `calib.fitting.retries`."""
+    """Return the best fit of one category, by the ladder of `calib.fitting.retries`.
+
+    Parameters
+    ----------
+    data : Binned
+        Counts of the category.
+    model : Model
+        Its shape.
+    attempts : sequence of Attempt
+        The rungs, in order; the first always runs.
+
+    Returns
+    -------
+    FitResult
+        With the step that it comes from.
+    """
     standing = _Standing()
 
     def rung(attempt: Attempt) -> retries.Rung[_Found]:
@@ -182,6 +197,11 @@ def fit(
     fixed : names of parameters that keep their start value
     step : str
         Name of this rung of the ladder, kept in the result.
+
+    Returns
+    -------
+    FitResult
+        With the step that it comes from.
     """
     return climb(data, model, from_starts(starts, fixed=fixed, step=step))
 
@@ -193,7 +213,24 @@ def from_starts(
     step: str = "first",
     when: Callable[[FitResult], bool] = lambda standing: standing.status is not Status.OK,
 ) -> list[Attempt]:
-    """Return one rung per start, named by the step and its number."""
+    """Return one rung per start, named by the step and its number.
+
+    Parameters
+    ----------
+    starts : sequence of sequence of float
+        In the order of the model's names.
+    fixed : sequence of str
+        Parameters that keep their start value.
+    step : str
+        Name of the first rung.
+    when : callable
+        Whether a rung is needed, given the result that stands.
+
+    Returns
+    -------
+    list of Attempt
+        As many as starts.
+    """
     names = [step] + [f"{step}, start {number}" for number in range(2, len(starts) + 1)]
     return [Attempt(name, start, fixed, when) for name, start in zip(names, starts, strict=True)]
 
@@ -336,9 +373,24 @@ def chi_square(
 ) -> tuple[float, int]:
     """Return Pearson's chi2 and its degrees of freedom.
 
-    Neighbouring bins are joined until each holds ``least`` (effective) expected entries, so
-    that chi2 follows its distribution also where the bins are nearly empty.
-    ndf = filled bins - floating parameters (the number of events counts as one).
+    Parameters
+    ----------
+    counts, expected : array, shape (bins,)
+        Found and predicted sums of weights.
+    variance : array, shape (bins,)
+        Of the counts.
+    n_parameters : int
+        Floating ones.
+    least : float
+        Neighbouring bins are joined until each holds so many (effective) expected entries, so that
+        chi2 follows its distribution also where the bins are nearly empty.
+
+    Returns
+    -------
+    float
+        chi2.
+    int
+        ndf = filled bins - floating parameters (the number of events counts as one).
     """
     entries = expected**2 / np.maximum(variance, TINY)
     group = np.floor(np.cumsum(entries) / least).astype(int)

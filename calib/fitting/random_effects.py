@@ -152,7 +152,14 @@ def population(likelihood: Array, model: Array, prior: Prior, used: BoolArray) -
     model : array, shape (rows, k)
         J: the model's value of each row is J . theta.
     prior : Prior
+        Of theta and tau.
     used : bool array, shape (rows,)
+        Rows whose likelihood counts.
+
+    Returns
+    -------
+    Population
+        theta of k elements, with covariance, and tau.
     """
     own, rows = likelihood[used], model[used]
     theta, parts = np.zeros(model.shape[1]), []
@@ -225,7 +232,14 @@ def estimate(likelihood: Array, model: Array, found: Population) -> Estimate:
     likelihood : array, shape (rows, len(GRID))
         Of ones for a row without a value of its own.
     model : array, shape (rows, k)
+        J, as of `population`.
     found : Population
+        What all rows have in common.
+
+    Returns
+    -------
+    Estimate
+        Means of shape (rows,), covariance of shape (rows, rows).
     """
     weights = _weights(found.parts)
     means, inner = [], np.zeros((len(model), len(model)))

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.edits import left_out, require_known
 from calib.errors import InputError
@@ -21,6 +20,7 @@ from calib.events.histograms import Fill, Sums
 from calib.fitting.core_width import CoreFit, fit_core
 from calib.fitting.models.core import USUAL
 from calib.fitting.straight_line import Line, straight_line
+from calib.later import pandas as pd
 from calib.quality.category_gates import Candidate, Limits, own_status
 from calib.quality.fallbacks import BinGates, Estimates
 from calib.results import Status
@@ -64,6 +64,12 @@ class Residuals:
         places : int
             Their number.
         how : Fitting
+            Its edges and the number of points of a place.
+
+        Returns
+        -------
+        Fill
+            One histogram per category.
         """
         inside = (self.place >= 0) & (self.point >= 0)
         flat = np.where(inside, self.place * how.n_points + self.point, -1)
@@ -82,7 +88,20 @@ class Histograms:
 
     @classmethod
     def of(cls, sums: Sums, name: str) -> Histograms:
-        """Return the sums that a `calib.events.histograms.Fill` of this name has made."""
+        """Return the sums that a `calib.events.histograms.Fill` of this name has made.
+
+        Parameters
+        ----------
+        sums : dict
+            Sums of one processing, flat arrays by key.
+        name : str
+            Of the fill.
+
+        Returns
+        -------
+        Histograms
+            Of all its categories.
+        """
 
         def part(what: str) -> Array:
             return np.asarray(sums[f"{name}/{what}"], dtype=np.float64)
@@ -105,6 +124,12 @@ class Histograms:
         members : sequence of int
             The places.
         how : Fitting
+            How the merged categories are fitted.
+
+        Returns
+        -------
+        Estimates
+            Two parameters of one bin.
         """
         groups = [[m * how.n_points + p for m in members] for p in range(how.n_points)]
         names = [f"{name}_p{p}" for p in range(how.n_points)]
@@ -130,7 +155,26 @@ class Fitting:
     def widening(
         cls, core: float, window: float, bins: int, n_points: int, gates: BinGates
     ) -> Fitting:
-        """Return it with bins from -window to window that widen from ``core`` on."""
+        """Return it with bins from -window to window that widen from ``core`` on.
+
+        Parameters
+        ----------
+        core : float
+            The bins are even up to about here, in the unit of the residuals.
+        window : float
+            Half of the range, in the same unit.
+        bins : int
+            Number of bins.
+        n_points : int
+            Categories that a place has.
+        gates : BinGates
+            Least number of events and least chi2 probability.
+
+        Returns
+        -------
+        Fitting
+            With edges in the unit of the residuals.
+        """
         reach = np.arcsinh(window / core)
         edges = np.asarray(core * np.sinh(np.linspace(-reach, reach, bins + 1)))
         return cls(edges, n_points, gates.min_events, gates.chi2_probability)
@@ -203,11 +247,18 @@ def widths(
     found : Histograms
         The categories of the first place, then of the next.
     names : sequence of str, length n
+        Of the categories.
     how : Fitting
+        Edges, points of a place, gates.
     start : Start, optional
         What earlier ones of the same places have given.
     edits : mapping, optional
         ``{category: {"use": False, "reach": 300.0}}``; reach is half the range of the fit.
+
+    Returns
+    -------
+    Widths
+        Of n categories and their places.
     """
     spread, usual = np.zeros(len(names)), USUAL
     if start is not None:
@@ -293,6 +344,13 @@ def _usual(table: pd.DataFrame) -> tuple[float, float]:
 
 def require_edits(edits: Mapping[str, Mapping[str, Any]], names: Collection[str]) -> None:
     """Refuse edits that `widths` cannot follow.
+
+    Parameters
+    ----------
+    edits : mapping
+        Category: key: value.
+    names : collection of str
+        Categories there are.
 
     Raises
     ------

@@ -48,7 +48,19 @@ class Standing(Protocol[S]):
         """Return the NLL, shape (n,)."""
 
     def keep(self, at: IntArray, found: S, chosen: IntArray, step: str) -> None:
-        """Let ``found[chosen]`` stand for the categories ``at``."""
+        """Let ``found[chosen]`` stand for the categories ``at``.
+
+        Parameters
+        ----------
+        at : int array, shape (m,)
+            Categories.
+        found : fits
+            What a rung returned.
+        chosen : int array, shape (m,)
+            Which of the fits.
+        step : str
+            Name of the rung.
+        """
 
 
 @dataclass(frozen=True)
@@ -74,13 +86,36 @@ class Rung(Generic[T]):
 
 
 def better(found: Fits, converged: BoolArray, nll: Array) -> BoolArray:
-    """Return which of the fits are better than those of the given convergence and NLL."""
+    """Return which of the fits are better than those of the given convergence and NLL.
+
+    Parameters
+    ----------
+    found : Fits
+        Of n categories.
+    converged : bool array, shape (n,)
+        Of what stands.
+    nll : array, shape (n,)
+        Of what stands; not finite where nothing does.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        Whether a fit replaces what stands.
+    """
     lower = ~np.isfinite(nll) | (found.nll < nll - MARGIN)
     return np.asarray(np.where(found.converged == converged, lower, found.converged))
 
 
 def climb(rungs: Sequence[Rung[T]], standing: Standing[T]) -> None:
-    """Take the categories through the rungs, each as far as it needs."""
+    """Take the categories through the rungs, each as far as it needs.
+
+    Parameters
+    ----------
+    rungs : sequence of Rung
+        In order.
+    standing : Standing
+        What stands; changed.
+    """
     for rung in rungs:
         at = rung.needed()
         if not len(at):

@@ -26,7 +26,18 @@ class Line:
     ndf: int
 
     def variance(self, u: Array) -> Array:
-        """Return the variance of y at u."""
+        """Return the variance of y at u.
+
+        Parameters
+        ----------
+        u : array, shape (n,)
+            Where.
+
+        Returns
+        -------
+        array, shape (n,)
+            In the unit of y, squared.
+        """
         c = self.covariance
         return np.asarray(c[0, 0] + 2 * c[0, 1] * u + c[1, 1] * u**2)
 
@@ -37,8 +48,14 @@ def straight_line(u: Array, y: Array, relative: Array) -> Line:
     Parameters
     ----------
     u, y : array, shape (n,)
+        The points.
     relative : array, shape (n,)
         Relative standard deviation of each y.
+
+    Returns
+    -------
+    Line
+        A and B; NaN where the points do not determine them.
     """
     nothing = Line(np.full(2, np.nan), np.full((2, 2), np.nan), float("nan"), len(u) - 2)
     if len(u) < 2 or not np.ptp(u) > 0:

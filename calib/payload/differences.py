@@ -56,8 +56,19 @@ def difference(
     Parameters
     ----------
     names : sequence of str, length n
-    before, after : array, shape (n,)
-    before_covariance, after_covariance : array, shape (n, n)
+    before : array, shape (n,)
+        Values, in any units.
+    before_covariance : array, shape (n, n)
+        Of these.
+    after : array, shape (n,)
+        Values, in the same units.
+    after_covariance : array, shape (n, n)
+        Of these.
+
+    Returns
+    -------
+    Difference
+        after - before.
 
     Raises
     ------

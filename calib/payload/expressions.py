@@ -88,8 +88,15 @@ def substituted(tree: ast.expr, terms: Mapping[str, ast.expr]) -> ast.expr:
 
     Parameters
     ----------
-    tree : expression
-    terms : mapping of name to expression
+    tree : ast.expr
+        Read by `parsed`.
+    terms : mapping of name to ast.expr
+        What stands in their places.
+
+    Returns
+    -------
+    ast.expr
+        A new expression.
     """
     if isinstance(tree, ast.Name):
         return terms.get(tree.id, tree)
@@ -108,9 +115,15 @@ def evaluated(tree: ast.expr, values: Mapping[str, AnyArray | float]) -> Array:
 
     Parameters
     ----------
-    tree : expression
+    tree : ast.expr
+        Read by `parsed`.
     values : mapping of name to number or array
         Of any shapes that broadcast.
+
+    Returns
+    -------
+    array
+        In the common shape of the values.
     """
     if isinstance(tree, ast.Constant):
         return np.asarray(tree.value, dtype=np.float64)
@@ -132,8 +145,15 @@ def derivative(tree: ast.expr, name: str) -> ast.expr:
 
     Parameters
     ----------
-    tree : expression
+    tree : ast.expr
+        Read by `parsed`.
     name : str
+        What is differentiated by.
+
+    Returns
+    -------
+    ast.expr
+        Simplified where a factor is 0 or 1.
 
     Raises
     ------
@@ -227,7 +247,18 @@ def variance(tree: ast.expr, names: tuple[str, ...]) -> ast.expr:
 
 
 def covariance_name(i: int, j: int) -> str:
-    """Return what the covariance of the i-th and the j-th name is called, i <= j."""
+    """Return what the covariance of the i-th and the j-th name is called.
+
+    Parameters
+    ----------
+    i, j : int
+        Positions of the names, i <= j.
+
+    Returns
+    -------
+    str
+        ``covariance_0_1``.
+    """
     return f"covariance_{i}_{j}"
 
 
@@ -236,11 +267,17 @@ def tformula(tree: ast.expr, variables: tuple[str, ...], parameters: tuple[str, 
 
     Parameters
     ----------
-    tree : expression
+    tree : ast.expr
+        Read by `parsed`.
     variables : tuple of str
         Names that become x, y, z, t; at most four.
     parameters : tuple of str
         Names that become [0], [1], ...
+
+    Returns
+    -------
+    str
+        In the language of ROOT's TFormula.
 
     Raises
     ------

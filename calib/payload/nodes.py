@@ -12,9 +12,9 @@ from typing import Any
 
 import correctionlib
 import numpy as np
-from correctionlib import schemav2
 
 from calib.events.categories import Axis
+from calib.later import schemav2
 from calib.types import AnyArray, Array
 
 WORDS = ("variation", "var", "parameter", "factors")
@@ -42,15 +42,22 @@ def correction(
     Parameters
     ----------
     name, description : str
+        Of the correction.
     inputs : sequence of (name, description)
         Real numbers; those of `WORDS` are words.
     output : str
+        Name of what it gives.
     data : mapping
         A node, such as `over_bins` returns.
     whole : sequence of str
         Inputs that are whole numbers.
     formulas : sequence of nodes
         Formulas that the nodes refer to by their index.
+
+    Returns
+    -------
+    dict
+        Plain values.
     """
     types = {key: "string" for key in WORDS} | {key: "int" for key in whole}
     more = {"generic_formulas": [dict(f) for f in formulas]} if formulas else {}
@@ -71,7 +78,20 @@ def correction(
 
 
 def document(corrections: Sequence[Mapping[str, Any]], description: str) -> dict[str, Any]:
-    """Return a payload of schema 2."""
+    """Return a payload of schema 2.
+
+    Parameters
+    ----------
+    corrections : sequence of mapping
+        Of `correction`.
+    description : str
+        Of the payload.
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
     made = schemav2.CorrectionSet(
         schema_version=2, corrections=[dict(c) for c in corrections], description=description
     )
@@ -90,6 +110,11 @@ def over_bins(
     content : sequence of numbers or nodes, one a bin
     outside : float or str
         What is given outside the other axes; ``clamp``: that of the nearest bin.
+
+    Returns
+    -------
+    dict
+        Plain values.
     """
     first, *others = axes
     if first.whole:
@@ -117,9 +142,15 @@ def binning(name: str, edges: AnyArray, content: Sequence[Any], outside: Any) ->
     name : str
         Of the input.
     edges : array, shape (bins + 1,)
+        Finite, ascending.
     content : sequence of numbers or nodes, one a bin
     outside : number, node or str
         What is given outside; ``clamp``: that of the nearest bin.
+
+    Returns
+    -------
+    dict
+        Plain values.
     """
     return plain(
         schemav2.Binning(
@@ -133,13 +164,39 @@ def binning(name: str, edges: AnyArray, content: Sequence[Any], outside: Any) ->
 
 
 def by_key(name: str, nodes: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return a node that chooses a number or another node by a word or a whole number."""
+    """Return a node that chooses a number or another node by a word or a whole number.
+
+    Parameters
+    ----------
+    name : str
+        Of the input.
+    nodes : mapping of str or int to number or node
+        What each word gives.
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
     content = [schemav2.CategoryItem(key=key, value=value) for key, value in nodes.items()]
     return plain(schemav2.Category(nodetype="category", input=name, content=content))
 
 
 def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
-    """Return a formula of some inputs, for `formula_of` to refer to."""
+    """Return a formula of some inputs, for `formula_of` to refer to.
+
+    Parameters
+    ----------
+    expression : str
+        In the language of TFormula: x, y ... are the variables, [0] ... parameters.
+    variables : sequence of str
+        Names of the inputs.
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
     return plain(
         schemav2.Formula(
             nodetype="formula", parser="TFormula", variables=list(variables), expression=expression
@@ -148,7 +205,20 @@ def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
 
 
 def formula_of(index: int, parameters: Sequence[float] | Array) -> dict[str, Any]:
-    """Return a formula of the correction with numbers in place of its parameters."""
+    """Return a formula of the correction with numbers in place of its parameters.
+
+    Parameters
+    ----------
+    index : int
+        Which formula of the correction.
+    parameters : sequence of float
+        In place of [0], [1] ...
+
+    Returns
+    -------
+    dict
+        Plain values.
+    """
     numbers = [float(x) for x in parameters]
     return plain(schemav2.FormulaRef(nodetype="formularef", index=index, parameters=numbers))
 
@@ -161,8 +231,14 @@ def edges_of(node: Any, key: str) -> list[tuple[float, float]]:
     Parameters
     ----------
     node : mapping
+        Of a correction.
     key : str
         Name of the input.
+
+    Returns
+    -------
+    list of (float, float)
+        In the unit of the input.
     """
     for inner in _nodes(node):
         if inner.get("input") == key and inner["nodetype"] == "category":
@@ -190,9 +266,16 @@ def evaluate(payload: Mapping[str, Any], name: str, *inputs: AnyArray | str) -> 
     Parameters
     ----------
     payload : mapping
+        The document.
     name : str
+        Of the correction.
     *inputs : array, shape (n,), or word
         In the order of the correction.
+
+    Returns
+    -------
+    array, shape (n,), or None
+        NaN where an input is.
     """
     found = correctionlib.CorrectionSet.from_string(json.dumps(payload))
     if name not in list(found):
@@ -216,9 +299,16 @@ def evaluate_at(
     Parameters
     ----------
     payload : mapping
+        The document.
     name : str
+        Of the correction.
     inputs : mapping of name to array, shape (n,), or word
         More than it takes may be there.
+
+    Returns
+    -------
+    array, shape (n,), or None
+        NaN where an input is.
 
     Raises
     ------

@@ -15,11 +15,11 @@ from itertools import combinations, product
 from typing import Any, Literal
 
 import numpy as np
-import pandas as pd
 
 from calib.errors import CalibError
 from calib.events.categories import Axis, Categories
 from calib.events.pairs import Pairs
+from calib.later import pandas as pd
 from calib.payload import nodes
 from calib.payload.expressions import (
     covariance_name,
@@ -139,8 +139,16 @@ def document(payload: Payload, found: Mapping[str, Parameters], description: str
     Parameters
     ----------
     payload : mapping of name to Formula, Table or StatusTable
+        As the calibration declares it.
     found : mapping of key to Parameters
+        The result.
     description : str
+        Of the payload.
+
+    Returns
+    -------
+    dict
+        Plain values.
     """
     made = [
         _correction(name.format(key=key), spec, key, own)
@@ -255,9 +263,17 @@ def read_back(
     ----------
     written : mapping
         The document, as read from the file.
-    payload, found
+    payload : mapping of name to Formula, Table or StatusTable
+        As in `document`.
+    found : mapping of key to Parameters
         As in `document`.
     seed : int
+        Of the points.
+
+    Returns
+    -------
+    Check
+        ``payload_read_back``: how many points differ, at most 0.
     """
     random, wrong = np.random.default_rng([seed, 44]), 0
     for key, own in found.items():
@@ -407,10 +423,21 @@ def of_muons(
 
 
 def values(written: Mapping[str, Any], payload: Payload) -> pd.DataFrame | None:
-    """Return the parameters in a payload, one row each: ``name, kind, value, error, status``.
+    """Return the parameters in a payload, one row each.
 
-    Named by their bins: ``d0 eta [-2.4, -2) phi [-3.14, 3.14) a``. None where the payload is
-    declared without a `Table`.
+    Named by their bins: ``d0 eta [-2.4, -2) phi [-3.14, 3.14) a``.
+
+    Parameters
+    ----------
+    written : mapping
+        The document, as read from the file.
+    payload : mapping of name to Formula, Table or StatusTable
+        As the calibration declares it.
+
+    Returns
+    -------
+    DataFrame or None
+        ``name, kind, value, error, status``; None without a `Table`.
     """
     frames = []
     for own in written["corrections"]:
@@ -447,9 +474,23 @@ def _values_of(written: Mapping[str, Any], own: Mapping[str, Any], key: str) -> 
 
 
 def spec_of(payload: Payload, name: str) -> tuple[str, Formula | Table | StatusTable | None]:
-    """Return the key of a correction's name, and what it is declared as; None: it is not.
+    """Return the key of a correction's name, and what it is declared as.
 
     Of several that fit, the one with the most letters of its own.
+
+    Parameters
+    ----------
+    payload : mapping of name to Formula, Table or StatusTable
+        Its names may hold ``{key}``.
+    name : str
+        Of a correction.
+
+    Returns
+    -------
+    str
+        The key, empty for a name without one.
+    Formula, Table, StatusTable or None
+        None: it is not declared.
     """
     for template in sorted(payload, key=len, reverse=True):
         before, braces, after = template.partition("{key}")
@@ -467,6 +508,19 @@ def earlier_values(
     written: Mapping[str, Any], payload: Payload, key: str, own: Parameters, parameter: str
 ) -> tuple[Array, Array]:
     """Return a parameter and its error in an earlier payload, at the centre of each bin.
+
+    Parameters
+    ----------
+    written : mapping
+        The earlier document, as read from the file.
+    payload : mapping of name to Formula, Table or StatusTable
+        As the calibration declares it now.
+    key : str
+        Of the parameters, in the names of the corrections.
+    own : Parameters
+        Those of now, whose bins are asked for.
+    parameter : str
+        Which one.
 
     Returns
     -------

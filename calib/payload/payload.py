@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations import get, of_payload
 from calib.calibrations.base import Calibration
@@ -19,6 +18,7 @@ from calib.calibrations.capabilities import AddsColumns
 from calib.documents import MAX_JSON, json_values
 from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
+from calib.later import pandas as pd
 from calib.sentences import sentence
 from calib.types import AnyArray, Array
 
@@ -137,10 +137,16 @@ def load_payload(path: str | Path, calibration: str | None = None) -> Payload:
 
     Parameters
     ----------
-    path : path
+    path : str or Path
+        The file.
     calibration : str, optional
         Name of the one that it comes from, for a calibration in a file of one's own
         (``package.module:Class``).
+
+    Returns
+    -------
+    Payload
+        Validated.
 
     Raises
     ------
@@ -174,7 +180,19 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def parsed(raw: bytes, path: str) -> dict[str, Any]:
-    """Return the document in the bytes of a payload file, of this path or address, validated.
+    """Return the document in the bytes of a payload file, validated.
+
+    Parameters
+    ----------
+    raw : bytes
+        Content of the file.
+    path : str
+        File or address, for the sentences of errors; ``.gz`` is unpacked.
+
+    Returns
+    -------
+    dict
+        Plain values.
 
     Raises
     ------
@@ -204,7 +222,22 @@ def parsed(raw: bytes, path: str) -> dict[str, Any]:
 
 
 def validate(document: Mapping[str, Any], text: str) -> None:
-    """Raise where correctionlib's schema or its reader does not accept a payload."""
+    """Refuse a payload that correctionlib's schema or its reader does not accept.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    text : str
+        The same, as JSON.
+
+    Raises
+    ------
+    ValueError
+        If correctionlib's schema does not accept it.
+    Exception
+        Whatever its reader raises.
+    """
     import correctionlib
     from correctionlib.schemav2 import CorrectionSet
     from pydantic import ValidationError

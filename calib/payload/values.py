@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from calib.later import pandas as pd
 from calib.results import Status
 from calib.types import Array
 
@@ -15,7 +15,24 @@ COLUMNS = ("name", "kind", "value", "error", "status")
 
 
 def table(names: Any, kind: str, values: Any, errors: Any, codes: Any) -> pd.DataFrame:
-    """Return values of one kind with their errors, and codes of `Status` in words."""
+    """Return values of one kind with their errors, and codes of `Status` in words.
+
+    Parameters
+    ----------
+    names : sequence of str
+        One of each value.
+    kind : str
+        The same for all.
+    values, errors : array_like
+        In the unit of the values; NaN where there is none.
+    codes : sequence of float
+        Codes of `Status`.
+
+    Returns
+    -------
+    DataFrame
+        ``name, kind, value, error, status``.
+    """
     columns = (names, kind, values, errors, [word(code) for code in codes])
     return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
@@ -30,6 +47,18 @@ def numbers(document: Mapping[str, Any], name: str) -> pd.DataFrame:
     """Return every number in a correction, named by its place; without errors.
 
     When to use: for a payload of which nothing else is known.
+
+    Parameters
+    ----------
+    document : mapping
+        The payload.
+    name : str
+        Of a correction of it.
+
+    Returns
+    -------
+    DataFrame
+        ``name, kind, value, error, status``; errors are NaN.
     """
     correction = next(c for c in document["corrections"] if c["name"] == name)
     found = dict(_leaves(correction["data"], name))
@@ -57,6 +86,16 @@ def apart(one: pd.DataFrame, other: pd.DataFrame) -> pd.DataFrame:
     """Return the values of both tables side by side, and their distance in standard deviations.
 
     The errors are taken as independent. What only one of them has, has no distance.
+
+    Parameters
+    ----------
+    one, other : DataFrame
+        Of `table`.
+
+    Returns
+    -------
+    DataFrame
+        ``name``, the columns of both with ``_1`` and ``_2``, ``difference`` and ``sigma``.
     """
     names = list(dict.fromkeys([*one["name"], *other["name"]]))
     sides = [

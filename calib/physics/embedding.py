@@ -281,11 +281,17 @@ def embed(
     copy : int
         Number of the copy; each has its own random numbers.
     line : Line
+        Masses that are drawn from, in GeV.
     radiation : str
         What the muons radiate: ``none``, ``leading_log`` or ``exponentiated``
         (`calib.physics.radiation`).
     fsr : bool
         Whether they radiate at all: False is ``none``.
+
+    Returns
+    -------
+    Generated
+        n pairs after radiation, GeV.
     """
     a, b = pairs.leading, pairs.subleading
     radiation = radiation if fsr else "none"

@@ -12,7 +12,18 @@ from calib.types import Array
 
 
 def k(pt: Array) -> Array:
-    """Return k = 1/pt, in 1/GeV (not q/p, not 1/p)."""
+    """Return k = 1/pt (not q/p, not 1/p).
+
+    Parameters
+    ----------
+    pt : array
+        In GeV.
+
+    Returns
+    -------
+    array
+        In 1/GeV, shape as pt.
+    """
     return 1.0 / pt
 
 
@@ -21,6 +32,18 @@ def mass_of(pt1, eta1, phi1, pt2, eta2, phi2):  # type: ignore[no-untyped-def]
     """Return `mass` of one pair and sin^2 of half the angle between the muons, in the plane.
 
     The order of the muons does not matter, to the bit.
+
+    Parameters
+    ----------
+    pt1, eta1, phi1, pt2, eta2, phi2 : float
+        The muons; pt in GeV, phi in rad.
+
+    Returns
+    -------
+    float
+        Mass, in GeV.
+    float
+        sin^2 of half the angle between the muons in the transverse plane.
     """
     x, y = exp(eta1), exp(eta2)
     p1, p2 = 0.5 * pt1 * (x + 1.0 / x), 0.5 * pt2 * (y + 1.0 / y)
@@ -48,11 +71,21 @@ def mass(
     eta2: ArrayLike,
     phi2: ArrayLike,
 ) -> Array:
-    """Return the invariant mass of two muons, in GeV.
+    """Return the invariant mass of two muons.
 
-    E1 E2 - p1 p2 cos(angle) is written as (E1 E2 - |p1| |p2|), where the muon mass enters, and
-    pt1 pt2 (cosh(d eta) - cos(d phi)), each in a form that keeps its precision for close muons,
-    where the difference of energies and momenta loses it.
+    E1 E2 - p1 p2 cos(angle) is written as (E1 E2 - |p1| |p2|), where the muon mass enters, and pt1
+    pt2 (cosh(d eta) - cos(d phi)), each in a form that keeps its precision for close muons, where
+    the difference of energies and momenta loses it.
+
+    Parameters
+    ----------
+    pt1, eta1, phi1, pt2, eta2, phi2 : array_like
+        The muons, in shapes that broadcast; pt in GeV, phi in rad.
+
+    Returns
+    -------
+    array
+        In GeV, in the common shape, double precision.
     """
     columns = [np.asarray(x, dtype=np.float64) for x in (pt1, eta1, phi1, pt2, eta2, phi2)]
     shape = np.broadcast_shapes(*(x.shape for x in columns))
@@ -62,10 +95,24 @@ def mass(
 
 
 def p_tilde(pt: Array, eta: Array, observable: str) -> Array:
-    """Return p beta sin(theta)^(3/2) of ``d0``, p beta sin(theta)^(5/2) of ``z0``, in GeV.
+    """Return p beta sin(theta)^(3/2) of ``d0``, p beta sin(theta)^(5/2) of ``z0``.
 
     With muon mass. Multiple scattering in a cylinder goes with its inverse: a path longer by
     1/sin(theta), a lever arm too, and for z0 the projection onto the axis.
+
+    Parameters
+    ----------
+    pt : array, shape (n,)
+        In GeV.
+    eta : array, shape (n,)
+        Pseudorapidity.
+    observable : {"d0", "z0"}
+        Whose multiple scattering it is.
+
+    Returns
+    -------
+    array, shape (n,)
+        In GeV.
     """
     p = pt * np.cosh(eta)
     beta = p / np.hypot(p, MUON_MASS)
@@ -73,8 +120,20 @@ def p_tilde(pt: Array, eta: Array, observable: str) -> Array:
 
 
 def predicted_mass_resolution(mass: Array, relative1: Array, relative2: Array) -> Array:
-    """Return sigma_pred = m/2 sqrt((ptErr1/pt1)^2 + (ptErr2/pt2)^2), in GeV.
+    """Return sigma_pred = m/2 sqrt((ptErr1/pt1)^2 + (ptErr2/pt2)^2).
 
-    The measurement errors of the angles are neglected. ``relative1, relative2`` are ptErr/pt.
+    The measurement errors of the angles are neglected.
+
+    Parameters
+    ----------
+    mass : array, shape (n,)
+        Of the pairs, in GeV.
+    relative1, relative2 : array, shape (n,)
+        ptErr/pt of the muons.
+
+    Returns
+    -------
+    array, shape (n,)
+        In GeV.
     """
     return 0.5 * mass * np.hypot(relative1, relative2)

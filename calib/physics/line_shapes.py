@@ -45,12 +45,12 @@ class _Parts(NamedTuple):
 def z_line(
     low: float = 60.0, high: float = 140.0, *, photon: bool = True, interference: bool = True
 ) -> Line:
-    """Return the Z, the photon and their interference between low and high, in GeV.
+    """Return the Z, the photon and their interference between two masses.
 
     Relativistic Breit-Wigner with running width, s / ((s - M^2)^2 + s^2 Gamma^2 / M^2), s = m^2,
     the photon falling as 1/s, and the interference, (s - M^2) over the same denominator. The
-    couplings are those of u and d quarks that make equally many Z, as up-type and down-type
-    quarks do at the LHC to about a tenth.
+    couplings are those of u and d quarks that make equally many Z, as up-type and down-type quarks
+    do at the LHC to about a tenth.
 
     Parameters
     ----------
@@ -60,13 +60,18 @@ def z_line(
         Whether there is photon exchange; without, there is no interference either.
     interference : bool
         Whether photon and Z interfere.
+
+    Returns
+    -------
+    Line
+        Masses of the Z before radiation, in GeV.
     """
     grid = np.linspace(low, high, 200_001)
     return _tabulated(grid, line_density(grid, photon, interference))
 
 
 def line_density(mass: Array, photon: bool = True, interference: bool = True) -> Array:
-    """Return dN/dm of the Z line, in 1/GeV^2; the Z alone is 1/Gamma^2 at its mass.
+    """Return dN/dm of the Z line; the Z alone is 1/Gamma^2 at its mass.
 
     Parameters
     ----------
@@ -74,6 +79,11 @@ def line_density(mass: Array, photon: bool = True, interference: bool = True) ->
         Before radiation, in GeV.
     photon, interference : bool
         As of `z_line`.
+
+    Returns
+    -------
+    array, shape (n,)
+        In 1/GeV^2.
     """
     (m0,), width = RESONANCES["z"].masses, RESONANCES["z"].width
     s = mass**2

@@ -45,9 +45,21 @@ _ACCEPTED = -_LOG_MIN_PHOTON - 0.75 + MIN_PHOTON - 0.25 * MIN_PHOTON**2
 
 @numba.njit(cache=True, inline="always", error_model="numpy")
 def collinear_photon(log_ratio, key, counter):  # type: ignore[no-untyped-def]
-    """Return the energy fraction that a muon radiates, 0 for most; log_ratio = ln(m^2/m_mu^2).
+    """Return the energy fraction that a muon radiates.
 
     Leading logarithm, collinear: dP/dx = (alpha/pi)(ln(m^2/m_mu^2) - 1)(1 + (1-x)^2)/(2x).
+
+    Parameters
+    ----------
+    log_ratio : float
+        ln(m^2 / m_mu^2) of the pair.
+    key, counter : int
+        Of the random numbers; two are used, from counter on.
+
+    Returns
+    -------
+    float
+        Energy fraction, 0 for most muons.
     """
     rate = ALPHA / math.pi * (log_ratio - 1.0) * -_LOG_MIN_PHOTON
     u = uniform(key, counter)
@@ -57,7 +69,18 @@ def collinear_photon(log_ratio, key, counter):  # type: ignore[no-untyped-def]
 
 
 def collinear_probability(mass: Array) -> Array:
-    """Return the probability of a muon to radiate in ``leading_log``, shape as mass (GeV)."""
+    """Return the probability of a muon to radiate in ``leading_log``.
+
+    Parameters
+    ----------
+    mass : array
+        Of the pair, in GeV.
+
+    Returns
+    -------
+    array
+        From 0 to 1, shape as mass.
+    """
     rate = ALPHA / math.pi * (2 * np.log(np.asarray(mass) / MUON_MASS) - 1)
     return np.asarray(rate * _ACCEPTED)
 
@@ -74,7 +97,7 @@ def _collinear_weights(mass, lost_first, lost_second, strength, out):  # type: i
 def collinear_weight(
     born_mass: Array, lost_first: Array, lost_second: Array, strength: float
 ) -> Array:
-    """Return weights from ``leading_log`` to one of ``strength`` times its rate, shape (n,).
+    """Return weights from ``leading_log`` to one of ``strength`` times its rate.
 
     Exact: for each muon ``strength`` if it radiated, else (1 - strength p)/(1 - p).
 
@@ -85,6 +108,12 @@ def collinear_weight(
     lost_first, lost_second : array, shape (n,)
         Energy fraction that each muon radiated, 0 for none.
     strength : float
+        Rate of radiation over that of ``leading_log``.
+
+    Returns
+    -------
+    array, shape (n,)
+        Weights about 1.
 
     Raises
     ------
@@ -138,7 +167,20 @@ def _matrix_element(x, square, u):  # type: ignore[no-untyped-def]
 
 @numba.njit(cache=True, inline="always", error_model="numpy")
 def softest(mass, key, counter):  # type: ignore[no-untyped-def]
-    """Return x of the first photon that `photons` tries; beyond 1 there is none."""
+    """Return x of the first photon that `photons` tries; beyond 1 there is none.
+
+    Parameters
+    ----------
+    mass : float
+        Of the pair, in GeV.
+    key, counter : int
+        Of the random numbers.
+
+    Returns
+    -------
+    float
+        Without unit.
+    """
     square = 4.0 * MUON_MASS * MUON_MASS / (mass * mass)
     whole, _ = _logarithm(square)
     per_rate = math.pi / (2.0 * ALPHA * whole)
@@ -173,6 +215,15 @@ def photons(mass, nx, ny, nz, key, counter):  # type: ignore[no-untyped-def]
         Direction of the first muon, a unit vector.
     key, counter : int
         `PHOTON_DRAWS` random numbers from counter on.
+
+    Returns
+    -------
+    int
+        Number of photons.
+    tuple of float
+        (E, px, py, pz) of the first muon, in GeV.
+    tuple of float
+        (E, px, py, pz) of the second one.
     """
     square = 4.0 * MUON_MASS * MUON_MASS / (mass * mass)
     whole, _ = _logarithm(square)
@@ -242,7 +293,7 @@ def _mean_photons() -> tuple[Array, Array]:
 
 
 def poisson_weight(born_mass: Array, number: Array, strength: float) -> Array:
-    """Return weights from ``exponentiated`` to one of ``strength`` times its rate, shape (n,).
+    """Return weights from ``exponentiated`` to one of ``strength`` times its rate.
 
     Exact, for photons that are independent: strength^number exp(-(strength - 1) mean).
 
@@ -253,6 +304,12 @@ def poisson_weight(born_mass: Array, number: Array, strength: float) -> Array:
     number : array, shape (n,)
         Photons of each pair.
     strength : float
+        Rate of radiation over that of ``exponentiated``.
+
+    Returns
+    -------
+    array, shape (n,)
+        Weights about 1.
 
     Raises
     ------

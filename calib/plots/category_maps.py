@@ -43,11 +43,16 @@ def category_map(
     statuses : sequence of Status or str, length n
         Merged and held cells are hatched, those without a usable value crossed.
     categories : Categories
-        All axes but the last two make the panels.
+        Of the n values; all axes but the last two make the panels.
     label, unit : str
         Of the value.
     center : float, optional
         Where the colours change sign; None for a plain scale.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     *outer, rows, columns = _at_least_two(categories.axes)
     shape = (len(rows), len(columns))

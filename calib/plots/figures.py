@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib
 import mplhep
 import numpy as np
-import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
@@ -21,6 +20,7 @@ from matplotlib.ticker import NullLocator
 
 from calib.distributions import normal_pdf
 from calib.events.categories import Axis
+from calib.later import pandas as pd
 from calib.results import Curve
 from calib.types import Array, BoolArray
 
@@ -64,7 +64,18 @@ def in_style() -> Iterator[None]:
 
 
 def empty_figure(width: float, height: float) -> Figure:
-    """Return a figure without axes, of a width and a height in inches."""
+    """Return a figure without axes.
+
+    Parameters
+    ----------
+    width, height : float
+        In inches.
+
+    Returns
+    -------
+    Figure
+        Without axes.
+    """
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -89,7 +100,20 @@ def axis_title(axis: Axis) -> str:
 
 
 def with_unit(label: str, unit: str) -> str:
-    """Return the label of an axis with its unit in brackets, if it has one."""
+    """Return the label of an axis with its unit in brackets, if it has one.
+
+    Parameters
+    ----------
+    label : str
+        What is on the axis.
+    unit : str
+        May be empty.
+
+    Returns
+    -------
+    str
+        ``label [unit]``.
+    """
     return f"{label} [{unit}]" if unit else label
 
 
@@ -105,6 +129,11 @@ def closure_figure(table: pd.DataFrame, *, label: str = "") -> Figure:
         bins, or where 0 is expected, is a histogram of its pulls.
     label : str
         Of what is fitted (``sigma``).
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     with in_style():
         parts = _closure_parts(table)
@@ -243,7 +272,20 @@ def enough_entries(curve: Curve) -> BoolArray:
 
 
 def pull_histogram(pulls: Array, *, label: str = "pull") -> Figure:
-    """Return the histogram of pulls beside the unit Gaussian, with mean and width."""
+    """Return the histogram of pulls beside the unit Gaussian, with mean and width.
+
+    Parameters
+    ----------
+    pulls : array, shape (n,)
+        In standard deviations; what is not finite is left out.
+    label : str
+        Of the axis.
+
+    Returns
+    -------
+    Figure
+        Not saved.
+    """
     finite = np.asarray(pulls, dtype=float)
     with in_style():
         figure = empty_figure(5.4, 3.9)
@@ -270,7 +312,20 @@ def _pulls(axes: Any, finite: Array, label: str) -> None:
 
 
 def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ probability") -> Figure:
-    """Return the histogram of probabilities, which should be flat."""
+    """Return the histogram of probabilities, which should be flat.
+
+    Parameters
+    ----------
+    probabilities : array, shape (n,)
+        From 0 to 1; what is not finite is left out.
+    label : str
+        Of the axis.
+
+    Returns
+    -------
+    Figure
+        Not saved.
+    """
     finite = np.asarray(probabilities, dtype=float)
     finite = finite[np.isfinite(finite)]
     with in_style():
@@ -296,7 +351,18 @@ def probability_histogram(probabilities: Array, *, label: str = r"$\chi^2$ proba
 
 
 def moves(old: Array, old_err: Array, new: Array, new_err: Array) -> Array:
-    """Return (new - old) in standard deviations of both; a missing error counts as zero."""
+    """Return (new - old) in standard deviations of both; a missing error counts as zero.
+
+    Parameters
+    ----------
+    old, old_err, new, new_err : array, shape (n,)
+        Values and errors, in one unit; independent.
+
+    Returns
+    -------
+    array, shape (n,)
+        Pulls; NaN where both errors are missing.
+    """
     variance = np.nan_to_num(np.asarray(old_err, dtype=float)) ** 2
     variance = variance + np.nan_to_num(np.asarray(new_err, dtype=float)) ** 2
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -322,6 +388,15 @@ def comparison(
     names : sequence of str, length n
     old, old_err, new, new_err : array, shape (n,)
         NaN where there is none; errors are taken as independent.
+    label, unit : str
+        Of the value.
+    legend : (str, str)
+        Names of old and new.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     with in_style():
         figure = empty_figure(max(0.26 * len(names) + 1.5, 7.0), 5.0)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from calib.later import pandas as pd
 from calib.payload.parameters import Payload, earlier_values
 from calib.plots import figures as plots
 from calib.plots import trends
@@ -22,6 +22,12 @@ def overview(found: Mapping[str, Parameters], title: str, text: str) -> Section:
     found : mapping of key to Parameters
         Of the same axes.
     title, text : str
+        Of the section.
+
+    Returns
+    -------
+    Section
+        Tables and figures.
     """
     panels: dict[str, tuple[str, float]] = {}
     series: dict[str, pd.DataFrame] = {}
@@ -72,10 +78,16 @@ def moved(found: Mapping[str, Parameters], payload: Payload, earlier: Mapping[st
     Parameters
     ----------
     found : mapping of key to Parameters
+        Those of now.
     payload : mapping
         How the calibration's payload is declared.
     earlier : mapping
         The earlier payload.
+
+    Returns
+    -------
+    Section
+        A table and a figure for each.
     """
     tables, figures = {}, {}
     units = {n: u for own in found.values() for n, u in zip(own.names, own.units, strict=True)}

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
+
+from calib.later import pandas as pd
 
 COLOURS = {"plus": "#c1440e", "minus": "#20639b", "pair": "#333333"}
 UNITS = {"pt": "pt (GeV)", "phi": "phi", "eta": "eta", "pt_ratio": "ln(pt plus / pt minus)"}
 
 
-def against_axes(table: pd.DataFrame, quantity: str) -> Any:
+def against_axes(table: pd.DataFrame, quantity: str) -> Figure:
     """Return a figure of what is left of a quantity in bins of each axis, both charges.
 
     Parameters
@@ -21,6 +20,10 @@ def against_axes(table: pd.DataFrame, quantity: str) -> Any:
         ``axis, kind, bin, value, error``; the bins as "low high".
     quantity : str
         What is written at the ordinate.
+
+    Returns
+    -------
+    Figure
     """
     axes = [axis for axis in dict.fromkeys(table["axis"]) if axis != "all"]
     figure = Figure(figsize=(3.2 * len(axes), 3.0), layout="constrained")

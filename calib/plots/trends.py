@@ -7,11 +7,11 @@ from math import ceil
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from calib.later import pandas as pd
 from calib.plots.figures import BLUE, ORANGE, RED, drawn, empty_figure, in_style
 from calib.results import Parameters
 from calib.types import Array
@@ -44,9 +44,15 @@ def against_eta(
         With ``eta_low, eta_high`` and each quantity with its ``_err``; NaN is not drawn.
     quantities : mapping of a column to (label of the axis, factor)
         From top to bottom, the left column first.
-    signed : names of quantities with a line at zero
+    signed : collection of str
+        Quantities with a line at zero.
     axis : str
         What stands in the place of ``eta``.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     rows = ceil(len(quantities) / 2)
     spare = 2 * rows > len(quantities)
@@ -76,7 +82,25 @@ def against_eta(
 def series(
     axes: Any, table: pd.DataFrame, name: str, unit: float, i: int, title: str, axis: str = "eta"
 ) -> None:
-    """Draw a quantity against eta (or another axis), as the i-th of several."""
+    """Draw a quantity against eta (or another axis), as the i-th of several.
+
+    Parameters
+    ----------
+    axes : matplotlib Axes
+        To draw into.
+    table : DataFrame
+        ``eta_low, eta_high``, the quantity and its ``_err``.
+    name : str
+        Column of the quantity.
+    unit : float
+        Factor on value and error.
+    i : int
+        Which of several: colour, marker, offset; the first is a band as well.
+    title : str
+        In the legend.
+    axis : str
+        What stands in the place of ``eta``.
+    """
     low, high = (table[f"{axis}_{end}"].to_numpy(dtype=float) for end in ("low", "high"))
     value, error = (unit * table[c].to_numpy(dtype=float) for c in (name, f"{name}_err"))
     known = np.isfinite(value) & np.isfinite(error)
@@ -113,6 +137,11 @@ def curves(
         In the order of their colours.
     x, y : str
         Labels of the axes.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     with in_style():
         figure = empty_figure(8.6, 5.6)
@@ -152,6 +181,11 @@ def widths(fits: pd.DataFrame, found: Parameters, category: str, *, x: str, y: s
         Beginning of the names of the categories: ``d0`` of ``d0_e3_p7``.
     x, y : str
         Labels of the axes.
+
+    Returns
+    -------
+    Figure
+        Not saved.
     """
     own = fits[(fits["status"] == "ok") & fits["category"].str.startswith(f"{category}_")]
     place = own["category"].str.removeprefix(f"{category}_").str.rsplit("_p", n=1).str[0]

@@ -83,6 +83,11 @@ def buckets(
     closed : bool
         Whether no more runs will come. If not, a leftover at the end is a bucket that waits.
 
+    Returns
+    -------
+    tuple of Bucket
+        Ascending in runs.
+
     Raises
     ------
     InputError
@@ -104,9 +109,21 @@ def buckets(
 
 
 def kept(run: AnyArray, luminosityBlock: AnyArray, event: AnyArray, prescale: float) -> BoolArray:
-    """Return which events a prescale leaves, shape (n,).
+    """Return which events a prescale leaves.
 
     It depends on the event alone; what a larger prescale leaves, a smaller one leaves too.
+
+    Parameters
+    ----------
+    run, luminosityBlock, event : int array, shape (n,)
+        Identity of the events.
+    prescale : float
+        One event in so many is left; at least 1.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True for those that are left.
     """
     if prescale == 1.0:
         return np.ones(len(run), dtype=np.bool_)

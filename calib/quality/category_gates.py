@@ -42,12 +42,40 @@ class Candidate:
 
 
 def probability(chi2: float, ndf: int) -> float:
-    """Return the probability of a chi2 at least as large (1 without degrees of freedom)."""
+    """Return the probability of a chi2 at least as large (1 without degrees of freedom).
+
+    Parameters
+    ----------
+    chi2 : float
+        Of a fit.
+    ndf : int
+        Its degrees of freedom.
+
+    Returns
+    -------
+    float
+        From 0 to 1.
+    """
     return float(chi2_sf(chi2, ndf)) if ndf > 0 else 1.0
 
 
 def own_status(candidate: Candidate, limits: Limits) -> tuple[Status, str]:
-    """Return the status of a category by itself, and the sentence that explains it."""
+    """Return the status of a category by itself, and the sentence that explains it.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        Its value and fit.
+    limits : Limits
+        Thresholds of the gates.
+
+    Returns
+    -------
+    Status
+        That of the first gate that fails, else ``ok``.
+    str
+        What was found and what is needed; empty for ``ok``.
+    """
     c = candidate
     if c.n_events < limits.min_events:
         return Status.TOO_FEW_EVENTS, (
@@ -85,6 +113,22 @@ def neighbour_status(
 
     The median, since a neighbour may be wrong itself; the distance is measured in the errors of
     both, and the spread that true values have among neighbours.
+
+    Parameters
+    ----------
+    candidate : Candidate
+        The category.
+    neighbours : sequence of Candidate
+        Those without a finite value do not count; with fewer than two it passes.
+    limits : Limits
+        Thresholds of the gates.
+
+    Returns
+    -------
+    Status
+        ``off_neighbours`` or ``ok``.
+    str
+        What was found and what is allowed; empty for ``ok``.
     """
     values = np.array([n.value for n in neighbours if np.isfinite(n.value)])
     errors = np.array([n.error for n in neighbours if np.isfinite(n.value)])
@@ -112,10 +156,17 @@ def judge(
     Parameters
     ----------
     candidates : sequence of Candidate
+        All categories.
     neighbours : sequence of sequences of int
         Indices of the neighbours of each. Only those that pass by themselves are compared with,
         if at least two do.
     limits : Limits
+        Thresholds of the gates.
+
+    Returns
+    -------
+    list of (Status, str)
+        One of each candidate.
     """
     own = [own_status(c, limits) for c in candidates]
     found: list[tuple[Status, str]] = []

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from calib.distributions import normal_sf
+from calib.later import pandas as pd
 from calib.results import Check
 from calib.types import BoolArray
 
@@ -21,6 +21,11 @@ def worst_pull(table: pd.DataFrame, least: float) -> Check:
         As `Closure.table`, with ``kind`` and ``half``; a pull that is NaN was not tested.
     least : float
         Smallest probability of the worst pull, given their number.
+
+    Returns
+    -------
+    Check
+        ``closure``: the probability and its limit.
     """
     pulls = table["pull"].to_numpy(dtype=float)
     n = int(np.isfinite(pulls).sum())
@@ -51,10 +56,16 @@ def coverage(
     table : DataFrame
         As `Closure.table`, with ``n_events``.
     bins : bool array, shape (rows,)
+        Rows that count.
     least : float
         Smallest share of the events.
     text : str
         What was counted.
+
+    Returns
+    -------
+    Check
+        ``closure_coverage``: the share and its limit.
     """
     chosen = np.asarray(bins, dtype=np.bool_)
     tested = np.isfinite(table["pull"].to_numpy(dtype=float))

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.base import Calibration
 from calib.errors import CalibError
 from calib.events.histograms import Sums
+from calib.later import pandas as pd
 from calib.results import Closure, Reduction, Status
 
 FITS = ("sample", "category", "n_events", "chi2", "ndf", "status")
@@ -24,6 +24,18 @@ CLOSURE = ("bin", "expected", "fitted", "error", "pull", "status")
 @contextmanager
 def blaming(calibration: Any, step: str) -> Iterator[None]:
     """Say whose fault it was, and in which step, for any error that is not a sentence of ours.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Its name is said.
+    step : str
+        What it was asked to do (``collect``).
+
+    Yields
+    ------
+    None
+        Inside, errors are given a name.
 
     Raises
     ------
@@ -42,7 +54,22 @@ def blaming(calibration: Any, step: str) -> Iterator[None]:
 
 
 def require_masks(calibration: Any, masks: Mapping[str, Any], n: int) -> None:
-    """Raise CalibError unless every mask is of this many booleans."""
+    """Refuse masks that are not of this many booleans.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Whose name is said.
+    masks : mapping of reason to bool array
+        What `rejects` has returned.
+    n : int
+        Number of entries that each must have.
+
+    Raises
+    ------
+    CalibError
+        If one is of another type or shape.
+    """
     for reason, mask in masks.items():
         found = np.asarray(mask)
         if found.shape != (n,) or found.dtype != np.bool_:
@@ -53,7 +80,20 @@ def require_masks(calibration: Any, masks: Mapping[str, Any], n: int) -> None:
 
 
 def require_sums(calibration: Any, sums: Sums) -> None:
-    """Raise CalibError unless all sums are arrays of finite numbers."""
+    """Refuse sums that are not arrays of finite numbers.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Whose name is said.
+    sums : mapping of name to array
+        What `collect` has given.
+
+    Raises
+    ------
+    CalibError
+        If one is no array of finite numbers.
+    """
     for name, values in sums.items():
         if not isinstance(values, (np.ndarray, np.generic)) or values.dtype.kind not in "biufc":
             kind = getattr(values, "dtype", type(values).__name__)
@@ -69,7 +109,20 @@ def require_sums(calibration: Any, sums: Sums) -> None:
 
 
 def require_reduction(calibration: Calibration, reduction: Any) -> None:
-    """Raise CalibError unless this is a reduction with a table of fits and a status for each."""
+    """Refuse a reduction without a table of fits and a status for each.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Whose name is said.
+    reduction : object
+        What `reduce` has returned.
+
+    Raises
+    ------
+    CalibError
+        If it is no `Reduction`, a column of the fits is missing, or a status is none.
+    """
     _require_kind(calibration, "reduce", reduction, Reduction)
     _require_columns(calibration, "reduce: the fits have", reduction.fits, FITS)
     known = {s.value for s in Status}
@@ -82,7 +135,20 @@ def require_reduction(calibration: Calibration, reduction: Any) -> None:
 
 
 def require_closure(calibration: Calibration, closure: Any) -> None:
-    """Raise CalibError unless this is a closure test with its table."""
+    """Refuse a closure test without its table.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Whose name is said.
+    closure : object
+        What `closure` has returned.
+
+    Raises
+    ------
+    CalibError
+        If it is no `Closure`, or a column of its table is missing.
+    """
     _require_kind(calibration, "closure", closure, Closure)
     _require_columns(calibration, "closure: the table has", closure.table, CLOSURE)
 
@@ -107,7 +173,20 @@ def _require_columns(
 
 
 def require_payload(calibration: Calibration, document: Any) -> None:
-    """Raise CalibError unless a payload holds the corrections that the calibration names."""
+    """Refuse a payload without the correction that the calibration is known by.
+
+    Parameters
+    ----------
+    calibration : Calibration
+        Whose payload it is.
+    document : mapping
+        What `publish` has returned, a correctionlib document.
+
+    Raises
+    ------
+    CalibError
+        If it is no such document, or has not the first of the names.
+    """
     try:
         names = [c["name"] for c in document["corrections"]]
     except (KeyError, TypeError):

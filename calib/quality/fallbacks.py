@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from calib.events.categories import Categories
 from calib.events.eta_phi import neighbours, stand_ins
+from calib.later import pandas as pd
 from calib.quality.category_gates import Candidate, Limits, judge, probability
 from calib.results import Check, Parameters, Status
 from calib.schema import Positive, Probability, Share, Strict
@@ -79,15 +79,36 @@ class Estimates:
         known : bool array, shape (n,)
             Where it is false, the bin has no covariance, and is not determined.
         other : array, shape (n, k)
+            Values from elsewhere, in the same units.
         always : bool
             Whether the other values are taken in all bins.
+
+        Returns
+        -------
+        Estimates
+            Of the same n bins.
         """
         values = np.where(known[:, None] & np.logical_not(always), self.values, other)
         covariance = np.where(known[:, None, None], self.covariance, np.nan)
         return replace(self, values=values, covariance=covariance)
 
     def candidates(self, bins: Sequence[str], names: Sequence[str], k: int) -> list[Candidate]:
-        """Return one of the parameters as the gates want to see it."""
+        """Return one of the parameters as the gates want to see it.
+
+        Parameters
+        ----------
+        bins : sequence of str, length n
+            Their names.
+        names : sequence of str
+            Of the parameters.
+        k : int
+            Which parameter.
+
+        Returns
+        -------
+        list of Candidate, length n
+            Without a fit status of their own.
+        """
         known = np.all(np.isfinite(self.values), axis=1).tolist()
         errors = np.asarray(np.sqrt(self.covariance[:, k, k]))
         return [
@@ -117,12 +138,20 @@ def judged(
     Parameters
     ----------
     found : Estimates
+        k parameters of n bins.
     bins : sequence of str, length n
+        Names of the bins.
     ranges : mapping of name to (lowest, highest), length k
         The parameters in their order.
     gates : BinGates
+        Thresholds.
     near : sequence of sequences of int, length n
         The neighbours of each.
+
+    Returns
+    -------
+    list of (Status, str), length n
+        The sentence is empty for ``ok``.
     """
     names = list(ranges)
     each = [
@@ -147,9 +176,16 @@ def as_parameters(
     places : Categories
         The n bins.
     found : Estimates
+        k parameters of n bins.
     names, units : sequence of str, length k
+        Of the parameters.
     **more
         Further fields of `Parameters`.
+
+    Returns
+    -------
+    parameters : Parameters
+        Of n bins.
     """
     known = np.asarray(np.all(np.isfinite(found.covariance), axis=(1, 2)))
     return Parameters(
@@ -185,8 +221,11 @@ def with_fallbacks(
     places : Categories
         The n bins.
     found : Estimates
+        k parameters of n bins.
     ranges : mapping of name to (lowest, highest), length k
+        Values that are believed, parameter by parameter.
     gates : BinGates
+        Thresholds.
     merged : function
         Of a name and the bins that are merged, to the estimates of that one bin.
     near : sequence of sequences of int, length n, optional
@@ -195,6 +234,11 @@ def with_fallbacks(
         Of the bins and one of them, to what it may fall back on, nearest first: bins by name.
     **more
         Further fields of `Parameters`: ``units, labels, file``.
+
+    Returns
+    -------
+    parameters : Parameters
+        Of n bins, with status, reason and fallback of each.
     """
     near = neighbours(places) if near is None else near
     own = judged(found, places.names, ranges, gates, near)
@@ -261,9 +305,16 @@ def checks(
     fits : DataFrame
         Of the categories, with ``n_events, status``.
     found : mapping of key to Parameters
+        Their status is counted.
     gates : BinGates
+        Its ``max_dropped`` and ``max_held``.
     words : str
         What a bin should have ("an a and a b").
+
+    Returns
+    -------
+    tuple of Check
+        Shares of events, with their limits.
     """
     table = pd.concat([own.table() for own in found.values()], ignore_index=True)
     usable = np.array([Status(s).usable for s in table["status"]])

@@ -62,7 +62,18 @@ class Effects:
         return np.sqrt(np.where(variance >= 0, variance, np.nan))
 
     def take(self, chosen: BoolArray) -> Effects:
-        """Return some of the quantities."""
+        """Return some of the quantities.
+
+        Parameters
+        ----------
+        chosen : bool array, shape (n,)
+            Mask.
+
+        Returns
+        -------
+        Effects
+            The selected ones.
+        """
         at = np.flatnonzero(chosen)
         return Effects(
             tuple(self.names[i] for i in at),
@@ -96,6 +107,11 @@ def effects_of(
         ``ok``; else wherever it is finite.
     positive : bool
         Whether the logarithms are taken.
+
+    Returns
+    -------
+    Effects
+        Of all parameters.
     """
     names = tuple(str(name) for name in covariance["names"])
     values = np.asarray(covariance["values"], dtype=np.float64)
@@ -131,7 +147,20 @@ def common(effects: Effects) -> tuple[float, float]:
 
 
 def threshold(false_alarm: float, n: int) -> float:
-    """Return the number of standard deviations that n quantities exceed with this probability."""
+    """Return the number of standard deviations that n quantities exceed with this probability.
+
+    Parameters
+    ----------
+    false_alarm : float
+        Probability, two-sided, that any of the n is beyond.
+    n : int
+        Number of independent quantities.
+
+    Returns
+    -------
+    float
+        In standard deviations.
+    """
     return float(normal_isf(min(false_alarm, 1.0) / (2 * max(n, 1))))
 
 
@@ -186,6 +215,18 @@ def with_force(left: Effects, force: Effects | None) -> Effects:
 
     Where the quantities are not the same ones (coarser bins in the test), each gets the mean
     variance of those in force, over as many of them as there are in it on average.
+
+    Parameters
+    ----------
+    left : Effects
+        Residuals of n quantities.
+    force : Effects or None
+        Constants in force; None: exact ones.
+
+    Returns
+    -------
+    Effects
+        The residuals, with a larger covariance.
     """
     if force is None:
         return left
@@ -207,6 +248,12 @@ def residual(left: Effects, tolerance: Tolerance) -> Tested:
     left : Effects
         What is left with the constants in force applied, with all errors (`with_force`).
     tolerance : Tolerance
+        Limit, false-alarm rate and power.
+
+    Returns
+    -------
+    Tested
+        Outcome, why, and the numbers.
 
     Notes
     -----
@@ -370,6 +417,11 @@ def moved(new: Effects, old: Effects, shared: tuple[float, float] = (0.0, 0.0)) 
         var(old) - var(new) (J. Hausman, Econometrica 46 (1978) 1251). In between
         cov(new, old) = shared_old var(new) = shared_new var(old); the mean of both is taken.
 
+    Returns
+    -------
+    Effects
+        new - old.
+
     Raises
     ------
     InputError
@@ -400,6 +452,18 @@ def relative(change: Effects, to: Effects) -> Effects:
     """Return changes of parameters, widths or the like, as shares of their values before.
 
     One whose value before is zero, or none, has no share: NaN.
+
+    Parameters
+    ----------
+    change : Effects
+        In the unit of the quantities.
+    to : Effects
+        Values before, of the same quantities.
+
+    Returns
+    -------
+    Effects
+        Without unit.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         scale = 1 / np.abs(to.values)
@@ -423,7 +487,14 @@ def gate(moves: Effects | None, limits: Limits, candidate: Candidate | None = No
     moves : Effects or None
         From `moved`; None where no constants are in force, which are then the first ones.
     limits : Limits
-    candidate : Candidate
+        Of moves, errors, and held quantities.
+    candidate : Candidate, optional
+        What is known of the new constants; by default nothing bad.
+
+    Returns
+    -------
+    Gated
+        Decision, why, and the moves.
 
     Notes
     -----

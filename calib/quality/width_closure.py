@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from pydantic import Field
 
 from calib.events.categories import Axis
 from calib.events.histograms import Fill, Sums
 from calib.fitting.core_width import CoreFit, fit_core
 from calib.fitting.residual_widths import Residuals
+from calib.later import pandas as pd
 from calib.quality.closure import coverage, worst_pull
 from calib.results import Closure, Curve, Status
 from calib.schema import PositiveEdges, Probability, Share, Strict
@@ -106,10 +106,18 @@ def width_closure(
     Parameters
     ----------
     blocks : mapping of key to (name of the sums, sums)
+        Of the resolutions that are tested.
     state : mapping of name to array
         Of `ClosesInHalves`: for each key A and B, and their covariance under ``KEY_covariance``.
     places : tuple of str
+        Names of the bins that have parameters.
     limits : WidthClosure
+        What is required, and along which axes it is looked.
+
+    Returns
+    -------
+    Closure
+        Table, checks and pictures.
     """
     rows: list[dict[str, Any]] = []
     curves: list[Curve] = []
@@ -138,7 +146,21 @@ class Halves:
 
     @classmethod
     def of(cls, used: Any, now: Any, covariance: Any) -> Halves:
-        """Return them from what each half gave: events of one are measured with the other's."""
+        """Return what each half is measured with: the parameters of the other half.
+
+        Parameters
+        ----------
+        used, now : array_like, shape (2, places, ...)
+            A and B that events were measured with, and with the edits of today, by the half that
+            they are from.
+        covariance : array_like, shape (2, places, ...)
+            Of A and B.
+
+        Returns
+        -------
+        Halves
+            With the halves exchanged; NaN is 0.
+        """
         return cls(*(np.nan_to_num(np.asarray(x)[::-1]) for x in (used, now, covariance)))
 
 
@@ -161,9 +183,20 @@ def closure_rows(
     observable : str
         Beginning of the names of the sums: those of `normalised`, of both halves.
     sums : mapping of name to array
+        Of both halves.
     halves : Halves
+        Parameters of the halves.
     places : tuple of str
+        Names of the bins that have parameters.
     limits : WidthClosure
+        What is required, and along which axes it is looked.
+
+    Returns
+    -------
+    list of dict
+        Rows of `Closure.table`.
+    list of Curve
+        Pictures of the fits.
     """
     rows, curves = [], []
     for look, size in limits.looks.items():

@@ -17,7 +17,24 @@ MIN_PHOTON = 1e-4
 
 
 def pair_pt(n: int, heavy: bool, mean: float, random: np.random.Generator) -> Array:
-    """Return the pt of the pairs, falling, in GeV."""
+    """Return the pt of the pairs, falling.
+
+    Parameters
+    ----------
+    n : int
+        Number of pairs.
+    heavy : bool
+        Z or H; else both muons must have pt enough to reach the detector.
+    mean : float
+        Mean pt, about, in GeV.
+    random : Generator
+        Of random numbers.
+
+    Returns
+    -------
+    array, shape (n,)
+        In GeV.
+    """
     if not heavy:  # both muons must reach the detector
         return mean * (0.4 + 0.6 * random.gamma(1.2, 0.83, n))
     soft = mean * 0.45 * random.gamma(1.35, 1.48, n)
@@ -26,14 +43,42 @@ def pair_pt(n: int, heavy: bool, mean: float, random: np.random.Generator) -> Ar
 
 
 def rapidity(n: int, random: np.random.Generator) -> Array:
-    """Return the rapidity of the pairs: a plateau with falling edges."""
+    """Return the rapidity of the pairs: a plateau with falling edges.
+
+    Parameters
+    ----------
+    n : int
+        Number of pairs.
+    random : Generator
+        Of random numbers.
+
+    Returns
+    -------
+    array, shape (n,)
+        In [-2.6, 2.6].
+    """
     flat = random.uniform(-2.6, 2.6, n)
     square = (flat / 2.2) ** 2
     return np.where(random.random(n) < np.exp(-square * square * square), flat, flat / 2)
 
 
 def line(resonance: str, n: int, random: np.random.Generator) -> Array:
-    """Return masses: a Breit-Wigner with running width for the Z, else narrow lines."""
+    """Return masses: a Breit-Wigner with running width for the Z, else narrow lines.
+
+    Parameters
+    ----------
+    resonance : str
+        One of ``calib.physics.constants.RESONANCES``.
+    n : int
+        Number of pairs.
+    random : Generator
+        Of random numbers.
+
+    Returns
+    -------
+    array, shape (n,)
+        Before radiation, in GeV.
+    """
     masses, width = RESONANCES[resonance].masses, RESONANCES[resonance].width
     if width < 0.1:
         shares = np.array([0.62, 0.23, 0.15][: len(masses)])
@@ -58,7 +103,24 @@ def _inverse(
 def exponential(
     n: int, low: float, high: float, slope: float, random: np.random.Generator
 ) -> Array:
-    """Return masses from exp(-slope m) between low and high; slope in 1/GeV."""
+    """Return masses from exp(-slope m) between low and high.
+
+    Parameters
+    ----------
+    n : int
+        Number of pairs.
+    low, high : float
+        Range of the masses, in GeV.
+    slope : float
+        In 1/GeV, falling for positive values.
+    random : Generator
+        Of random numbers.
+
+    Returns
+    -------
+    array, shape (n,)
+        In GeV.
+    """
     u = random.random(n)
     if slope == 0:
         return low + u * (high - low)
@@ -66,7 +128,20 @@ def exponential(
 
 
 def one_plus_cos2(n: int, random: np.random.Generator) -> Array:
-    """Return cos(theta) from 1 + cos^2, by Cardano's formula."""
+    """Return cos(theta) from 1 + cos^2, by Cardano's formula.
+
+    Parameters
+    ----------
+    n : int
+        Number of pairs.
+    random : Generator
+        Of random numbers.
+
+    Returns
+    -------
+    array, shape (n,)
+        In [-1, 1].
+    """
     u = 4 * random.random(n) - 2
     root = np.cbrt(u + np.sqrt(u**2 + 1))
     return np.asarray(root - 1 / root)
@@ -76,6 +151,18 @@ def photon_fraction(mass: Array, random: np.random.Generator) -> Array:
     """Return the energy fraction that one muon radiates, 0 for most.
 
     Leading logarithm, collinear: dP/dx = (alpha/pi)(ln(m^2/m_mu^2) - 1)(1 + (1-x)^2)/(2x).
+
+    Parameters
+    ----------
+    mass : array, shape (n,)
+        Of the pair before radiation, in GeV.
+    random : Generator
+        Of random numbers.
+
+    Returns
+    -------
+    array, shape (n,)
+        Share of the muon's energy.
     """
     strength = ALPHA / np.pi * (2 * np.log(mass / MUON_MASS) - 1)
     x = MIN_PHOTON ** random.random(len(mass))  # 1/x
@@ -87,7 +174,26 @@ def photon_fraction(mass: Array, random: np.random.Generator) -> Array:
 def decay(
     mass: Array, pair_pt: Array, rapidity: Array, cos: Array, random: np.random.Generator
 ) -> tuple[tuple[Array, Array, Array], tuple[Array, Array, Array]]:
-    """Return (pt, eta, phi) of both muons in the laboratory."""
+    """Return (pt, eta, phi) of both muons in the laboratory.
+
+    Parameters
+    ----------
+    mass : array, shape (n,)
+        Of the pairs, in GeV.
+    pair_pt, rapidity : array, shape (n,)
+        Of the pairs; pt in GeV.
+    cos : array, shape (n,)
+        Cosine of the decay angle in the rest frame of the pair.
+    random : Generator
+        Of random numbers, for the azimuths.
+
+    Returns
+    -------
+    tuple of array, shape (n,)
+        (pt, eta, phi) of one muon, GeV and rad.
+    tuple of array, shape (n,)
+        Those of the other.
+    """
     n = len(mass)
     azimuth, pair_phi = random.uniform(-np.pi, np.pi, n), random.uniform(-np.pi, np.pi, n)
     p = np.sqrt(mass**2 / 4 - MUON_MASS**2)

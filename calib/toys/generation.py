@@ -68,7 +68,9 @@ def generate(
     n : int
         Number of pairs, all within the acceptance and the resonance's mass window.
     seed : int
+        Of all random numbers.
     truth : Truth, optional
+        What is put in; by default that of the resonance.
     simulation : bool
         Pairs of a simulated sample: no background, one run number, generator weights of 1.
     min_pt : (float, float)
@@ -78,8 +80,14 @@ def generate(
         Reconstructed masses that are kept, in GeV: those of the resonance, or with a momentum
         scale put in those of ``KEPT``.
     max_abs_eta : float
+        Largest |eta| of the reconstructed muons.
     first_event : int
         Number of the first event.
+
+    Returns
+    -------
+    ToyEvents
+        n pairs with their generated muons.
 
     Raises
     ------
@@ -255,10 +263,25 @@ def _measured(
 
 
 def biased(k_true: Array, q: int, A: Array, e: Array, M: Array) -> Array:
-    """Return the measured k, in 1/GeV, with k_true = (1 + A - e k) k + q M.
+    """Return the measured k, with k_true = (1 + A - e k) k + q M.
 
-    The root of the quadratic that goes to k_true for small A, e, M, in the form that also holds
-    for e = 0. Muons of less than 4 e in pt have none; they are far below any cut.
+    Parameters
+    ----------
+    k_true : array, shape (n,)
+        1/pt, in 1/GeV.
+    q : int
+        Charge, 1 or -1.
+    A : array, shape (n,)
+        Magnetic field, without unit.
+    e : array, shape (n,)
+        Energy loss, in GeV.
+    M : array, shape (n,)
+        Sagitta, in 1/GeV.
+
+    Returns
+    -------
+    array, shape (n,)
+        In 1/GeV.
     """
     straight = np.maximum(k_true - q * M, 1e-6)
     root = np.sqrt(np.maximum((1 + A) ** 2 - 4 * e * straight, 0.0))

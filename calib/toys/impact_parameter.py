@@ -79,7 +79,20 @@ class ImpactTruth:
                 )
 
     def sigma(self, name: str, pt: Array, eta: Array) -> Array:
-        """Return the resolution of the core of ``d0`` or ``z0``, in um, shape (n,)."""
+        """Return the resolution of the core of ``d0`` or ``z0``.
+
+        Parameters
+        ----------
+        name : {"d0", "z0"}
+            Which impact parameter.
+        pt, eta : array, shape (n,)
+            Of the muons; pt in GeV.
+
+        Returns
+        -------
+        array, shape (n,)
+            In um.
+        """
         at = np.clip(np.digitize(eta, self.eta_edges) - 1, 0, len(self.eta_edges) - 2)
         a, b = (np.asarray(getattr(self, f"{name}_{part}"))[at] for part in ("a", "b"))
         return np.asarray(np.hypot(a, b / p_tilde(pt, eta, name)))
@@ -94,6 +107,11 @@ def impact_truth(n_eta: int = 12, simulation: bool = False) -> ImpactTruth:
         Equal bins in [-2.4, 2.4]; each has the values at its centre.
     simulation : bool
         A resolution 6 % better.
+
+    Returns
+    -------
+    ImpactTruth
+        um, and um GeV.
     """
     edges = np.linspace(-2.4, 2.4, n_eta + 1)
     eta = 0.5 * (edges[1:] + edges[:-1])
@@ -113,7 +131,24 @@ def impact_truth(n_eta: int = 12, simulation: bool = False) -> ImpactTruth:
 
 
 def with_impact_parameters(pairs: Pairs, truth: ImpactTruth, seed: int, simulation: bool) -> Pairs:
-    """Return the pairs with ``dxy, dz, dxyErr, dzErr`` in cm among the extra columns."""
+    """Return the pairs with ``dxy, dz, dxyErr, dzErr`` in cm among the extra columns.
+
+    Parameters
+    ----------
+    pairs : Pairs
+        n of them.
+    truth : ImpactTruth
+        Resolution and tails.
+    seed : int
+        Of the random numbers.
+    simulation : bool
+        Whether the random numbers are those of a simulated sample.
+
+    Returns
+    -------
+    Pairs
+        The same, with further columns.
+    """
     random = np.random.default_rng([seed, STREAM, int(simulation)])
     return replace(
         pairs,

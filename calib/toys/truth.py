@@ -126,7 +126,18 @@ class Truth:
         return bool(self.eta_edges)
 
     def bins(self, eta: Array) -> IntArray:
-        """Return the |eta| ring or eta bin of each muon; those outside go to the last one."""
+        """Return the |eta| ring or eta bin of each muon; those outside go to the last one.
+
+        Parameters
+        ----------
+        eta : array, shape (n,)
+            Pseudorapidity.
+
+        Returns
+        -------
+        int array, shape (n,)
+            Index into a, c, pt_err_factor.
+        """
         edges, at = (self.eta_edges, eta) if self.eta_edges else (self.ring_edges, np.abs(eta))
         return np.asarray(np.clip(np.digitize(at, edges) - 1, 0, len(edges) - 2))
 
@@ -146,6 +157,11 @@ def momentum_truth(n_eta: int = 48, simulation: bool = False, *, resonance: str 
         The scale of a simulation, which has other A, e, M, and a resolution 5 to 10 % better.
     resonance : str
         Decides the background.
+
+    Returns
+    -------
+    Truth
+        e in GeV, M and c in 1/GeV.
     """
     edges = np.linspace(-2.4, 2.4, n_eta + 1)
     eta = 0.5 * (edges[1:] + edges[:-1])
@@ -186,7 +202,14 @@ def named_truth(name: str, resonance: str, simulation: bool) -> Truth | None:
         and H; ``momentum_scale`` (or with a hyphen): a momentum scale for all;
         ``impact_parameter``: the default, with d0 and z0.
     resonance : str
+        One of ``calib.physics.constants.RESONANCES``.
     simulation : bool
+        Whether it is that of a simulated sample.
+
+    Returns
+    -------
+    Truth or None
+        What `generate` takes.
     """
     scaled = momentum_truth(simulation=simulation, resonance=resonance)
     if name.replace("-", "_") == "momentum_scale":

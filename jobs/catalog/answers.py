@@ -8,7 +8,6 @@ from typing import Any
 from calib.digests import digest
 from calib.errors import InputError
 from calib.schema import Query, Sample
-from jobs.catalog.catalog import Catalog
 
 
 @dataclass(frozen=True)
@@ -44,6 +43,8 @@ def answer(sample: Sample) -> Answer:
     query = sample.files
     assert isinstance(query, Query)
     where = f"sample {sample.name!r}, key 'files.query'"
+    from jobs.catalog.catalog import Catalog  # loads the database
+
     catalog = Catalog.open(query.catalog)
     try:
         rows = catalog.entries(query.query)

@@ -10,12 +10,13 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from jobs.cli import catalog, cluster, nightly, plugins, serve, store
-from jobs.console import NOT_PASSED, PASSED, Command, Console, Json, Quiet, Verbose, console
+from jobs.console import NOT_PASSED, PASSED, Command, Console, Group, Json, Quiet, Verbose, console
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    cls=Group,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Calibrate the dimuon momentum scale and mass resolution."
     "\n\nExample: [bold]calib demo[/bold] shows the whole chain on simulated events.",

@@ -8,11 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from jobs.console import NOT_PASSED, Command, Console, Json, Quiet, Verbose, console
+from jobs.console import NOT_PASSED, Command, Console, Group, Json, Quiet, Verbose, console
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=Group,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Know the files: runs, events, luminosity, quality, checksums. A query can stand for the"
     " files of a configuration: [bold]files: {catalog: PATH, query: 'run >= 315252'}[/bold].",

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.console import BAD_INPUT, FAILED, PASSED, Command, Json, Quiet, Verbose, console
+from jobs.console import BAD_INPUT, FAILED, PASSED, Command, Group, Json, Quiet, Verbose, console
 
 if TYPE_CHECKING:
     from jobs.config.schema import Config
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=Group,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Where the work is done: whether it works, and what is asked of it. The key"
     " [bold]cluster[/bold] of the configuration says where.",

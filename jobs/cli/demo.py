@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
+from calib.later import pandas as pd
 from calib.toys.generation import Truth, generate
 from jobs.events.toys import write_toys
 from jobs.events.truths import add_truths, truth_of

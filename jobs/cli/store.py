@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jobs.console import NOT_PASSED, Command, Json, Quiet, Verbose, console
+from jobs.console import NOT_PASSED, Command, Group, Json, Quiet, Verbose, console
 
 if TYPE_CHECKING:
     from jobs.store import Store
@@ -17,7 +17,8 @@ log = logging.getLogger(__name__)
 
 app = typer.Typer(
     no_args_is_help=True,
-    rich_markup_mode="rich",
+    cls=Group,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Published constants: what holds for which run, and how it came to that. Nothing is ever"
     " changed or removed. A store is a directory, or postgresql://USER@HOST/NAME (its password in"

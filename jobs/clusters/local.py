@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from calib.errors import CalibError
+from jobs.clusters import fork_server
 from jobs.clusters.settings import ONE_THREAD, SETTINGS
 from jobs.config.cluster import Cluster
 
@@ -43,11 +44,16 @@ def at_local(cluster: Cluster) -> Iterator[Client]:
     # the nanny's setting of the allocator halves the speed of the event loop
     environment.pop("MALLOC_TRIM_THRESHOLD_", None)
     environment.update(ONE_THREAD)
-    settings = {**SETTINGS, "distributed.nanny.pre-spawn-environ": environment}
+    settings = {
+        **SETTINGS,
+        **fork_server.METHOD,
+        "distributed.nanny.pre-spawn-environ": environment,
+    }
     with dask.config.set(settings), ExitStack() as stack:
         runner = LoopRunner()
         resource_tracker.ensure_running()  # its start would let Ctrl-C in again
         with deaf_to_ctrl_c():
+            fork_server.start()
             runner.start()
         with (
             too_late_is_a_sentence(cluster),
@@ -66,6 +72,7 @@ def at_local(cluster: Cluster) -> Iterator[Client]:
                 scheduler_kwargs={"dashboard": False},
                 memory_limit=cluster.memory_limit,
                 preload=["jobs.worker"],
+                env=fork_server.environment_of_workers(),
                 silence_logs=logging.CRITICAL,
             )
             here.scale(cluster.workers)
@@ -180,6 +187,7 @@ def _end_all(runner: LoopRunner, before: set[BaseProcess]) -> None:
     held = threading.Event()
     runner.loop.add_callback(lambda: (held.set(), threading.Event().wait()))
     held.wait(5.0)
+    fork_server.end({child.pid for child in before if child.pid})
     quiet = 0
     while quiet < QUIET:
         killed = [_killed(child) for child in _children() - before]

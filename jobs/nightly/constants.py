@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.base import Calibration
 from calib.documents import json_values
 from calib.errors import CalibError
 from calib.events import histograms
+from calib.later import pandas as pd
 from calib.quality import publication_gate
 from calib.quality.publication_gate import Effects
 from calib.types import AnyArray

@@ -6,9 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
 from calib.errors import InputError
+from calib.later import pandas as pd
 from jobs.notebook import html
 from jobs.notebook.result import Result, result_of
 from jobs.progress import Progress

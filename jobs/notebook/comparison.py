@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
 from calib.errors import InputError
+from calib.later import pandas as pd
 from calib.payload.differences import Difference, difference
 from calib.payload.payload import Payload
 from calib.payload.values import apart

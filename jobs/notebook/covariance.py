@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.errors import InputError
+from calib.later import pandas as pd
 from calib.types import AnyArray, Array
 
 

@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 from typing import Any
 
-import pandas as pd
+from calib.later import pandas as pd
 
 ROWS = 12
 """Rows of a table that are shown; the others are a `to_dataframe()` away."""

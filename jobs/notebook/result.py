@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel
 
 from calib.calibrations import of_payload
 from calib.documents import json_values
 from calib.errors import InputError
 from calib.events import histograms
+from calib.later import pandas as pd
 from calib.payload.payload import Payload, load_payload
 from calib.payload.payload import read as read_payload
 from calib.results import Closure, Curve, Pass, Reduction

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pandas as pd
-
 from calib.calibrations.base import Calibration
 from calib.errors import InputError
 from calib.events.histograms import Sums, add
 from calib.events.pairs import Muons, Pairs
+from calib.later import pandas as pd
 from calib.results import MAIN, Pass
 from calib.schema import Sample
 from jobs.config.schema import Config

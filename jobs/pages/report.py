@@ -20,10 +20,10 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from calib.later import pandas as pd
 from calib.plots import figures as plots
 from calib.results import Check, Closure, Curve, Reduction, Section
 from jobs.config.schema import Config, dump

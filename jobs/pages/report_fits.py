@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
+from calib.later import pandas as pd
 from calib.quality.category_gates import probability
 from calib.results import Closure, Curve, Reduction
 from calib.types import AnyArray, Array

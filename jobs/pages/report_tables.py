@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-import pandas as pd
-
+from calib.later import pandas as pd
 from calib.results import Status
 
 MISSING = "–"

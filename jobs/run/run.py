@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.capabilities import Closes, following_pass
 from calib.digests import digest
 from calib.documents import json_values
 from calib.errors import CalibError
 from calib.events import histograms
+from calib.later import pandas as pd
 from calib.payload import description
 from calib.payload.payload import read as read_payload
 from calib.quality.contract import blaming, require_closure, require_payload, require_reduction

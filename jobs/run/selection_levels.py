@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.events import histograms
 from calib.events.histograms import Sums
+from calib.later import pandas as pd
 from jobs.run.accounting import Counts
 from processors.levels import COLUMNS, LEVELS, level_of
 

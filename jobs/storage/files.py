@@ -9,19 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.events import histograms
+from calib.later import pandas as pd
 from calib.results import Curve, Pass
 from jobs.clusters import fingerprint
 from jobs.storage import locks
-
-if TYPE_CHECKING:
-    import pandas as pd  # slow to load
 
 INSIDE = ".calib"
 

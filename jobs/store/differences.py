@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.documents import json_values
 from calib.errors import InputError
 from calib.events import histograms
+from calib.later import pandas as pd
 from calib.payload.differences import Difference, difference
 from calib.types import AnyArray
 from jobs.store.revisions import Revision

@@ -8,11 +8,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import correctionlib
 from rich.markup import escape
 
 from calib.documents import json_values
 from calib.errors import CalibError, InputError
+from calib.later import correctionlib
 from jobs.storage.files import whole
 from jobs.store.revisions import Interval, Revision, Tag
 from jobs.store.store import Store

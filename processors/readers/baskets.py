@@ -87,7 +87,18 @@ class Baskets:
         return offsets, content
 
     def take(self, kept: BoolArray | IntArray) -> Baskets:
-        """Return fewer of the events, with what was read of them."""
+        """Return fewer of the events, with what was read of them.
+
+        Parameters
+        ----------
+        kept : bool array, shape (length,), or int array
+            Mask or positions.
+
+        Returns
+        -------
+        Baskets
+            Of these events.
+        """
         if kept.dtype == np.bool_:
             kept = np.flatnonzero(kept)
         if len(kept) == self.length:
@@ -187,7 +198,20 @@ def _edges(tree: Any, name: str, start: int, stop: int) -> IntArray:
 
 
 def column_of(array: ak.Array) -> Column:
-    """Return (offsets, content) of lists of numbers, (None, numbers) of numbers."""
+    """Return offsets and content of lists of numbers.
+
+    Parameters
+    ----------
+    array : awkward array
+        Numbers, or lists of numbers.
+
+    Returns
+    -------
+    int array, shape (n + 1,), or None
+        Where the lists begin; None for numbers.
+    array
+        The numbers, flat.
+    """
     layout = ak.to_layout(array)
     if layout.purelist_depth == 1:
         return None, np.asarray(ak.to_numpy(layout))

@@ -25,7 +25,22 @@ class Page(NamedTuple):
 
 
 def pages_of(tree: Any, names: Iterable[str], start: int, stop: int) -> Iterator[Page]:
-    """Yield the pages of some fields of an RNTuple that are read for entries start to stop."""
+    """Yield the pages of some fields of an RNTuple that are read for some entries.
+
+    Parameters
+    ----------
+    tree : uproot RNTuple
+        Of an open file.
+    names : iterable of str
+        Of the fields.
+    start, stop : int
+        Entries, stop not included.
+
+    Yields
+    ------
+    Page
+        Its bytes in the file.
+    """
     ntuple = tree.ntuple
     columns = _columns(tree, list(names))
     clusters = zip(ntuple.cluster_summaries, ntuple.page_link_list, strict=True)
@@ -49,9 +64,23 @@ def _columns(tree: Any, names: list[str]) -> list[int]:
 
 
 def require_pages(tree: Any, names: Iterable[str], start: int, stop: int) -> None:
-    """Raise InputError where a page is not as it was written.
+    """Refuse pages that are not as they were written.
 
     Pages without a checksum (uproot writes none) pass.
+
+    Parameters
+    ----------
+    tree : uproot RNTuple
+        Of an open file.
+    names : iterable of str
+        Of the fields.
+    start, stop : int
+        Entries, stop not included.
+
+    Raises
+    ------
+    InputError
+        If a page does not fit its checksum.
     """
     wanted = [page for page in pages_of(tree, names, start, stop) if page.has_checksum]
     if not wanted:

@@ -72,6 +72,12 @@ def work(item: WorkItem, processor: ProcessorABC) -> dict[str, Any]:
     item : WorkItem
         Entries of a file, which no one has changed: they are read the fast way.
     processor : CalibrationProcessor
+        What is done with them.
+
+    Returns
+    -------
+    dict
+        ``out``, what the processor returns, and ``processed``, the item.
     """
     out = processor.process(entries_of(item))
     for found in out.values():
@@ -105,8 +111,16 @@ def open_columns(
     ----------
     events : FileEntries, NanoEvents or awkward array of records
     sample : Sample
+        What the events are of.
     needs : Needs
+        Columns that the calibration asks for.
     selection : ResolvedSelection
+        Cuts, which need columns too.
+
+    Yields
+    ------
+    EventColumns, RowColumns or Columns
+        By the format of the sample.
 
     Raises
     ------
@@ -155,8 +169,16 @@ def read(events: Any, sample: Sample, needs: Needs, selection: ResolvedSelection
     ----------
     events : FileEntries, NanoEvents or awkward array of records
     sample : Sample
+        What the events are of.
     needs : Needs
+        Columns that the calibration asks for.
     selection : ResolvedSelection
+        Cuts, which need columns too.
+
+    Returns
+    -------
+    Events
+        All of them, before any cut.
 
     Raises
     ------
@@ -175,11 +197,28 @@ def selected(
     selection: ResolvedSelection,
     corrections: Corrections = (),
 ) -> Selected:
-    """Return the selected pairs of one chunk of events; the arguments are those of `read`.
+    """Return the selected pairs of one chunk of events.
 
-    ``corrections`` are payloads that are applied, in this order. Of a table, the records stand in
-    place of pairs. What a prescale leaves out is ``prescaled`` in the accounting. What reading
-    costs is known of files alone.
+    What a prescale leaves out is ``prescaled`` in the accounting. What reading costs is known of
+    files alone.
+
+    Parameters
+    ----------
+    events : FileEntries, NanoEvents or awkward array of records
+        One chunk.
+    sample : Sample
+        What the events are of.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts.
+    corrections : sequence of Correction
+        Payloads that are applied, in this order.
+
+    Returns
+    -------
+    Selected
+        Pairs, or the records of a table, and the account of the others.
 
     Raises
     ------

@@ -56,14 +56,40 @@ def stand_ins(have: Collection[str]) -> dict[str, tuple[str, ...]]:
 
 
 def in_file(wanted: Iterable[str], have: Collection[str]) -> tuple[str, ...]:
-    """Return the columns of a file of stage1 that the wanted ones are, or are made from."""
+    """Return the columns of a file of stage1 that the wanted ones are, or are made from.
+
+    Parameters
+    ----------
+    wanted : iterable of str
+        Columns.
+    have : collection of str
+        Columns of the file.
+
+    Returns
+    -------
+    tuple of str
+        Each once.
+    """
     made = stand_ins(have)
     found = (source for name in wanted for source in made.get(name, (name,)))
     return tuple(dict.fromkeys(source for source in found if source in have))
 
 
 def columns_of_pt(selection: ResolvedSelection, needs: Needs) -> tuple[str, ...]:
-    """Return what is read of a muon beside pt and ptErr, to say what its pt is."""
+    """Return what is read of a muon beside pt and ptErr, to say what its pt is.
+
+    Parameters
+    ----------
+    selection : ResolvedSelection
+        Says which column is the pt.
+    needs : Needs
+        Whether ptErr is wanted.
+
+    Returns
+    -------
+    tuple of str
+        Quantities of a muon; empty where pt is ``pt``.
+    """
     chosen = selection.muon_pt
     if chosen == "pt":
         return ()
@@ -73,7 +99,20 @@ def columns_of_pt(selection: ResolvedSelection, needs: Needs) -> tuple[str, ...]
 
 
 def muon_columns(format: str, name: str) -> tuple[str, ...]:
-    """Return the columns that hold a quantity of the muons, by its name in NanoAOD."""
+    """Return the columns that hold a quantity of the muons.
+
+    Parameters
+    ----------
+    format : {"nanoaod", "stage1"}
+        Of the file.
+    name : str
+        Quantity, by its name in NanoAOD (``ptErr``).
+
+    Returns
+    -------
+    tuple of str
+        One column (NanoAOD) or those of both muons (stage1).
+    """
     if format == "nanoaod":
         return (f"Muon_{name}",)
     own = STAGE1.get(name, name)
@@ -86,7 +125,22 @@ def identification_column(level: str) -> str:
 
 
 def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict[str, str]:
-    """Return the columns that must be there, each with what wants it."""
+    """Return the columns that must be there, each with what wants it.
+
+    Parameters
+    ----------
+    sample : Sample
+        Its format, and whether it is simulated.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts.
+
+    Returns
+    -------
+    dict of str to str
+        By column, what wants it.
+    """
     wanted: dict[str, str] = {}
     if sample.format == "table":
         return dict.fromkeys(needs.columns, "the calibration")
@@ -111,7 +165,20 @@ def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict
 
 
 def any_of(sample: Sample, selection: ResolvedSelection) -> dict[str, tuple[str, ...]]:
-    """Return the columns of which a file must have one at least, by the key that wants them."""
+    """Return the columns of which a file must have one at least, by the key that wants them.
+
+    Parameters
+    ----------
+    sample : Sample
+        Its name is said.
+    selection : ResolvedSelection
+        Its triggers and vetos.
+
+    Returns
+    -------
+    dict of str to tuple of str
+        By key, the columns.
+    """
     found = {
         "key 'selection.triggers'": selection.triggers,
         f"key 'veto' of sample {sample.name!r}": selection.veto,
@@ -120,7 +187,20 @@ def any_of(sample: Sample, selection: ResolvedSelection) -> dict[str, tuple[str,
 
 
 def optional(sample: Sample, needs: Needs) -> tuple[tuple[str, ...], ...]:
-    """Return the columns that are read where they are there; those of a group go together."""
+    """Return the columns that are read where they are there; those of a group go together.
+
+    Parameters
+    ----------
+    sample : Sample
+        Its format, and whether it is simulated.
+    needs : Needs
+        Columns that the calibration can use.
+
+    Returns
+    -------
+    tuple of tuple of str
+        Groups.
+    """
     if sample.format == "table":
         return tuple((name,) for name in (*needs.optional, *IDENTITY, WEIGHT))
     groups = [muon_columns(sample.format, name) for name in needs.optional]
@@ -139,7 +219,22 @@ def gen_kinematics() -> tuple[str, ...]:
 
 
 def read(sample: Sample, needs: Needs, selection: ResolvedSelection) -> tuple[str, ...]:
-    """Return all columns that the processor may read of this sample (for a reader's filter)."""
+    """Return all columns that the processor may read of this sample (for a reader's filter).
+
+    Parameters
+    ----------
+    sample : Sample
+        Its format, and whether it is simulated.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts.
+
+    Returns
+    -------
+    tuple of str
+        Each once.
+    """
     found = dict.fromkeys(required(sample, needs, selection))
     for group in (*any_of(sample, selection).values(), *optional(sample, needs)):
         found |= dict.fromkeys(group)

@@ -85,14 +85,43 @@ class EventColumns(Columns, Protocol):
         """Return (offsets, content), offsets from 0."""
 
     def take(self, kept: BoolArray | IntArray) -> EventColumns:
-        """Return fewer of the events."""
+        """Return fewer of the events.
+
+        Parameters
+        ----------
+        kept : bool array, shape (length,), or int array
+            Mask or positions.
+
+        Returns
+        -------
+        EventColumns
+            Of these events.
+        """
 
     def load(self, names: Iterable[str]) -> None:
         """Read columns together, which is cheaper than one by one."""
 
 
 def identity_of(columns: Columns, metadata: Mapping[str, Any]) -> dict[str, UIntArray]:
-    """Return run, luminosityBlock and event; without them a file is told apart by its uuid."""
+    """Return run, luminosityBlock and event; without them a file is told apart by its uuid.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of n events.
+    metadata : mapping
+        Of the chunk.
+
+    Returns
+    -------
+    dict of name to uint array, shape (n,)
+        ``run, luminosityBlock, event``.
+
+    Raises
+    ------
+    InputError
+        If a column holds what is no such number.
+    """
     missing = {
         "run": run_of(str(metadata.get("fileuuid") or metadata.get("filename", ""))),
         "luminosityBlock": 0,
@@ -150,7 +179,22 @@ def require_whole(values: AnyArray, name: str, where: str) -> None:
 
 
 def require_in_range(low: int, high: int, name: str, where: str) -> None:
-    """Raise InputError where the least or the largest number is none of a run, section or event."""
+    """Refuse numbers that are none of a run, section or event.
+
+    Parameters
+    ----------
+    low, high : int
+        The least and the largest number.
+    name : {"run", "luminosityBlock", "event"}
+        Which column.
+    where : str
+        Which file.
+
+    Raises
+    ------
+    InputError
+        If one is negative or too large.
+    """
     largest = LARGEST[name]
     if low < 0 or high > largest:
         raise InputError(
@@ -181,7 +225,32 @@ def candidates_of(
     needs: Needs,
     selection: ResolvedSelection,
 ) -> tuple[Candidates, dict[str, AnyArray]]:
-    """Return the candidates and the columns that only the calibration knows."""
+    """Return the candidates and the columns that only the calibration knows.
+
+    Parameters
+    ----------
+    muon : callable
+        Quantity of the muons by its name -> flat array, shape (muons,).
+    first, count : int array, shape (events,)
+        Position of the first muon of an event, and how many it has.
+    stride : int
+        Between the muons of an event.
+    have : frozenset of str
+        Columns there are.
+    format : {"nanoaod", "stage1"}
+        Of the columns.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts.
+
+    Returns
+    -------
+    Candidates
+        All muons, GeV.
+    dict of name to array, shape (muons,)
+        What only the calibration knows.
+    """
     asked = asked_of(have, format, needs)
     level = selection.identification
     identified = None if level is None else muon(names.identification_column(level)) != 0
@@ -208,10 +277,30 @@ def pt_and_error(
     format: str,
     selection: ResolvedSelection,
 ) -> tuple[AnyArray, AnyArray | None]:
-    """Return pt of the muons, and its error or None: of the columns that the selection names.
+    """Return pt of the muons and its error, of the columns that the selection names.
 
     A muon without a positive value there (-1: the constraint to the beam spot failed) has ``pt``
     and ``ptErr``.
+
+    Parameters
+    ----------
+    muon : callable
+        Quantity of the muons by its name -> flat array, shape (muons,).
+    with_error : bool
+        Whether the error is wanted.
+    have : frozenset of str
+        Columns there are.
+    format : {"nanoaod", "stage1"}
+        Of the columns.
+    selection : ResolvedSelection
+        Its ``muon_pt`` is the column.
+
+    Returns
+    -------
+    array, shape (muons,)
+        pt, in GeV.
+    array, shape (muons,), or None
+        Its error, in GeV.
     """
     pt, error = muon("pt"), muon("ptErr") if with_error else None
     if selection.muon_pt == "pt":
@@ -227,30 +316,95 @@ def pt_and_error(
 
 
 def asked_of(have: frozenset[str], format: str, needs: Needs) -> tuple[str, ...]:
-    """Return the quantities of the muons that a calibration gets: asked for, and there."""
+    """Return the quantities of the muons that a calibration gets: asked for, and there.
+
+    Parameters
+    ----------
+    have : frozenset of str
+        Columns there are.
+    format : {"nanoaod", "stage1"}
+        Of the columns.
+    needs : Needs
+        Columns that the calibration asks for.
+
+    Returns
+    -------
+    tuple of str
+        By their names in NanoAOD, each once.
+    """
     optional = [n for n in needs.optional if set(names.muon_columns(format, n)) <= have]
     return tuple(dict.fromkeys([*needs.muon, *optional]))
 
 
 def charge_of(values: AnyArray) -> AnyArray:
-    """Return +1, -1, or 0 for anything that is no charge of a muon."""
+    """Return +1, -1, or 0 for anything that is no charge of a muon.
+
+    Parameters
+    ----------
+    values : array, shape (n,)
+        As read.
+
+    Returns
+    -------
+    int array, shape (n,)
+        One byte each.
+    """
     charge: AnyArray = (values == 1).astype(np.int8)
     charge -= (values == -1).astype(np.int8)
     return charge
 
 
 def weight_of(columns: Columns, name: str) -> Array:
-    """Return the weight of each event, 1 where the input has none of this name."""
+    """Return the weight of each event, 1 where the input has none of this name.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of n events.
+    name : str
+        Column of the weights.
+
+    Returns
+    -------
+    array, shape (n,)
+        Without unit.
+    """
     return double(columns.flat(name)) if name in columns.names else np.ones(columns.length)
 
 
 def has_fired(columns: Columns, selection: ResolvedSelection) -> BoolArray | None:
-    """Return whether any of the triggers has fired, None where none is asked for."""
+    """Return whether any of the triggers has fired.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of n events.
+    selection : ResolvedSelection
+        Its triggers.
+
+    Returns
+    -------
+    bool array, shape (n,), or None
+        None where none is asked for.
+    """
     return _any_of(columns, selection.triggers)
 
 
 def is_vetoed(columns: Columns, selection: ResolvedSelection) -> BoolArray | None:
-    """Return whether any trigger of the veto has fired, None where there is none."""
+    """Return whether any trigger of the veto has fired.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of n events.
+    selection : ResolvedSelection
+        Its veto.
+
+    Returns
+    -------
+    bool array, shape (n,), or None
+        None where there is none.
+    """
     return _any_of(columns, selection.veto)
 
 
@@ -265,15 +419,48 @@ def _any_of(columns: Columns, branches: tuple[str, ...]) -> BoolArray | None:
 
 
 def double(values: AnyArray) -> Array:
-    """Return the values in double precision."""
+    """Return the values in double precision.
+
+    Parameters
+    ----------
+    values : array
+        Numbers of any type.
+
+    Returns
+    -------
+    array
+        Shape as values.
+    """
     return np.asarray(values, dtype=np.float64)
 
 
 def wide(values: AnyArray) -> AnyArray:
-    """Return the values, floating-point numbers in double precision."""
+    """Return the values, floating-point numbers in double precision.
+
+    Parameters
+    ----------
+    values : array
+        Numbers of any type.
+
+    Returns
+    -------
+    array
+        Shape as values; whole numbers as they are.
+    """
     return double(values) if values.dtype.kind == "f" else values
 
 
 def positive(values: Array) -> Array:
-    """Return the values, not a number where there is no partner (0, -1 and the like)."""
+    """Return the values, not a number where there is no partner (0, -1 and the like).
+
+    Parameters
+    ----------
+    values : array
+        A generated quantity.
+
+    Returns
+    -------
+    array
+        Shape as values, same unit.
+    """
     return np.where(values > 0, values, np.nan)

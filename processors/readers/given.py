@@ -134,7 +134,18 @@ class GivenColumns:
         return offsets, content
 
     def take(self, kept: BoolArray | IntArray) -> GivenColumns:
-        """Return fewer of the events; what was read of them is not read again."""
+        """Return fewer of the events; what was read of them is not read again.
+
+        Parameters
+        ----------
+        kept : bool array, shape (length,), or int array
+            Mask or positions.
+
+        Returns
+        -------
+        GivenColumns
+            Of these events.
+        """
         if kept.dtype == np.bool_:
             kept = np.flatnonzero(kept)
         fewer = GivenColumns.__new__(GivenColumns)

@@ -35,7 +35,31 @@ def read_nanoaod(
     needs: Needs,
     selection: ResolvedSelection,
 ) -> Events:
-    """Return what is needed of all events of a chunk of NanoAOD; ``where`` says what they are."""
+    """Return what is needed of all events of a chunk of NanoAOD.
+
+    Parameters
+    ----------
+    columns : EventColumns
+        Of the chunk.
+    where : mapping
+        What the chunk is.
+    sample : Sample
+        What it is of.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts, which need columns too.
+
+    Returns
+    -------
+    Events
+        All of them, before any cut.
+
+    Raises
+    ------
+    InputError
+        If a column has other numbers of muons than ``Muon_pt``.
+    """
     offsets, _ = columns.jagged("Muon_pt")
 
     def muon(name: str) -> AnyArray:
@@ -65,7 +89,22 @@ def read_nanoaod(
 
 
 def matched(branches: EventColumns, index: AnyArray, count: AnyArray) -> dict[str, Array]:
-    """Return gen_pt, gen_eta, gen_phi of each muon: of a final-state muon, else not a number."""
+    """Return gen_pt, gen_eta, gen_phi of each muon: of a final-state muon, else not a number.
+
+    Parameters
+    ----------
+    branches : EventColumns
+        With the generated particles.
+    index : int array, shape (muons,)
+        Position among the generated particles of the event; negative: none.
+    count : int array, shape (events,)
+        Muons of each event.
+
+    Returns
+    -------
+    dict of name to array, shape (muons,)
+        GeV and rad.
+    """
     offsets, pdg_id = branches.jagged("GenPart_pdgId")
     is_muon = (np.abs(pdg_id) == 13) & (branches.jagged("GenPart_status")[1] == 1)
     inside = (index >= 0) & (index < np.repeat(np.diff(offsets), count))

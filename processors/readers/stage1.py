@@ -70,7 +70,18 @@ class Table:
         return np.asarray(values.to_numpy(zero_copy_only=False))
 
     def take(self, rows: IntArray) -> Table:
-        """Return some rows."""
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : int array
+            Positions.
+
+        Returns
+        -------
+        Table
+            Of these rows.
+        """
         fewer = Table(self._table.take(pa.array(rows)), self.where)
         fewer.at = self.at[rows]
         return fewer
@@ -78,7 +89,20 @@ class Table:
 
 @contextmanager
 def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[Table]:
-    """Open the wanted columns of the entries that metadata name, those that are there."""
+    """Open the wanted columns of the entries that metadata name.
+
+    Parameters
+    ----------
+    metadata : mapping
+        ``filename, entrystart, entrystop``, as of coffea's chunks.
+    wanted : iterable of str
+        Columns; those that are not there are left out.
+
+    Yields
+    ------
+    Table
+        Of the entries.
+    """
     start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
     with open_parquet(str(metadata["filename"])) as file:
         have = file.schema_arrow.names
@@ -88,7 +112,20 @@ def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[T
 
 
 def completed(table: pa.Table, made: Sequence[str]) -> pa.Table:
-    """Return a table with the columns that others make up for (`columns.stand_ins`)."""
+    """Return a table with the columns that others make up for (`columns.stand_ins`).
+
+    Parameters
+    ----------
+    table : pyarrow Table
+        As read.
+    made : sequence of str
+        Columns that are to be made.
+
+    Returns
+    -------
+    pyarrow Table
+        With further columns.
+    """
     errors = names.muon_columns("stage1", "ptErr")
     for name in made:
         if name in names.ALIASES:
@@ -131,7 +168,22 @@ def open_parquet(path: str) -> Iterator[pq.ParquetFile]:
 
 
 def read_rows(file: pq.ParquetFile, columns: list[str], start: int, stop: int) -> pa.Table:
-    """Return rows start to stop, reading only the row groups that hold them."""
+    """Return some rows, reading only the row groups that hold them.
+
+    Parameters
+    ----------
+    file : ParquetFile
+        Open.
+    columns : list of str
+        That are read.
+    start, stop : int
+        Rows, stop not included.
+
+    Returns
+    -------
+    pyarrow Table
+        stop - start rows.
+    """
     sizes = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]
     edges = np.concatenate([[0], np.cumsum(sizes)])
     groups = [i for i in range(len(sizes)) if edges[i] < stop and edges[i + 1] > start]
@@ -145,7 +197,18 @@ class RowColumns(Columns, Protocol):
     """Columns of rows of two muons, of which some can be taken."""
 
     def take(self, rows: IntArray) -> RowColumns:
-        """Return some rows."""
+        """Return some rows.
+
+        Parameters
+        ----------
+        rows : int array
+            Positions.
+
+        Returns
+        -------
+        RowColumns
+            Of these rows.
+        """
 
 
 def read_stage1(
@@ -155,7 +218,26 @@ def read_stage1(
     needs: Needs,
     selection: ResolvedSelection,
 ) -> Events:
-    """Return what is needed of all rows of a chunk; ``where`` says what they are."""
+    """Return what is needed of all rows of a chunk.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of n rows.
+    where : mapping
+        What the chunk is.
+    sample : Sample
+        What it is of.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts, which need columns too.
+
+    Returns
+    -------
+    Events
+        n of them, before any cut.
+    """
     n = columns.length
 
     def both(name: str) -> AnyArray:
@@ -190,7 +272,28 @@ def select_stage1(
     selection: ResolvedSelection,
     corrections: Corrections = (),
 ) -> Selected:
-    """Return the selected pairs of a chunk of stage1, without making events of its rows."""
+    """Return the selected pairs of a chunk of stage1, without making events of its rows.
+
+    Parameters
+    ----------
+    columns : RowColumns
+        Of n rows.
+    where : mapping
+        What the chunk is.
+    sample : Sample
+        What it is of.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Cuts.
+    corrections : sequence of Correction
+        Those of muons are applied before the cuts.
+
+    Returns
+    -------
+    Selected
+        Pairs, and the account of the others.
+    """
 
     def events_of(rows: IntArray) -> Events:
         found = read_stage1(columns.take(rows), where, sample, needs, selection)

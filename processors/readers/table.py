@@ -24,7 +24,26 @@ def select_table(
     needs: Needs,
     selection: ResolvedSelection,
 ) -> Selected:
-    """Return the rows of a chunk whose numbers are all finite; ``where`` says what they are."""
+    """Return the rows of a chunk whose numbers are all finite.
+
+    Parameters
+    ----------
+    columns : Columns
+        Of n rows.
+    where : mapping
+        What the chunk is.
+    sample : Sample
+        What it is of.
+    needs : Needs
+        Columns that the calibration asks for.
+    selection : ResolvedSelection
+        Its runs and certified sections.
+
+    Returns
+    -------
+    Selected
+        Records, and the account of the others.
+    """
     found = records_of(columns, needs, where)
     masks: dict[str, BoolArray] = {}
     if selection.runs is not None:
@@ -39,7 +58,22 @@ def select_table(
 
 
 def records_of(table: Columns, needs: Needs, where: Mapping[str, Any]) -> Records:
-    """Return all rows, with the columns that a calibration asks for."""
+    """Return all rows, with the columns that a calibration asks for.
+
+    Parameters
+    ----------
+    table : Columns
+        Of n rows.
+    needs : Needs
+        Columns that the calibration asks for.
+    where : mapping
+        What the chunk is.
+
+    Returns
+    -------
+    Records
+        n of them.
+    """
     there = [n for n in (*needs.columns, *needs.optional) if n in table.names]
     return Records(
         columns={name: wide(table.flat(name)) for name in there},

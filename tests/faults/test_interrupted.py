@@ -127,20 +127,21 @@ def test_killed_at_random_moments(
     assert any(code != 0 for _, code in seen)
 
 
-def starting(process: subprocess.Popen[str], workers: int) -> None:
-    """Wait until so many workers have begun to start."""
+def starting(process: subprocess.Popen[str], processes: int) -> None:
+    """Wait until the process that workers are forked from has begun to start, or a worker too."""
     parent = psutil.Process(process.pid)
     deadline = time.monotonic() + AT_MOST_S
     while process.poll() is None and time.monotonic() < deadline:
         with suppress(psutil.NoSuchProcess):
-            if sum("spawn_main" in " ".join(c.cmdline()) for c in parent.children()) >= workers:
+            children = [" ".join(c.cmdline()) for c in parent.children(recursive=True)]
+            if sum("forkserver" in line for line in children) >= processes:
                 return
         time.sleep(0.005)
-    pytest.fail(f"{workers} workers have not begun to start: {process.communicate()}")
+    pytest.fail(f"{processes} processes have not begun to start: {process.communicate()}")
 
 
 @pytest.mark.parametrize(
-    ("number", "everyone", "workers"),
+    ("number", "everyone", "processes"),
     [
         (signal.SIGINT, True, 1),
         (signal.SIGINT, True, 2),
@@ -150,7 +151,7 @@ def starting(process: subprocess.Popen[str], workers: int) -> None:
     ],
 )
 def test_interrupted_while_workers_start_it_is_a_sentence(
-    tmp_path: Path, events: Path, command: Start, number: int, everyone: bool, workers: int
+    tmp_path: Path, events: Path, command: Start, number: int, everyone: bool, processes: int
 ) -> None:
     """The children print nothing: neither of Ctrl-C, which a terminal sends to them as well, nor
     of the command that is gone while they wait for its first words."""
@@ -158,7 +159,7 @@ def test_interrupted_while_workers_start_it_is_a_sentence(
         tmp_path, events, calibration="mean_mass:MeanMass", cluster={"kind": "local", "workers": 2}
     )
     process = command("run", config, "--out", tmp_path / "out")
-    starting(process, workers)
+    starting(process, processes)
     (os.killpg if everyone else os.kill)(process.pid, number)
     code, errors = end(process)
     assert code == 130

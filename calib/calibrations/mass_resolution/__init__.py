@@ -13,7 +13,6 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel
 
 from calib.calibrations.base import Calibration as Base
@@ -23,6 +22,7 @@ from calib.errors import InputError
 from calib.events.categories import Categories
 from calib.events.histograms import Fill, Layout, Sums, add
 from calib.events.pairs import Pairs
+from calib.later import pandas as pd
 from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 from calib.schema import Sample

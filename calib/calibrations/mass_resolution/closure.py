@@ -12,10 +12,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from calib.distributions import chi2_sf, normal_sf
 from calib.events.histograms import Sums
+from calib.later import pandas as pd
 from calib.quality.closure import coverage
 from calib.results import Check, Closure, Curve, Pass, Reduction, Status
 from calib.types import Array
@@ -295,7 +295,9 @@ def _probability(z: Array, found: _Compared) -> tuple[float, int, str]:
     tested = np.flatnonzero(np.isfinite(z))
     worst = int(tested[np.argmax(np.abs(z[tested]))])
     single = 2 * normal_sf(abs(z[worst]))
-    ps, words = [float(-np.expm1(len(tested) * np.log1p(-single)))], []
+    with np.errstate(divide="ignore"):  # a pull of 0, where all is within the tolerance
+        ps = [float(-np.expm1(len(tested) * np.log1p(-single)))]
+    words = []
     half = found.table["half"].to_numpy()
     for part in (0, 1):
         at = tested[half[tested] == part]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
+from calib.later import pandas as pd
 from calib.quality.publication_gate import Effects
 from calib.results import Status
 from calib.types import AnyArray, Array

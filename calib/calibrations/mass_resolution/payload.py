@@ -11,11 +11,11 @@ from itertools import pairwise, product
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.random import Generator
 
 from calib.errors import InputError
 from calib.events.categories import Axis
+from calib.later import pandas as pd
 from calib.payload.nodes import by_key, correction, over_bins
 from calib.payload.nodes import document as made_of
 from calib.payload.nodes import evaluate as evaluated

@@ -136,7 +136,7 @@ class Settings(Strict):
     def _possible(cls, copies: float | str) -> float | str:
         if isinstance(copies, str) or 0 < copies < 1 or copies in range(1, 1001):
             return copies
-        raise ValueError(f"copies is {copies:g}; give 1 to 1000, a share between 0 and 1, or auto")
+        raise ValueError("expected 1 to 1000, a share between 0 and 1, or auto")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-import pandas as pd
 from pydantic import BaseModel
 
 from calib.calibrations.base import Calibration as Base
@@ -22,6 +21,7 @@ from calib.edits import left_out, require_known
 from calib.errors import InputError
 from calib.events.histograms import Fill, Layout, Sums, add
 from calib.events.pairs import Muons, Pairs
+from calib.later import pandas as pd
 from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Exported, Pass, Reduction, Section
 from calib.schema import Sample

@@ -34,12 +34,23 @@ def fit(
 
     Parameters
     ----------
+    shared : Problem
+        Its bins, frequencies and bounds.
+    block : Block
+        Of n categories.
     g : complex array, shape (n, frequencies)
         `problem.coefficients` of the templates.
     start : array, shape (n, parameters)
+        (lambda, v, background, slope[, curvature]).
     fixed : bool array, shape (parameters,)
+        Parameters that stay at their start.
     template_errors : bool
         Whether the statistics of the template are part of the covariance.
+
+    Returns
+    -------
+    Minimum
+        Of n categories.
     """
     found = minimise(shared, block.counts, block.saturated, g, start, fixed)
     return assess(shared, block, g, found, template_errors)
@@ -55,8 +66,26 @@ def assess(
 ) -> Minimum:
     """Return what holds at the points that were found.
 
-    ``exact``: whether they are minima of the model in frequencies; those of the model with error
-    functions keep their own NLL and EDM.
+    Parameters
+    ----------
+    shared : Problem
+        Its bins, frequencies and bounds.
+    block : Block
+        Of n categories.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+    found : Found
+        Where the minimiser ended.
+    template_errors : bool
+        Whether the statistics of the templates enter covariance and chi2.
+    exact : bool
+        Whether the points are minima of the model in frequencies; those of the model with error
+        functions keep their own NLL and EDM.
+
+    Returns
+    -------
+    Minimum
+        Of n categories.
     """
     theta, held = found.theta, found.held
     total = block.counts.sum(1)

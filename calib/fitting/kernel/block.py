@@ -32,7 +32,18 @@ class Block:
         return np.asarray(np.where(size > 0, self.counts * np.log(share), 0.0).sum(1))
 
     def take(self, at: IntArray) -> Block:
-        """Return some of its categories."""
+        """Return some of its categories.
+
+        Parameters
+        ----------
+        at : array, shape (m,)
+            Indices of categories in the block, or a mask.
+
+        Returns
+        -------
+        Block
+            Of m categories.
+        """
         return Block(
             self.rows[at],
             self.counts[at],
@@ -71,7 +82,18 @@ class Minimum:
     converged: BoolArray
 
     def take(self, at: IntArray) -> Minimum:
-        """Return some of its categories."""
+        """Return some of its categories.
+
+        Parameters
+        ----------
+        at : array, shape (m,)
+            Indices of categories in the block, or a mask.
+
+        Returns
+        -------
+        Minimum
+            Of m categories.
+        """
         return Minimum(*(getattr(self, field.name)[at] for field in fields(self)))
 
 

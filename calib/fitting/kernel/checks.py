@@ -34,6 +34,24 @@ def checked(
 ) -> Data:
     """Return the input as arrays whose shapes fit; one category may come without its axis.
 
+    Parameters
+    ----------
+    counts : array_like, shape (n, bins) or (bins,)
+        Events, or sums of weights.
+    edges : array_like, shape (bins + 1,)
+        Ascending and positive, in GeV.
+    templates : array_like, shape (n, gen bins), (1, gen bins) or (gen bins,)
+        Generated events; a single one serves all categories.
+    mass : array_like, shape (gen bins,) or (n, gen bins)
+        Means of the gen bins, in GeV.
+    variance, template_variance : array_like, optional
+        Sums of squared weights, shapes of counts and of templates.
+
+    Returns
+    -------
+    Data
+        In double precision.
+
     Raises
     ------
     InputError

@@ -244,7 +244,28 @@ def fit(
     fixed: BoolArray,
     template_errors: bool,
 ) -> Minimum:
-    """Return what `assess.fit` does."""
+    """Return what `assess.fit` does.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its bins, frequencies and bounds.
+    block : Block
+        Of n categories.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+    start : array, shape (n, parameters)
+        (lambda, v, background, slope[, curvature]).
+    fixed : bool array, shape (parameters,)
+        Parameters that stay at their start.
+    template_errors : bool
+        Whether the statistics of the templates enter covariance and chi2.
+
+    Returns
+    -------
+    Minimum
+        Of n categories.
+    """
     n, p = start.shape
     s = Shared(
         shared.w,

@@ -9,7 +9,15 @@ import numba
 
 @numba.njit
 def copy(x, out):  # type: ignore[no-untyped-def]
-    """Fill out with x; ``out[:] = x`` compiles for seconds."""
+    """Fill out with x; ``out[:] = x`` compiles for seconds.
+
+    Parameters
+    ----------
+    x : array, shape (n,)
+        Source.
+    out : array, shape (n,)
+        Filled.
+    """
     for i in range(len(x)):
         out[i] = x[i]
 
@@ -25,7 +33,24 @@ def total(x):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def cholesky(h, keep, extra, low):  # type: ignore[no-untyped-def]
-    """Factor the free part of h with its diagonal enlarged; return if it is positive definite."""
+    """Factor the free part of h with its diagonal enlarged; return if it is positive definite.
+
+    Parameters
+    ----------
+    h : array, shape (p, p)
+        Symmetric; its lower half is read.
+    keep : bool array, shape (p,)
+        Parameters that are held: unit rows and columns.
+    extra : float
+        The diagonal is enlarged by this share of its size.
+    low : array, shape (p, p)
+        Filled: the lower factor.
+
+    Returns
+    -------
+    bool
+        Whether the free part is positive definite.
+    """
     p = len(keep)
     good = True
     for j in range(p):
@@ -48,7 +73,17 @@ def cholesky(h, keep, extra, low):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def solve(low, b, x):  # type: ignore[no-untyped-def]
-    """Fill x with the solution of L L^T x = b."""
+    """Fill x with the solution of L L^T x = b.
+
+    Parameters
+    ----------
+    low : array, shape (p, p)
+        Lower factor L.
+    b : array, shape (p,)
+        Right side.
+    x : array, shape (p,)
+        Filled.
+    """
     p = len(b)
     for i in range(p):
         y = b[i]
@@ -64,7 +99,17 @@ def solve(low, b, x):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def inverse(low, right, x, out):  # type: ignore[no-untyped-def]
-    """Fill out with the inverse of L L^T; right and x are workspaces."""
+    """Fill out with the inverse of L L^T; right and x are workspaces.
+
+    Parameters
+    ----------
+    low : array, shape (p, p)
+        Lower factor L.
+    right, x : array, shape (p,)
+        Workspaces.
+    out : array, shape (p, p)
+        Filled.
+    """
     for i in range(len(right)):
         for j in range(len(right)):
             right[j] = 1.0 if i == j else 0.0
@@ -75,7 +120,21 @@ def inverse(low, right, x, out):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def outward(theta, slope, fixed, s, keep):  # type: ignore[no-untyped-def]
-    """Fill keep: which parameters stay, fixed or at a bound with the NLL falling beyond it."""
+    """Fill keep: which parameters stay, fixed or at a bound with the NLL falling beyond it.
+
+    Parameters
+    ----------
+    theta : array, shape (p,)
+        The point.
+    slope : array, shape (p,)
+        Gradient of the NLL there.
+    fixed : bool array, shape (p,)
+        Parameters that never move.
+    s : Shared
+        Its bounds.
+    keep : bool array, shape (p,)
+        Filled.
+    """
     for i in range(len(theta)):
         below = theta[i] <= s.low[i] and slope[i] > 0
         above = theta[i] >= s.high[i] and slope[i] < 0
@@ -84,7 +143,19 @@ def outward(theta, slope, fixed, s, keep):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def limited(theta, step, s, out):  # type: ignore[no-untyped-def]
-    """Fill out with the next point: step limits, then bounds."""
+    """Fill out with the next point: step limits, then bounds.
+
+    Parameters
+    ----------
+    theta : array, shape (p,)
+        (lambda, v, background, slope[, curvature]).
+    step : array, shape (p,)
+        The step that is wanted.
+    s : Shared
+        Its bounds.
+    out : array, shape (p,)
+        Filled.
+    """
     room = abs(theta[1])
     if s.signed:
         room = max(room, 1e-5)

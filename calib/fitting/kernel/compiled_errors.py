@@ -21,7 +21,20 @@ DAMPED = 1e-4
 
 @numba.njit
 def saturated(n, total):  # type: ignore[no-untyped-def]
-    """Return the sum of n ln(n / N); |n| where sums of weights are negative."""
+    """Return the sum of n ln(n / N); |n| where sums of weights are negative.
+
+    Parameters
+    ----------
+    n : array, shape (bins,)
+        Effective counts.
+    total : float
+        Their sum N.
+
+    Returns
+    -------
+    float
+        Log likelihood of the model that has a parameter for each bin.
+    """
     value = 0.0
     for k in range(len(n)):
         if n[k] != 0:
@@ -33,7 +46,18 @@ def saturated(n, total):  # type: ignore[no-untyped-def]
 def template_noise(theta, h, size, s, work):  # type: ignore[no-untyped-def]
     """Fill work.weight with the noise of the template in the bins; see `covariance.template_noise`.
 
-    h: coefficients of the relative variances of the gen bins, over size.
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (lambda, v, background, slope[, curvature]).
+    h : array, shape (frequencies,)
+        Coefficients of the relative variances of the gen bins, over size; complex.
+    size : float
+        What h is to be multiplied with.
+    s : Shared
+        Frequencies and basis.
+    work : Work
+        At theta; its weight, shape (bins,), is filled.
     """
     lam, v, bins = theta[0], theta[1], len(work.t)
     factor = ((1 - FLOOR) * (1 - theta[2]) / work.norm[0]) ** 2 * size
@@ -55,8 +79,32 @@ def template_noise(theta, h, size, s, work):  # type: ignore[no-untyped-def]
 def chi_square(n, total, floating, theta, unit, absorbed, s, work):  # type: ignore[no-untyped-def]
     """Return Pearson's chi2 and ndf; bins are joined until each holds enough expected entries.
 
-    unit: relative variance of the sum of the template, 0 where it is taken as exact; then
-    work.weight holds its noise. The background's rows of the workspace are used up.
+    Parameters
+    ----------
+    n : array, shape (bins,)
+        Effective counts.
+    total : float
+        Their sum.
+    floating : int
+        Number of free parameters.
+    theta : array, shape (parameters,)
+        (lambda, v, background, slope[, curvature]).
+    unit : float
+        Relative variance of the sum of the template, 0 where it is taken as exact; otherwise
+        work.weight holds its noise.
+    absorbed : float
+        What the parameters take up of the noise: the trace of H^-1 T.
+    s : Shared
+        Its edges in ln m.
+    work : Work
+        At theta; the background's rows are used up.
+
+    Returns
+    -------
+    float
+        chi2.
+    int
+        ndf: groups of bins minus free parameters; negative where bins are few.
     """
     t, b = work.t, work.b
     entries, last = 0.0, max(int(total * sum_of(t) / LEAST) - 1, 0)
@@ -92,7 +140,17 @@ def chi_square(n, total, floating, theta, unit, absorbed, s, work):  # type: ign
 
 @numba.njit
 def turns(mass, s, base):  # type: ignore[no-untyped-def]
-    """Fill base (2, gen bins) with exp(i w_1 ln m)."""
+    """Fill base with exp(i w_1 ln m).
+
+    Parameters
+    ----------
+    mass : array, shape (gen bins,)
+        In GeV.
+    s : Shared
+        Frequencies and origin.
+    base : array, shape (2, gen bins)
+        Filled: real and imaginary part.
+    """
     for j in range(len(mass)):
         angle = s.w[1] * (math.log(mass[j]) - s.origin)
         base[0, j], base[1, j] = math.cos(angle), math.sin(angle)
@@ -102,8 +160,28 @@ def turns(mass, s, base):  # type: ignore[no-untyped-def]
 def template_term(theta, total, count, s, work, keep, templates, variance, base, real, extra):  # type: ignore[no-untyped-def]
     """Add the variance of the score from the statistics of the template.
 
-    base (2, gen bins): exp(i w_1 ln m_j); real (5 + parameters, gen bins): workspace, in single
-    precision, since these are errors. The rows of the workspace of the model are used up.
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (lambda, v, background, slope[, curvature]).
+    total : float
+        Sum of the effective counts.
+    count : int
+        Number of frequencies that the signal needed.
+    s : Shared
+        Frequencies and basis.
+    work : Work
+        At theta; its rows are used up.
+    keep : bool array, shape (parameters,)
+        Parameters that are held.
+    templates, variance : array, shape (gen bins,)
+        Contents of the template and their variances.
+    base : array, shape (2, gen bins)
+        exp(i w_1 ln m_j), by `turns`.
+    real : array, shape (5 + parameters, gen bins)
+        Workspace, in single precision, since these are errors.
+    extra : array, shape (parameters, parameters)
+        The term is added to it.
     """
     p, bins = len(theta), len(work.t)
     factor = (1 - FLOOR) * (1 - theta[2]) * total / work.norm[0]
@@ -173,7 +251,19 @@ def _add(ar, ai, used, real):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def sandwich(inv, extra, keep, out):  # type: ignore[no-untyped-def]
-    """Fill out with inv + inv extra inv, without the parameters that are held."""
+    """Fill out with inv + inv extra inv, without the parameters that are held.
+
+    Parameters
+    ----------
+    inv : array, shape (p, p)
+        Inverse Hessian.
+    extra : array, shape (p, p)
+        Variance of the score, beyond that of the Hessian.
+    keep : bool array, shape (p,)
+        Parameters that are held: rows and columns of 0.
+    out : array, shape (p, p)
+        Filled.
+    """
     p = len(keep)
     for i in range(p):
         for j in range(p):

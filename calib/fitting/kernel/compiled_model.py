@@ -58,7 +58,18 @@ class Work(NamedTuple):
 
 @numba.njit
 def workspace(frequencies, bins):  # type: ignore[no-untyped-def]
-    """Return arrays for one category after the other."""
+    """Return arrays for one category after the other.
+
+    Parameters
+    ----------
+    frequencies, bins : int
+        Numbers of both.
+
+    Returns
+    -------
+    Work
+        Zeros.
+    """
     return Work(
         np.zeros((2, frequencies + 1)),
         np.zeros((6, frequencies + 1)),
@@ -76,7 +87,17 @@ def workspace(frequencies, bins):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FAST)
 def exponential(x, out, n):  # type: ignore[no-untyped-def]
-    """Fill out with exp(x), to 2e-15, for |x| < 700: vector instructions, where libm has none."""
+    """Fill out with exp(x), to 2e-15, for |x| < 700: vector instructions, where libm has none.
+
+    Parameters
+    ----------
+    x : array, shape (>= n,)
+        Exponents.
+    out : array, shape (>= n,)
+        Its first n entries are filled.
+    n : int
+        How many.
+    """
     for i in range(n):
         k = math.floor(x[i] * 1.4426950408889634 + 0.5)
         r = x[i] - k * LN2[0] - k * LN2[1]
@@ -111,7 +132,24 @@ def _polynomials(v, table, a):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FAST)
 def signal(theta, g, s, work):  # type: ignore[no-untyped-def]
-    """Fill turn, phi, q of the workspace; return the number of frequencies."""
+    """Fill turn, phi, q of the workspace; return the number of frequencies.
+
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (lambda, v, ...): ln mu and (sigma / mu)^2.
+    g : array, shape (frequencies,)
+        Coefficients of the template, complex.
+    s : Shared
+        Frequencies, basis and cumulants.
+    work : Work
+        turn, phi and q are filled.
+
+    Returns
+    -------
+    int
+        Number of frequencies that a peak of this width needs.
+    """
     a, phi, turn, w = work.a, work.phi, work.turn, s.w
     lam, v = theta[0], theta[1]
     _polynomials(v, s.table, a)
@@ -217,7 +255,24 @@ def _background(theta, s, b, power, e):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FAST)
 def evaluate(theta, g, s, work):  # type: ignore[no-untyped-def]
-    """Fill t (bins) and rows (7, bins): derivatives of t, then the signal's two; return count."""
+    """Fill t and rows: derivatives of t, then the signal's two; return the number of frequencies.
+
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (lambda, v, background, slope[, curvature]).
+    g : array, shape (frequencies,)
+        Coefficients of the template, complex.
+    s : Shared
+        Frequencies, basis, quadrature of the background.
+    work : Work
+        t, shape (bins,), and rows, shape (7, bins), are filled, and what `signal` fills.
+
+    Returns
+    -------
+    int
+        Number of frequencies that were needed.
+    """
     count = signal(theta, g, s, work)
     q, b, rows, t, norm = work.q, work.b, work.rows, work.t, work.norm
     if s.n_background:
@@ -253,7 +308,26 @@ def evaluate(theta, g, s, work):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FAST)
 def nll_and_gradient(theta, n, s, work, slope):  # type: ignore[no-untyped-def]
-    """Return the NLL (without the saturated model's) and fill its gradient."""
+    """Return the NLL (without the saturated model's) and fill its gradient.
+
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (lambda, v, background, slope[, curvature]).
+    n : array, shape (bins,)
+        Effective counts.
+    s : Shared
+        Tells whether there is a background, whose slope is constrained.
+    work : Work
+        Evaluated at theta; its weight becomes n / t.
+    slope : array, shape (parameters,)
+        Filled: the gradient.
+
+    Returns
+    -------
+    float
+        NLL, without that of the saturated model.
+    """
     t, weight, p = work.t, work.weight, len(theta)
     value = 0.0
     for k in range(len(t)):
@@ -274,7 +348,19 @@ def nll_and_gradient(theta, n, s, work, slope):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FAST)
 def outer(rows, weight, p, h):  # type: ignore[no-untyped-def]
-    """Fill h (p, p) with the sums over bins of weight times two rows."""
+    """Fill h with the sums over bins of weight times two rows.
+
+    Parameters
+    ----------
+    rows : array, shape (>= p, bins)
+        Derivatives of the bin contents.
+    weight : array, shape (bins,)
+        Of the bins.
+    p : int
+        Number of rows that are used.
+    h : array, shape (p, p)
+        Filled.
+    """
     for i in range(p):
         for j in range(i + 1):
             x = 0.0
@@ -285,7 +371,15 @@ def outer(rows, weight, p, h):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def constrain(s, h):  # type: ignore[no-untyped-def]
-    """Add the constraint on slope and curvature."""
+    """Add the constraint on slope and curvature.
+
+    Parameters
+    ----------
+    s : Shared
+        Tells whether there is a background.
+    h : array, shape (parameters, parameters)
+        Hessian; 1 / error^2 is added to its diagonal.
+    """
     if s.n_background:
         for i in range(3, len(h)):
             h[i, i] += 1 / SLOPE_ERROR**2
@@ -293,7 +387,21 @@ def constrain(s, h):  # type: ignore[no-untyped-def]
 
 @numba.njit
 def fisher(n_events, s, work, p, h):  # type: ignore[no-untyped-def]
-    """Fill h with the expected information."""
+    """Fill h with the expected information.
+
+    Parameters
+    ----------
+    n_events : float
+        Sum of the effective counts.
+    s : Shared
+        Tells whether there is a background.
+    work : Work
+        Evaluated; its weight is used up.
+    p : int
+        Number of parameters.
+    h : array, shape (p, p)
+        Filled.
+    """
     for k in range(len(work.t)):
         work.weight[k] = n_events / work.t[k]
     outer(work.rows, work.weight, p, h)
@@ -326,7 +434,23 @@ def _moments(count, s, work, moments):  # type: ignore[no-untyped-def]
 
 @numba.njit(fastmath=FAST)
 def hessian(theta, n, count, s, work, h):  # type: ignore[no-untyped-def]
-    """Fill h with the exact Hessian."""
+    """Fill h with the exact Hessian.
+
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (lambda, v, background, slope[, curvature]).
+    n : array, shape (bins,)
+        Effective counts.
+    count : int
+        Number of frequencies that `evaluate` needed.
+    s : Shared
+        Frequencies and basis.
+    work : Work
+        Evaluated at theta; ratio, weight and moments are used up.
+    h : array, shape (parameters, parameters)
+        Filled.
+    """
     t, rows, q, norm, b, a = work.t, work.rows, work.q, work.norm, work.b, work.a
     ratio, weight, p = work.ratio, work.weight, len(theta)
     bins = len(t)

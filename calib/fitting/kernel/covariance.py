@@ -24,8 +24,25 @@ ROOT = 2 * math.sqrt(math.pi)
 def weights_term(s: State, counts: Array, variance: Array, scale: Array) -> Array:
     """Return W: variance of the score of weighted events, minus what the Hessian stands for.
 
-    ``counts`` are effective ones (sums of weights times ``scale``), ``variance`` the sums of
-    squared weights.
+    Parameters
+    ----------
+    s : State
+        At the minimum, of n categories.
+    counts : array, shape (n, bins)
+        Effective counts: sums of weights times scale.
+    variance : array, shape (n, bins)
+        Sums of squared weights.
+    scale : array, shape (n,)
+        Effective counts over sums of weights.
+
+    Returns
+    -------
+    array, shape (n, parameters, parameters)
+        W.
+
+    References
+    ----------
+    C. Langenbruch, Eur. Phys. J. C 82 (2022) 393.
     """
     excess = (variance * scale[:, None] ** 2 - counts) / s.t**2
     return np.asarray(np.matmul(s.rows * excess[:, None], s.rows.transpose(0, 2, 1)))
@@ -45,6 +62,28 @@ def template_term(
 
     d score / d g_j = N sum_k (d t_k / d theta)(d t_k / d g_j) / t_k, where the bin contents of a
     single gen bin are those of the model with G(w) = exp(i w ln m_j).
+
+    Parameters
+    ----------
+    shared : Problem
+        Its frequencies and basis.
+    s : State
+        At the minimum, of n categories.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+    theta : array, shape (n, parameters)
+        The minimum.
+    total : array, shape (n,)
+        Sums of the effective counts.
+    templates, variance : array, shape (n, gen bins)
+        Contents of the templates and their variances.
+    mass : array, shape (gen bins,) or (n, gen bins)
+        Means of the gen bins, in GeV.
+
+    Returns
+    -------
+    array, shape (n, parameters, parameters)
+        T.
     """
     n, count = s.phi.shape
     w = shared.w[:count]
@@ -109,6 +148,30 @@ def template_noise(
     The square of a Gaussian of width s is one of width s / sqrt(2), over 2 sqrt(pi) s: so the
     variance of the contents is that of the gen bins, smeared with it. The width of the bins is
     left to `chi_square`, which joins them.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its frequencies and basis.
+    s : State
+        At the minimum, of n categories.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+    theta : array, shape (n, parameters)
+        The minimum.
+    templates : array, shape (n, gen bins)
+        Contents.
+    variance : array, shape (n, gen bins), optional
+        Of the contents; without it they are counts.
+    mass : array, shape (gen bins,) or (n, gen bins)
+        Means of the gen bins, in GeV.
+    absorbed : array, shape (n,)
+        What the fitted parameters take up of chi2: the trace of H^-1 T.
+
+    Returns
+    -------
+    Noise
+        Of n categories.
     """
     h = spectrum(shared, g, templates, variance, mass)
     w = shared.w
@@ -128,7 +191,26 @@ def template_noise(
 def spectrum(
     shared: Problem, g: AnyArray, templates: Array, variance: Array | None, mass: Array
 ) -> AnyArray:
-    """Return the coefficients of the relative variances of the gen bins; of counts these are G."""
+    """Return the coefficients of the relative variances of the gen bins; of counts these are G.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its frequencies.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+    templates : array, shape (n, gen bins)
+        Contents.
+    variance : array, shape (n, gen bins), optional
+        Of the contents; without it they are counts.
+    mass : array, shape (gen bins,) or (n, gen bins)
+        Means of the gen bins, in GeV.
+
+    Returns
+    -------
+    array, shape (n, frequencies)
+        Complex; at the frequency 0 the relative variance of the sum.
+    """
     size = templates.sum(1, keepdims=True)
     if variance is None:
         return np.asarray(g / size)
@@ -148,10 +230,21 @@ def chi_square(
 
     Parameters
     ----------
+    shared : Problem
+        Its edges.
     counts, expected : arrays, shape (n, bins)
         Effective entries.
     floating : int array, shape (n,)
+        Number of free parameters.
     noise : Noise, optional
+        Of the templates; without it they are exact.
+
+    Returns
+    -------
+    array, shape (n,)
+        chi2.
+    int array, shape (n,)
+        ndf.
     """
     n, bins = counts.shape
     entries = np.cumsum(expected, axis=1)

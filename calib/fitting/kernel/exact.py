@@ -22,7 +22,30 @@ NAMES = ("mu", "sigma", "background", "slope", "curvature")
 
 @numba.njit(cache=True, nogil=True)
 def model(theta, edges, g, mass, nodes, weights, n_background):  # type: ignore[no-untyped-def]
-    """Return bin contents t, shape (bins,), and their derivatives, shape (parameters, bins)."""
+    """Return bin contents and their derivatives.
+
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (mu, sigma, background, slope[, curvature]); sigma relative to the generated mass.
+    edges : array, shape (bins + 1,)
+        In GeV.
+    g : array, shape (gen bins,)
+        Template, normalised to 1.
+    mass : array, shape (gen bins,)
+        Means of the gen bins, in GeV.
+    nodes, weights : array, shape (nodes, bins)
+        Quadrature of the background.
+    n_background : int
+        Number of its parameters; 0: none.
+
+    Returns
+    -------
+    array, shape (bins,)
+        Bin contents; their sum is 1.
+    array, shape (parameters, bins)
+        Their derivatives.
+    """
     bins = len(edges) - 1
     p = len(theta)
     mu, sigma, f = theta[0], theta[1], theta[2]
@@ -81,7 +104,34 @@ def model(theta, edges, g, mass, nodes, weights, n_background):  # type: ignore[
 
 @numba.njit(cache=True, nogil=True)
 def likelihood(theta, counts, saturated, edges, g, mass, nodes, weights, n_background):  # type: ignore[no-untyped-def]
-    """Return the NLL above the saturated model's, and its gradient."""
+    """Return the NLL above the saturated model's, and its gradient.
+
+    Parameters
+    ----------
+    theta : array, shape (parameters,)
+        (mu, sigma, background, slope[, curvature]).
+    counts : array, shape (bins,)
+        Effective counts.
+    saturated : float
+        Log likelihood of the saturated model.
+    edges : array, shape (bins + 1,)
+        In GeV.
+    g : array, shape (gen bins,)
+        Template, normalised to 1.
+    mass : array, shape (gen bins,)
+        Means of the gen bins, in GeV.
+    nodes, weights : array, shape (nodes, bins)
+        Quadrature of the background.
+    n_background : int
+        Number of its parameters; 0: none.
+
+    Returns
+    -------
+    float
+        NLL.
+    array, shape (parameters,)
+        Gradient.
+    """
     t, rows = model(theta, edges, g, mass, nodes, weights, n_background)
     value = saturated
     slope = np.zeros(len(theta))
@@ -111,9 +161,25 @@ def minuit(
 
     Parameters
     ----------
+    shared : Problem
+        Its edges, bounds and the quadrature of the background.
+    counts : array, shape (bins,)
+        Effective counts.
+    saturated : float
+        Log likelihood of the saturated model.
+    template, mass : array, shape (gen bins,)
+        Contents and means of the gen bins, the latter in GeV.
     start : array, shape (parameters,)
         (mu, sigma, background, slope, ...).
     fixed : bool array, shape (parameters,)
+        Parameters that stay at their start.
+    hesse : bool
+        Whether HESSE follows MIGRAD.
+
+    Returns
+    -------
+    iminuit.Minuit
+        After the fit.
     """
     g = template / template.sum()
     last: dict[bytes, tuple[float, Array]] = {}
@@ -166,13 +232,39 @@ def minuit(
 
 
 def near_limit(found: Any, i: int) -> bool:
-    """Return whether a fitted parameter sits at one of its limits."""
+    """Return whether a fitted parameter sits at one of its limits.
+
+    Parameters
+    ----------
+    found : iminuit.Minuit
+        After a fit, with limits.
+    i : int
+        Index of the parameter.
+
+    Returns
+    -------
+    bool
+        True within 1e-4 of the range of its limits.
+    """
     low, high = found.limits[i]
     return bool(min(found.values[i] - low, high - found.values[i]) < 1e-4 * (high - low))
 
 
 def on_limit(found: Any, near: BoolArray) -> Array:
-    """Return the fitted values, those near a limit moved onto it."""
+    """Return the fitted values, those near a limit moved onto it.
+
+    Parameters
+    ----------
+    found : iminuit.Minuit
+        After a fit, with limits.
+    near : bool array, shape (parameters,)
+        Which sit at a limit.
+
+    Returns
+    -------
+    array, shape (parameters,)
+        In the units of the fit.
+    """
     values = np.array(found.values)
     for i in np.flatnonzero(near):
         low, high = found.limits[i]
@@ -183,7 +275,28 @@ def on_limit(found: Any, near: BoolArray) -> Array:
 def slope_at(
     shared: Problem, counts: Array, saturated: float, template: Array, mass: Array, values: Array
 ) -> Array:
-    """Return the gradient of the NLL at a point."""
+    """Return the gradient of the NLL at a point.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its bins and the quadrature of the background.
+    counts : array, shape (bins,)
+        Effective counts.
+    saturated : float
+        Log likelihood of the saturated model.
+    template : array, shape (gen bins,)
+        Contents, in any normalisation.
+    mass : array, shape (gen bins,)
+        Means of the gen bins, in GeV.
+    values : array, shape (parameters,)
+        (mu, sigma, background, slope[, curvature]).
+
+    Returns
+    -------
+    array, shape (parameters,)
+        d NLL / d parameter.
+    """
     g = template / template.sum()
     return np.asarray(
         likelihood(

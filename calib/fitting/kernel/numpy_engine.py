@@ -51,7 +51,20 @@ class State:
 
 
 def frequencies_needed(shared: Problem, v: Array) -> int:
-    """Return how many frequencies the narrowest of these widths needs."""
+    """Return how many frequencies the narrowest of these widths needs.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its frequencies.
+    v : array, shape (n,)
+        Relative widths squared.
+
+    Returns
+    -------
+    int
+        At most the number there are.
+    """
     if shared.signed:
         return len(shared.w)
     limit = REACH / np.sqrt(max(float(v.min()), 1e-12))
@@ -59,7 +72,22 @@ def frequencies_needed(shared: Problem, v: Array) -> int:
 
 
 def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
-    """Return bin contents t and their derivatives (n, parameters, bins)."""
+    """Return bin contents and their derivatives.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its bins and frequencies.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+    theta : array, shape (n, parameters)
+        (lambda, v, background, slope[, curvature]).
+
+    Returns
+    -------
+    State
+        t of shape (n, bins), rows of shape (n, parameters, bins).
+    """
     n, k = len(theta), shared.n_bins
     count = frequencies_needed(shared, theta[:, 1])
     w = shared.w[:count]
@@ -104,7 +132,24 @@ def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
 
 
 def background(shared: Problem, theta: Array) -> tuple[Array, Array, Array]:
-    """Return the background per bin, its gradient (n, p, k) and Hessian (n, p, p, k)."""
+    """Return the background per bin, its gradient and its Hessian.
+
+    Parameters
+    ----------
+    shared : Problem
+        The quadrature in each bin.
+    theta : array, shape (n, p)
+        Slope, or slope and curvature; without unit.
+
+    Returns
+    -------
+    array, shape (n, bins)
+        Bin contents; the sum of a category is 1.
+    array, shape (n, p, bins)
+        Gradient.
+    array, shape (n, p, p, bins)
+        Hessian.
+    """
     n, p = theta.shape
     features = np.stack([shared.nodes, shared.nodes**2])[:p]
     e = np.exp(-np.tensordot(theta, features, 1)) * shared.weights  # (n, nodes, bins)
@@ -125,7 +170,26 @@ def background(shared: Problem, theta: Array) -> tuple[Array, Array, Array]:
 
 
 def likelihood(shared: Problem, counts: Array, saturated: Array, s: State, theta: Array) -> Array:
-    """Return the NLL above that of the saturated model, with the constraint on the slope."""
+    """Return the NLL above that of the saturated model, with the constraint on the slope.
+
+    Parameters
+    ----------
+    shared : Problem
+        Tells whether there is a background.
+    counts : array, shape (n, bins)
+        Effective counts.
+    saturated : array, shape (n,)
+        Log likelihoods of the saturated model.
+    s : State
+        At theta.
+    theta : array, shape (n, parameters)
+        The point.
+
+    Returns
+    -------
+    array, shape (n,)
+        NLL.
+    """
     found = saturated - np.einsum("nk,nk->n", counts, np.log(s.t))
     if shared.n_background:
         found += 0.5 * (theta[:, 3:] ** 2).sum(1) / SLOPE_ERROR**2
@@ -133,7 +197,24 @@ def likelihood(shared: Problem, counts: Array, saturated: Array, s: State, theta
 
 
 def gradient(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
-    """Return the gradient of the NLL, shape (n, parameters)."""
+    """Return the gradient of the NLL.
+
+    Parameters
+    ----------
+    shared : Problem
+        Tells whether there is a background.
+    counts : array, shape (n, bins)
+        Effective counts.
+    s : State
+        At theta.
+    theta : array, shape (n, parameters)
+        The point.
+
+    Returns
+    -------
+    array, shape (n, parameters)
+        d NLL / d theta.
+    """
     found = -np.matmul(s.rows, (counts / s.t)[:, :, None])[:, :, 0]
     if shared.n_background:
         found[:, 3:] += theta[:, 3:] / SLOPE_ERROR**2
@@ -141,14 +222,46 @@ def gradient(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
 
 
 def fisher(shared: Problem, total: Array, s: State) -> Array:
-    """Return the expected information, shape (n, parameters, parameters)."""
+    """Return the expected information.
+
+    Parameters
+    ----------
+    shared : Problem
+        Tells whether there is a background.
+    total : array, shape (n,)
+        Sums of the effective counts.
+    s : State
+        At the point.
+
+    Returns
+    -------
+    array, shape (n, parameters, parameters)
+        Positive semi-definite.
+    """
     found = np.matmul(s.rows * (total[:, None] / s.t)[:, None], s.rows.transpose(0, 2, 1))
     _constrain(shared, found)
     return np.asarray(found)
 
 
 def exact(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
-    """Return the exact Hessian of the NLL; its second derivatives are moments over frequencies."""
+    """Return the exact Hessian of the NLL; its second derivatives are moments over frequencies.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its frequencies and basis.
+    counts : array, shape (n, bins)
+        Effective counts.
+    s : State
+        At theta.
+    theta : array, shape (n, parameters)
+        The point.
+
+    Returns
+    -------
+    array, shape (n, parameters, parameters)
+        Second derivatives of the NLL.
+    """
     ratio = np.where(s.t > shared.least, counts / s.t, 0.0)
     found = np.matmul(s.rows * (ratio / s.t)[:, None], s.rows.transpose(0, 2, 1))
     found[:, :2, :2] -= _signal_second(shared, ratio, s, theta)
@@ -202,7 +315,20 @@ def _constrain(shared: Problem, hessian: Array) -> None:
 
 
 def cholesky(matrix: Array) -> tuple[Array, BoolArray]:
-    """Return lower factors of many small matrices, and which are positive definite."""
+    """Return lower factors of many small matrices, and which are positive definite.
+
+    Parameters
+    ----------
+    matrix : array, shape (n, p, p)
+        Symmetric.
+
+    Returns
+    -------
+    array, shape (n, p, p)
+        Lower factors; of no use where the matrix is not positive definite.
+    bool array, shape (n,)
+        Whether it is.
+    """
     n = matrix.shape[1]
     low = np.zeros_like(matrix)
     good = np.ones(len(matrix), dtype=bool)
@@ -218,7 +344,20 @@ def cholesky(matrix: Array) -> tuple[Array, BoolArray]:
 
 
 def solve(low: Array, b: Array) -> Array:
-    """Return the solutions of L L^T x = b, b of shape (n, p)."""
+    """Return the solutions of L L^T x = b.
+
+    Parameters
+    ----------
+    low : array, shape (n, p, p)
+        Lower factors L.
+    b : array, shape (n, p)
+        Right sides.
+
+    Returns
+    -------
+    array, shape (n, p)
+        x.
+    """
     x = b.copy()
     n = x.shape[1]
     for i in range(n):
@@ -229,14 +368,38 @@ def solve(low: Array, b: Array) -> Array:
 
 
 def inverse(low: Array) -> Array:
-    """Return the inverses of L L^T."""
+    """Return the inverses of L L^T.
+
+    Parameters
+    ----------
+    low : array, shape (n, p, p)
+        Lower factors L.
+
+    Returns
+    -------
+    array, shape (n, p, p)
+        Symmetric.
+    """
     n = low.shape[1]
     columns = [solve(low, np.tile(np.eye(n)[i], (len(low), 1))) for i in range(n)]
     return np.stack(columns, 2)
 
 
 def without(hessian: Array, held: BoolArray) -> Array:
-    """Return the Hessian with the held parameters taken out (unit rows and columns)."""
+    """Return the Hessian with the held parameters taken out (unit rows and columns).
+
+    Parameters
+    ----------
+    hessian : array, shape (n, p, p)
+        Of the NLL.
+    held : bool array, shape (n, p)
+        Parameters that are taken out.
+
+    Returns
+    -------
+    array, shape (n, p, p)
+        A new array.
+    """
     free = ~held
     out = hessian * (free[:, :, None] & free[:, None, :])
     i = np.arange(hessian.shape[1])
@@ -245,7 +408,22 @@ def without(hessian: Array, held: BoolArray) -> Array:
 
 
 def limited(shared: Problem, theta: Array, step: Array) -> Array:
-    """Return the next point: step limits, then bounds."""
+    """Return the next point: step limits, then bounds.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its bounds.
+    theta : array, shape (n, p)
+        (lambda, v, background, slope[, curvature]).
+    step : array, shape (n, p)
+        The step that is wanted.
+
+    Returns
+    -------
+    array, shape (n, p)
+        Within the bounds.
+    """
     v = theta[:, 1]
     room = np.maximum(np.abs(v), 1e-5 if shared.signed else 0.0)
     step = step.copy()
@@ -258,7 +436,24 @@ def limited(shared: Problem, theta: Array, step: Array) -> Array:
 
 
 def outward(shared: Problem, theta: Array, slope: Array, fixed: BoolArray) -> BoolArray:
-    """Return which parameters stay: fixed, or at a bound with the NLL falling beyond it."""
+    """Return which parameters stay: fixed, or at a bound with the NLL falling beyond it.
+
+    Parameters
+    ----------
+    shared : Problem
+        Its bounds.
+    theta : array, shape (n, p)
+        The point.
+    slope : array, shape (n, p)
+        Gradient of the NLL there.
+    fixed : bool array, shape (n, p) or (p,)
+        Parameters that never move.
+
+    Returns
+    -------
+    bool array, shape (n, p)
+        True where a parameter stays.
+    """
     p = theta.shape[1]
     below = (theta <= shared.low[:p]) & (slope > 0)
     above = (theta >= shared.high[:p]) & (slope < 0)
@@ -272,13 +467,23 @@ def minimise(
 
     Parameters
     ----------
+    shared : Problem
+        Its bins, frequencies and bounds.
     counts : array, shape (n, bins)
         Effective counts (sums of weights over the mean weight).
     saturated : array, shape (n,)
         Sum of n ln(n / N).
     g : complex array, shape (n, frequencies)
+        Coefficients of the templates.
     start : array, shape (n, parameters)
+        (lambda, v, background, slope[, curvature]).
     fixed : bool array, shape (parameters,)
+        Parameters that stay at their start.
+
+    Returns
+    -------
+    Found
+        Of n categories.
     """
     n, p = start.shape
     total = counts.sum(1)

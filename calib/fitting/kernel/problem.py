@@ -115,9 +115,16 @@ def problem(
         frequency, and v is in [-high^2, high^2].
     background : {"none", "exponential", "quadratic"}
     signed : bool
+        Whether v may be negative.
     mu_range : (float, float)
+        Bounds of mu, a ratio of masses.
     usual_slope : float
         Of the background.
+
+    Returns
+    -------
+    Problem
+        For all categories.
     """
     x = np.log(edges)
     low, high = math.log(mass_range[0]), math.log(mass_range[1])
@@ -163,7 +170,22 @@ def _quadrature(edges: Array, background: str) -> tuple[Array, Array]:
 
 
 def polynomials(v: Array) -> tuple[Array, Array, Array]:
-    """Return the cumulants / m! and their first and second derivatives, each (n, 5)."""
+    """Return the cumulants / m! and their first and second derivatives.
+
+    Parameters
+    ----------
+    v : array, shape (n,)
+        (sigma / mu)^2.
+
+    Returns
+    -------
+    array, shape (n, 5)
+        kappa_m(v) / m! for m = 1 to 5.
+    array, shape (n, 5)
+        Their first derivatives in v.
+    array, shape (n, 5)
+        Their second derivatives in v.
+    """
     powers = v[:, None] ** np.arange(5)
     first = CUMULANTS[:, 1:] * np.arange(1, 5)
     second = first[:, 1:] * np.arange(1, 4)
@@ -171,14 +193,21 @@ def polynomials(v: Array) -> tuple[Array, Array, Array]:
 
 
 def coefficients(shared: Problem, templates: Array, mass: Array) -> Array:
-    """Return G of each category, complex, shape (n, frequencies), with G(0) = 1.
+    """Return G of each category, the characteristic function of its template in ln m.
 
     Parameters
     ----------
+    shared : Problem
+        Its frequencies and origin.
     templates : array, shape (n, gen bins)
         With a positive sum in each row.
     mass : array, shape (gen bins,) or (n, gen bins)
         Mean mass of each gen bin, GeV; any positive number where a bin is empty.
+
+    Returns
+    -------
+    complex array, shape (n, frequencies)
+        1 at the frequency 0.
     """
     g = templates / templates.sum(1, keepdims=True)
     used = (templates != 0).any(0)

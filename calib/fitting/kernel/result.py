@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
+from calib.later import pandas as pd
 from calib.types import AnyArray, Array, BoolArray, IntArray
 
 

@@ -54,7 +54,19 @@ class Standing:
         return np.asarray(self.solution.nll[self.rows])
 
     def keep(self, at: IntArray, found: Minimum, chosen: IntArray, step: str) -> None:
-        """Write the minima into the solution."""
+        """Write the minima into the solution.
+
+        Parameters
+        ----------
+        at : int array, shape (m,)
+            Categories of the block that were tried.
+        found : Minimum
+            Of the m categories.
+        chosen : int array
+            Which of the m are kept; `at` holds as many.
+        step : str
+            Name of the rung.
+        """
         put(self.shared, self.rows[at], found.take(chosen), step, self.solution)
 
 
@@ -73,7 +85,16 @@ class Task:
 def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None:
     """Fit the categories of a block and put what was found into the solution.
 
-    ``g``: coefficients of the templates for the coarse problem, complex (n, frequencies).
+    Parameters
+    ----------
+    task : Task
+        Problem, engine, start.
+    block : Block
+        Of n categories.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates for the coarse problem, complex.
+    solution : Solution
+        Of all categories; the rows of the block are written.
     """
     if task.coarse.signed:
         g = signed.bandwidth(block, g)
@@ -207,7 +228,20 @@ def _minuit(task: Task, block: Block, needed: Callable[[], IntArray]) -> Rung[Mi
 
 
 def by_minuit(task: Task, block: Block) -> Minimum:
-    """Fit categories one at a time on the model with error functions (MIGRAD and HESSE)."""
+    """Fit categories one at a time on the model with error functions (MIGRAD and HESSE).
+
+    Parameters
+    ----------
+    task : Task
+        Its fine problem, start and fixed parameters are used.
+    block : Block
+        Of n categories.
+
+    Returns
+    -------
+    Minimum
+        In (lambda, v, background, slope[, curvature]).
+    """
     shared, start, fixed = task.fine, task.start, task.fixed
     p, n = shared.n_parameters, len(block.rows)
     theta, inverse = np.zeros((n, p)), np.zeros((n, p, p))

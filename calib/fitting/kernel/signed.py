@@ -26,7 +26,20 @@ def noise(block: Block) -> Array:
 
 
 def bandwidth(block: Block, g: AnyArray) -> AnyArray:
-    """Return G without the frequencies at which the template has only noise."""
+    """Return G without the frequencies at which the template has only noise.
+
+    Parameters
+    ----------
+    block : Block
+        Of n categories.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+
+    Returns
+    -------
+    array, shape (n, frequencies)
+        Faded out to 0.
+    """
     size = np.abs(g) / (1.5 * noise(block)[:, None])
     # an edge would ring: fade out over a factor of two above the noise
     fade = np.clip(np.log(np.maximum(size, 1e-9)) / np.log(2), 0, 1)
@@ -35,7 +48,20 @@ def bandwidth(block: Block, g: AnyArray) -> AnyArray:
 
 
 def own_variance(shared: Problem, g: AnyArray) -> float:
-    """Return about the variance of the templates, relative: where |G| falls to exp(-1/2)."""
+    """Return about the variance of the templates, relative: where |G| falls to exp(-1/2).
+
+    Parameters
+    ----------
+    shared : Problem
+        Its frequencies.
+    g : array, shape (n, frequencies)
+        Coefficients of the templates, complex.
+
+    Returns
+    -------
+    float
+        Median over the categories, as (sigma / m)^2; 0 where no frequency is damped.
+    """
     wide = np.abs(g) > np.exp(-0.5)
     at = np.median(np.minimum.accumulate(wide, axis=1).sum(1))
     return float(1 / shared.w[max(int(at), 1)] ** 2) if at < len(shared.w) else 0.0
@@ -48,10 +74,23 @@ def undetermined(
 
     Parameters
     ----------
-    theta, cov : arrays
+    shared : Problem
+        Its bounds and frequencies.
+    block : Block
+        Of n categories.
+    g : complex array, shape (n, frequencies)
+        Coefficients of the templates.
+    theta : array, shape (n, parameters)
         What stands.
+    cov : array, shape (n, parameters, parameters)
+        Its covariance.
     fits : list of Minimum
         From all starts.
+
+    Returns
+    -------
+    bool array, shape (n,)
+        True where it is not determined.
     """
     inside = np.minimum.accumulate(np.abs(g) >= noise(block)[:, None], axis=1)
     edge = np.maximum(inside.sum(1) - 1, 0)

@@ -31,7 +31,18 @@ class Solution:
 
 
 def empty(n: int, p: int) -> Solution:
-    """Return the solution of categories that were not fitted."""
+    """Return the solution of categories that were not fitted.
+
+    Parameters
+    ----------
+    n, p : int
+        Numbers of categories and of parameters.
+
+    Returns
+    -------
+    Solution
+        NaN, with the status ``fit_failed``.
+    """
     return Solution(
         np.full((n, p), np.nan),
         np.full((n, p, p), np.nan),
@@ -49,7 +60,21 @@ def empty(n: int, p: int) -> Solution:
 def put(
     shared: Problem, rows: IntArray, found: Minimum, step: str | AnyArray, solution: Solution
 ) -> None:
-    """Write the minima of some categories into the solution, with their status."""
+    """Write the minima of some categories into the solution, with their status.
+
+    Parameters
+    ----------
+    shared : Problem
+        Tells how many parameters there are.
+    rows : int array, shape (m,)
+        Categories.
+    found : Minimum
+        Of the m categories.
+    step : str or array of str, shape (m,)
+        Rung that found the minima.
+    solution : Solution
+        Of all categories; the m rows are written.
+    """
     p, free = shared.n_parameters, 2 + shared.n_background
     matrix, held = found.covariance.copy(), found.held
     zero = held[:, 2] & (found.theta[:, 2] <= 0) & (shared.n_background > 0)
@@ -78,7 +103,24 @@ def put(
 
 
 def finished(shared: Problem, data: Data, solution: Solution, engine: str) -> CategoryFits:
-    """Return the result in (mu, sigma, background, slope)."""
+    """Return the result in (mu, sigma, background, slope).
+
+    Parameters
+    ----------
+    shared : Problem
+        Tells whether sigma^2 has a sign, and the usual slope.
+    data : Data
+        The input; n_events are its sums of counts.
+    solution : Solution
+        In (lambda, v, ...).
+    engine : str
+        Name of the engine.
+
+    Returns
+    -------
+    CategoryFits
+        Of all categories; mu and sigma relative to the generated mass.
+    """
     theta = solution.theta
     mu = np.exp(theta[:, 0])
     s = np.sign(theta[:, 1]) * np.sqrt(np.abs(theta[:, 1]))

@@ -5,14 +5,33 @@ are degenerate where the window does not see the turn-on: fix or constrain them 
 """
 
 import numpy as np
-from scipy.special import erfc
 
+from calib.later import special
 from calib.types import Array
 
 
 def density(x: Array, alpha: float, beta: float, gamma: float, peak: float) -> Array:
-    """Return the shape, not normalised; x, alpha and peak in GeV, beta and gamma in 1/GeV."""
-    return np.asarray(erfc((alpha - x) * beta) * np.exp(-gamma * (x - peak)))
+    """Return the shape, not normalised; x, alpha and peak in GeV, beta and gamma in 1/GeV.
+
+    Parameters
+    ----------
+    x : array, shape (n,)
+        Mass, in GeV.
+    alpha : float
+        Mass of the turn-on, in GeV.
+    beta : float
+        Steepness of the turn-on, in 1/GeV.
+    gamma : float
+        Slope of the exponential, in 1/GeV.
+    peak : float
+        Mass at which the exponential is 1, in GeV.
+
+    Returns
+    -------
+    array, shape (n,)
+        Without unit; its integral is not 1.
+    """
+    return np.asarray(special.erfc((alpha - x) * beta) * np.exp(-gamma * (x - peak)))
 
 
 def cdf(
@@ -21,6 +40,26 @@ def cdf(
     """Return the integral from low to x, normalised in [low, high].
 
     Gauss-Legendre with five points a step. ``x`` is ascending and lies in the window, in GeV.
+
+    Parameters
+    ----------
+    x : array, shape (n,)
+        Mass, ascending, in [low, high], in GeV.
+    alpha : float
+        Mass of the turn-on, in GeV.
+    beta : float
+        Steepness of the turn-on, in 1/GeV.
+    gamma : float
+        Slope of the exponential, in 1/GeV.
+    peak : float
+        Mass at which the exponential is 1, in GeV.
+    low, high : float
+        Window of the normalisation, in GeV.
+
+    Returns
+    -------
+    array, shape (n,)
+        From 0 at low to 1 at high.
     """
     nodes, weights = np.polynomial.legendre.leggauss(5)
     points = np.concatenate([[low], x, [high]])

@@ -31,10 +31,15 @@ def density(
         GeV.
     mean, sigma : float
         Of the core, in GeV.
-    alpha_low, alpha_high : float
-        Where the tails begin, in units of sigma, positive.
-    n_low, n_high : float
-        Exponents of the tails, above 1.
+    alpha_low, n_low : float
+        Where the lower tail begins, in units of sigma, positive; its exponent, above 1.
+    alpha_high, n_high : float
+        The same of the upper tail.
+
+    Returns
+    -------
+    array, shape (n,)
+        Without unit.
     """
     # (n/alpha)^n exp(-alpha^2/2) (n/alpha - alpha -+ t)^-n, written so that it cannot overflow
     low, high = math.exp(-0.5 * alpha_low**2), math.exp(-0.5 * alpha_high**2)

@@ -23,6 +23,11 @@ def cdf(x: Array, slope: float, low: float, high: float) -> Array:
         Falling for positive values; no unit (per window).
     low, high : float
         The window, in GeV.
+
+    Returns
+    -------
+    array, shape (n,)
+        From 0 at low to 1 at high.
     """
     t = (x - low) / (high - low)
     if abs(slope) < 1e-8:

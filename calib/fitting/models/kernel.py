@@ -5,14 +5,14 @@ category at a time. For many at once: `calib.fit_categories`.
 """
 
 import numpy as np
-from scipy.special import ndtr
 
 from calib.fitting.models import exponential
+from calib.later import special
 from calib.types import Array
 
 
 def signal(edges: Array, template: Array, mass: Array, mu: float, sigma: float) -> Array:
-    """Return the fraction per bin, normalised in the window, shape (bins,).
+    """Return the fraction of the signal per bin, normalised in the window.
 
     Parameters
     ----------
@@ -24,9 +24,14 @@ def signal(edges: Array, template: Array, mass: Array, mu: float, sigma: float) 
         Ratio of the reconstructed mass to the generated one.
     sigma : float
         Relative width.
+
+    Returns
+    -------
+    array, shape (bins,)
+        Its sum is 1.
     """
     filled = template > 0
-    below = ndtr((edges[:, None] / mass[filled] - mu) / sigma) @ template[filled]
+    below = special.ndtr((edges[:, None] / mass[filled] - mu) / sigma) @ template[filled]
     content = np.diff(below)
     return np.asarray(content / content.sum())
 

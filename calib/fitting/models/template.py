@@ -8,7 +8,22 @@ from calib.types import Array
 
 
 def half_width(histogram: Array, edges: Array, share: float = 0.6827) -> float:
-    """Return half of the central ``share`` of a histogram, in the units of its edges."""
+    """Return half of the central ``share`` of a histogram, in the units of its edges.
+
+    Parameters
+    ----------
+    histogram : array, shape (bins,)
+        Contents; those below 0 are evened out in the cumulative sum.
+    edges : array, shape (bins + 1,)
+        Ascending, in any unit.
+    share : float
+        Central part of the entries.
+
+    Returns
+    -------
+    float
+        In the unit of the edges; NaN where the sum of the contents is not positive.
+    """
     cumulative = np.concatenate([[0.0], np.cumsum(histogram)])
     if cumulative[-1] <= 0:
         return float("nan")

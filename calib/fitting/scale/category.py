@@ -92,6 +92,18 @@ class Prepared:
 def prepared(part: Part, v: Array) -> Prepared:
     """Return the part, ready for fits of widths about v.
 
+    Parameters
+    ----------
+    part : Part
+        Of n categories.
+    v : array, shape (n,)
+        (sigma / mu)^2.
+
+    Returns
+    -------
+    Prepared
+        Coefficients of the templates, effective counts.
+
     Raises
     ------
     InputError
@@ -142,11 +154,28 @@ def _rows(mass: Array, at: slice) -> Array:
 
 
 def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Array, Array]:
-    """Return NLL (n,), gradient (n, p) and Hessian (n, p, p) in (lambda, v, f, slope, ...).
+    """Return NLL, gradient and Hessian of every category in (lambda, v, background, slope, ...).
 
-    The fourth, (n, 2, 2), is the expected Hessian of the profile in (lambda, v). The Hessian is
-    the exact one where ``near``, made positive definite in the background's parameters, else
-    Fisher's.
+    Parameters
+    ----------
+    data : Prepared
+        Of n categories.
+    theta : array, shape (n, p)
+        (lambda, v, background, slope[, curvature]).
+    near : bool
+        Whether the Hessian is the exact one, made positive definite in the background's parameters;
+        else Fisher's.
+
+    Returns
+    -------
+    array, shape (n,)
+        NLL.
+    array, shape (n, p)
+        Gradient.
+    array, shape (n, p, p)
+        Hessian.
+    array, shape (n, 2, 2)
+        Expected Hessian of the profile in (lambda, v).
     """
     n, p = theta.shape
     nll, slope, hessian = np.empty(n), np.empty((n, p)), np.empty((n, p, p))
@@ -169,7 +198,20 @@ def evaluate(data: Prepared, theta: Array, near: bool) -> tuple[Array, Array, Ar
 
 
 def profiled(hessian: Array, held: BoolArray) -> Array:
-    """Return the Hessian (n, 2, 2) of the profile over the parameters that are not held."""
+    """Return the Hessian of the profile over the parameters that are not held.
+
+    Parameters
+    ----------
+    hessian : array, shape (n, p, p)
+        In (lambda, v, background, slope, ...).
+    held : bool array, shape (n, p - 2)
+        Parameters of the background that are held.
+
+    Returns
+    -------
+    array, shape (n, 2, 2)
+        In (lambda, v).
+    """
     free = ~held
     inverse = np.linalg.inv(without(hessian[:, 2:, 2:], held))
     inverse *= free[:, :, None] & free[:, None, :]
@@ -180,13 +222,31 @@ def profiled(hessian: Array, held: BoolArray) -> Array:
 
 
 def adjustment(data: Prepared, theta: Array, held: BoolArray) -> Array:
-    """Return the gradient in (lambda, v), shape (n, 2), that the fitted backgrounds leave behind.
+    """Return the gradient in (lambda, v) that the fitted backgrounds leave behind.
 
-    A profile likelihood forgets that its background was fitted to the same events: its score is
-    not zero on average, but a = sum_k N (dt_k/dx)/t_k tr(i^-1 d2t_k/dl2) / 2, where dt_k/dx
-    follows the background l, and i is the expected information on l. The same in every category,
-    it does not average out. (Modified profile likelihood, O. Barndorff-Nielsen, Biometrika 70
-    (1983) 343, in the form of T. Severini, Biometrika 85 (1998) 403.)
+    A profile likelihood forgets that its background was fitted to the same events: its score is not
+    zero on average, but a = sum_k N (dt_k/dx)/t_k tr(i^-1 d2t_k/dl2) / 2, where dt_k/dx follows the
+    background l, and i is the expected information on l. The same in every category, it does not
+    average out.
+
+    Parameters
+    ----------
+    data : Prepared
+        Of n categories.
+    theta : array, shape (n, p)
+        The point.
+    held : bool array, shape (n, p)
+        Parameters that are held.
+
+    Returns
+    -------
+    array, shape (n, 2)
+        In (lambda, v).
+
+    References
+    ----------
+    Modified profile likelihood: O. Barndorff-Nielsen, Biometrika 70 (1983) 343, in the form of T.
+    Severini, Biometrika 85 (1998) 403.
     """
     out = np.zeros((len(data), 2))
     for at in data.blocks:
@@ -219,7 +279,19 @@ def _second(data: Prepared, state: State, theta: Array) -> Array:
 def spread(data: Prepared, theta: Array) -> tuple[Array, float]:
     """Return what weights and template add to the variance of the score, and the NLL.
 
-    The first is (n, p, p), the second is above the saturated model's, without the constraint.
+    Parameters
+    ----------
+    data : Prepared
+        Of n categories.
+    theta : array, shape (n, p)
+        The point.
+
+    Returns
+    -------
+    array, shape (n, p, p)
+        Variance of the score that is added.
+    float
+        NLL above the saturated model's, without the constraint, of all categories.
     """
     part = data.part
     p = theta.shape[1]
@@ -249,7 +321,22 @@ def spread(data: Prepared, theta: Array) -> tuple[Array, float]:
 
 
 def outward(data: Prepared, theta: Array, slope: Array) -> BoolArray:
-    """Return which parameters stay: fixed, or at a bound with the NLL falling beyond it."""
+    """Return which parameters stay: fixed, or at a bound with the NLL falling beyond it.
+
+    Parameters
+    ----------
+    data : Prepared
+        Its bounds, and which parameters are fixed.
+    theta : array, shape (n, p)
+        The point.
+    slope : array, shape (n, p)
+        Gradient of the NLL there.
+
+    Returns
+    -------
+    bool array, shape (n, p)
+        True where a parameter stays.
+    """
     p = theta.shape[1]
     below = (theta <= data.shared.low[:p]) & (slope > 0)
     above = (theta >= data.shared.high[:p]) & (slope < 0)
@@ -257,7 +344,20 @@ def outward(data: Prepared, theta: Array, slope: Array) -> BoolArray:
 
 
 def without(matrix: Array, held: BoolArray) -> Array:
-    """Return many small matrices with unit rows and columns where something is held."""
+    """Return many small matrices with unit rows and columns where something is held.
+
+    Parameters
+    ----------
+    matrix : array, shape (n, m, m)
+        Symmetric.
+    held : bool array, shape (n, m)
+        What is held.
+
+    Returns
+    -------
+    array, shape (n, m, m)
+        A new array.
+    """
     free = ~held
     out = matrix * (free[:, :, None] & free[:, None, :])
     i = np.arange(matrix.shape[1])

@@ -74,7 +74,22 @@ class Fit:
         return sum(len(d) for d in self.data)
 
     def look(self, parameters: Array, backgrounds: Sequence[Array], near: bool) -> list[Point]:
-        """Return the likelihood of all parts; its exact Hessian where ``near``."""
+        """Return the likelihood of all parts; its exact Hessian where ``near``.
+
+        Parameters
+        ----------
+        parameters : array, shape (5 n_eta,)
+            A, e, M, a2, c2 of the eta bins, kind by kind.
+        backgrounds : sequence of array, shape (n, p - 2)
+            Of the categories of each part.
+        near : bool
+            Whether the Hessian is the exact one; else Fisher's.
+
+        Returns
+        -------
+        list of Point
+            One of each part.
+        """
         triples = zip(self.data, backgrounds, self.tilts, strict=True)
         return [_look(d, parameters, b, self.n_eta, near, tilt) for d, b, tilt in triples]
 
@@ -86,7 +101,20 @@ class Fit:
         return replace(self, tilts=tilts)
 
     def system(self, points: Sequence[Point], dampings: Sequence[Array] | None = None) -> System:
-        """Return gradient and Hessian of the profile likelihood in the shared parameters."""
+        """Return gradient and Hessian of the profile likelihood in the shared parameters.
+
+        Parameters
+        ----------
+        points : sequence of Point
+            One of each part.
+        dampings : sequence of array, shape (n,), optional
+            Of the categories of each part; 0 without.
+
+        Returns
+        -------
+        System
+            With the backgrounds eliminated.
+        """
         p = len(KINDS) * self.n_eta
         normal, parts = Normal(np.zeros((p, p)), np.zeros(p), np.zeros(p)), []
         for i, point in enumerate(points):
@@ -101,12 +129,40 @@ class Fit:
         return spectrum(system.normal, self.min_eigenvalue)
 
     def edm(self, system: System, directions: Spectrum) -> float:
-        """Return the distance from the minimum, in NLL."""
+        """Return the distance from the minimum, in NLL.
+
+        Parameters
+        ----------
+        system : System
+            At the point.
+        directions : Spectrum
+            Of its normal matrix.
+
+        Returns
+        -------
+        float
+            Of the shared parameters and of all backgrounds.
+        """
         vector = system.normal.vector
         return 0.5 * float(vector @ directions.solve(vector)) + system.local_edm
 
     def moved(self, points: Sequence[Point], system: System, step: Array) -> list[Array]:
-        """Return the backgrounds after a step of the shared parameters, within their bounds."""
+        """Return the backgrounds after a step of the shared parameters, within their bounds.
+
+        Parameters
+        ----------
+        points : sequence of Point
+            One of each part.
+        system : System
+            At the points.
+        step : array, shape (5 n_eta,)
+            Of the shared parameters.
+
+        Returns
+        -------
+        list of array, shape (n, p - 2)
+            Backgrounds of each part.
+        """
         triples = zip(self.data, points, system.parts, strict=True)
         return [_moved(d, point, r, step) for d, point, r in triples]
 
@@ -119,7 +175,30 @@ def total(points: Sequence[Point]) -> float:
 def walk(
     fit: Fit, parameters: Array, backgrounds: Sequence[Array], most: int, edm: float = np.inf
 ) -> tuple[Array, list[Point], int]:
-    """Return the parameters at the minimum, the likelihood there, and the number of iterations."""
+    """Return the parameters at the minimum, the likelihood there, and the number of iterations.
+
+    Parameters
+    ----------
+    fit : Fit
+        What all steps share.
+    parameters : array, shape (5 n_eta,)
+        Start of A, e, M, a2, c2, kind by kind.
+    backgrounds : sequence of array, shape (n, p - 2)
+        Start of the backgrounds of each part.
+    most : int
+        Iterations at most.
+    edm : float
+        Distance at the start, in NLL; infinite: not known.
+
+    Returns
+    -------
+    array, shape (5 n_eta,)
+        The parameters.
+    list of Point
+        The likelihood there, one of each part.
+    int
+        Iterations.
+    """
     trial = parameters
     dampings = [np.zeros(len(d)) for d in fit.data]
     expected = [np.full(len(d), np.inf) for d in fit.data]

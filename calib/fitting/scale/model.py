@@ -126,7 +126,26 @@ class Extraction:
 
 
 def corrected(k: Array, q: AnyArray, A: Array, e: Array, M: Array) -> Array:
-    """Return the corrected k of muons, in 1/GeV: (1 + A - e k) k + q M."""
+    """Return the corrected k of muons, in 1/GeV: (1 + A - e k) k + q M.
+
+    Parameters
+    ----------
+    k : array, shape (n,)
+        1/pt, in 1/GeV.
+    q : array, shape (n,)
+        Charge, 1 or -1.
+    A : array, shape (n,)
+        Magnetic field, without unit.
+    e : array, shape (n,)
+        Energy loss, in GeV.
+    M : array, shape (n,)
+        Sagitta, in 1/GeV.
+
+    Returns
+    -------
+    array, shape (n,)
+        In 1/GeV.
+    """
     return np.asarray((1 + A - e * k) * k + q * M)
 
 
@@ -137,6 +156,16 @@ def composed(
 
     Exact but for products of the second's e with the first's e or M (below 1e-7 in k for the
     sizes that occur after the first step); `corrected` twice is exact.
+
+    Parameters
+    ----------
+    first, then : tuple of array, shape (n_eta,)
+        (A, e, M) each: without unit, in GeV, in 1/GeV.
+
+    Returns
+    -------
+    tuple of array, shape (n_eta,)
+        (A, e, M) of both.
     """
     A1, e1, M1 = first
     A2, e2, M2 = then
@@ -144,7 +173,24 @@ def composed(
 
 
 def mu2(means: Means, A: Array, e: Array, M: Array) -> Array:
-    """Return (m_reco/m_gen)^2 of each category, shape (n,)."""
+    """Return (m_reco/m_gen)^2 of each category.
+
+    Parameters
+    ----------
+    means : Means
+        Of n categories.
+    A : array, shape (n_eta,)
+        Magnetic field, without unit.
+    e : array, shape (n_eta,)
+        Energy loss, in GeV.
+    M : array, shape (n_eta,)
+        Sagitta, in 1/GeV.
+
+    Returns
+    -------
+    array, shape (n,)
+        Without unit.
+    """
     i, j = means.eta_plus, means.eta_minus
     plus = 1 + A[i] - e[i] * means.k_plus + M[i] * means.inverse_k_plus
     minus = 1 + A[j] - e[j] * means.k_minus - M[j] * means.inverse_k_minus
@@ -152,7 +198,22 @@ def mu2(means: Means, A: Array, e: Array, M: Array) -> Array:
 
 
 def sigma2(means: Means, a2: Array, c2: Array) -> Array:
-    """Return (sigma_m/m)^2 of each category, shape (n,)."""
+    """Return (sigma_m/m)^2 of each category.
+
+    Parameters
+    ----------
+    means : Means
+        Of n categories.
+    a2 : array, shape (n_eta,)
+        a^2, without unit.
+    c2 : array, shape (n_eta,)
+        c^2, in 1/GeV^2.
+
+    Returns
+    -------
+    array, shape (n,)
+        Relative, without unit.
+    """
     i, j = means.eta_plus, means.eta_minus
     plus = a2[i] + c2[i] * means.pt2_plus
     minus = a2[j] + c2[j] * means.pt2_minus

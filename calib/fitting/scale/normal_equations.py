@@ -43,13 +43,33 @@ class Design:
 
 
 def names(n_eta: int, resolution: bool) -> tuple[str, ...]:
-    """Return ``A_0 ...`` in the order of the vector."""
+    """Return ``A_0 ...`` in the order of the vector.
+
+    Parameters
+    ----------
+    n_eta : int
+        Number of eta bins.
+    resolution : bool
+        Whether a2 and c2 follow A, e, M.
+
+    Returns
+    -------
+    tuple of str, length 5 n_eta or 3 n_eta
+        Kind by kind.
+    """
     kinds = KINDS if resolution else KINDS[:3]
     return tuple(f"{kind}_{i}" for kind in kinds for i in range(n_eta))
 
 
 def check_bins(means: Means, n_eta: int) -> None:
     """Refuse eta bins that are not there.
+
+    Parameters
+    ----------
+    means : Means
+        Of n categories.
+    n_eta : int
+        Number of eta bins.
 
     Raises
     ------
@@ -65,7 +85,24 @@ def check_bins(means: Means, n_eta: int) -> None:
 
 
 def design(means: Means, parameters: Array, n_eta: int, resolution: bool) -> Design:
-    """Return predictions and derivatives at these parameters, shape ((5 or 3) n_eta,)."""
+    """Return predictions and derivatives at these parameters.
+
+    Parameters
+    ----------
+    means : Means
+        Of n categories.
+    parameters : array, shape (5 n_eta,) or (3 n_eta,)
+        Kind by kind: A, e (GeV), M (1/GeV), a2, c2 (1/GeV^2).
+    n_eta : int
+        Number of eta bins.
+    resolution : bool
+        Whether sigma2 is predicted too.
+
+    Returns
+    -------
+    Design
+        Of n categories; sigma2 is 0 without ``resolution``.
+    """
     kinds = parameters.reshape(-1, n_eta)
     A, e, M = kinds[:3]
     i, j = means.eta_plus, means.eta_minus
@@ -111,10 +148,20 @@ def assemble(columns: IntArray, rows: Array, weight: Array, right: Array, p: int
     Parameters
     ----------
     columns : int array, shape (n, q)
+        Parameters that a category knows.
     rows : array, shape (n, m, q)
+        Derivatives of its m measured quantities.
     weight : array, shape (n, m, m)
+        Inverse covariances.
     right : array, shape (n, m)
+        Right sides: weight times what is measured minus model, or a gradient.
     p : int
+        Number of parameters.
+
+    Returns
+    -------
+    Normal
+        Sums over the categories.
     """
     matrix, vector, own = np.zeros((p, p)), np.zeros(p), np.zeros(p)
     weight, right = np.ascontiguousarray(weight), np.ascontiguousarray(right)
@@ -197,7 +244,20 @@ class Spectrum:
         return np.asarray((self.scale > 0) & (lost <= SHARE * kept.sum(1)))
 
     def solve(self, vector: Array, damping: float = 0.0) -> Array:
-        """Return the solution in the directions that count, zero in the others."""
+        """Return the solution in the directions that count, zero in the others.
+
+        Parameters
+        ----------
+        vector : array, shape (p,)
+            Right side of the normal equations.
+        damping : float
+            Added to the eigenvalues.
+
+        Returns
+        -------
+        array, shape (p,)
+            In the units of the parameters.
+        """
         v = self.vectors[:, self.kept]
         inner = v.T @ (self.scale * vector)
         return np.asarray(self.scale * (v @ (inner / (self.values[self.kept] + damping))))
@@ -210,7 +270,20 @@ class Spectrum:
 
 
 def spectrum(normal: Normal, min_eigenvalue: float) -> Spectrum:
-    """Return what the normal equations fix."""
+    """Return what the normal equations fix.
+
+    Parameters
+    ----------
+    normal : Normal
+        Of p parameters.
+    min_eigenvalue : float
+        Directions up to it do not count; the scaled matrix has a diagonal of about 1.
+
+    Returns
+    -------
+    Spectrum
+        Of the directions that some category knows.
+    """
     known = normal.own > 0
     scale = np.where(known, 1 / np.sqrt(np.where(known, normal.own, 1.0)), 0.0)
     at = np.flatnonzero(known)
@@ -222,7 +295,24 @@ def spectrum(normal: Normal, min_eigenvalue: float) -> Spectrum:
 
 
 def masked(spectrum: Spectrum, values: Array, covariance: Array) -> tuple[Array, Array]:
-    """Return values and covariance with NaN where a parameter is not determined."""
+    """Return values and covariance with NaN where a parameter is not determined.
+
+    Parameters
+    ----------
+    spectrum : Spectrum
+        Which parameters are determined.
+    values : array, shape (p,)
+        Of the parameters.
+    covariance : array, shape (p, p)
+        Made symmetric.
+
+    Returns
+    -------
+    array, shape (p,)
+        Values.
+    array, shape (p, p)
+        Covariance.
+    """
     good = spectrum.determined
     return (
         np.where(good, values, np.nan),

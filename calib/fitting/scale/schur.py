@@ -36,7 +36,18 @@ class Reduced:
     edm: Array
 
     def back(self, dx: Array) -> Array:
-        """Return the steps of the backgrounds, shape (n, p - 2), for steps dx (n, 2)."""
+        """Return the steps of the backgrounds for steps of (lambda, v).
+
+        Parameters
+        ----------
+        dx : array, shape (n, 2)
+            Steps of (lambda, v).
+
+        Returns
+        -------
+        array, shape (n, p - 2)
+            In the units of the background's parameters.
+        """
         return np.asarray(self.own + np.matmul(self.follow, dx[:, :, None])[:, :, 0])
 
 
@@ -56,6 +67,11 @@ def reduced(
         Levenberg-Marquardt, relative to the diagonal.
     usual : array, shape (n, 2, 2)
         Expected Hessian of the profile, for categories whose own bends wildly.
+
+    Returns
+    -------
+    Reduced
+        Of n categories, in (lambda, v).
     """
     local = without(hessian[:, 2:, 2:], held[:, 2:])
     i = np.arange(local.shape[1])

@@ -141,7 +141,7 @@ def test_a_likelihood_goes_on_beyond_its_grid():
 
 
 # toys --------------------------------------------------------------------------------------------
-TOYS, ROWS, WITHOUT, SPREAD = 200, 30, 3, 0.03
+TOYS, ROWS, WITHOUT, SPREAD = 100, 30, 3, 0.03
 THETA_TRUE = np.array([0.08, -0.10])
 ODD = 4
 """A row with an error of 3 %, odd by 30 %."""
@@ -181,7 +181,7 @@ def toys():
 
 @pytest.mark.slow
 def test_pulls_of_the_rows(toys):
-    """Errors cover: statistics of 200 toys are 1 %, 10 % are for the t_4 that the truth is not."""
+    """Errors cover: statistics of 100 toys are 2 %, 10 % are for the t_4 that the truth is not."""
     mean, covariance, truth, *_ = toys
     pulls = (mean - truth) / np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
     ordinary = np.delete(pulls[:, :ROWS], ODD, axis=1)
@@ -235,7 +235,7 @@ def test_rows_without_a_likelihood_have_the_spread_in_their_error(toys):
 
 @pytest.mark.slow
 def test_the_covariance_of_what_is_common_is_the_scatter(toys):
-    """200 toys know a standard deviation to 5 %."""
+    """100 toys know a standard deviation to 7 %: the bounds are 3 of these."""
     mean, covariance, truth, _, theta, of_theta, _ = toys
     scatter = np.sqrt(np.mean((theta - THETA_TRUE) ** 2, axis=0))
     claimed = np.sqrt(np.diagonal(of_theta.mean(0)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
@@ -13,6 +12,7 @@ from matplotlib.ticker import NullLocator
 
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.calibrations.mass_resolution.widths.muons import MuonFactors
+from calib.later import pandas as pd
 from calib.plots.figures import BLUE, GREY, ORANGE, drawn, empty_figure, in_style
 from calib.types import Array, BoolArray
 

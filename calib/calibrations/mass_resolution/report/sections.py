@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.mass_resolution import payload as payloads
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.calibrations.mass_resolution.sums.collect import REFERENCE_PT
 from calib.events.categories import Categories
+from calib.later import pandas as pd
 from calib.results import Closure, Reduction, Section, Status
 
 MODEL_TEXTS = {

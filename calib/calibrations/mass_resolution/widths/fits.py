@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.calibrations.mass_resolution.sums.collect import PREDICTED_EDGES
@@ -23,6 +22,7 @@ from calib.fitting.models import exponential
 from calib.fitting.models.breit_wigner import BreitWignerPeak
 from calib.fitting.models.kernel import KernelPeak
 from calib.fitting.profile import Window
+from calib.later import pandas as pd
 from calib.physics.constants import RESONANCES
 from calib.results import Curve, Status
 from calib.types import AnyArray, Array, IntArray

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.base import Edits
 from calib.calibrations.mass_resolution.edits import EDITABLE, edited_settings
@@ -18,6 +17,7 @@ from calib.edits import require_known
 from calib.events.categories import Categories
 from calib.events.histograms import Sums
 from calib.fitting.minuit import Binned
+from calib.later import pandas as pd
 from calib.physics.constants import RESONANCES
 from calib.results import Curve, Reduction
 from calib.types import AnyArray, Array, BoolArray

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.base import Edits
 from calib.calibrations.mass_resolution.settings import Settings
+from calib.later import pandas as pd
 from calib.quality.category_gates import probability
 from calib.results import Check, Status
 from calib.types import AnyArray, IntArray

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.momentum_scale.constants.peaks import (
     sound,
@@ -24,6 +23,7 @@ from calib.distributions import chi2_sf
 from calib.events.histograms import Sums
 from calib.fitting.kernel.result import CategoryFits
 from calib.fitting.many import fit_categories
+from calib.later import pandas as pd
 from calib.quality.closure import combined
 from calib.results import Check, Status
 from calib.types import Array, BoolArray

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.momentum_scale.constants.peaks import Source
 from calib.calibrations.momentum_scale.constants.reduction import Kind, reduce_kind
@@ -19,6 +18,7 @@ from calib.calibrations.momentum_scale.sums.passes import CLOSURE, values_of
 from calib.distributions import chi2_sf
 from calib.events.histograms import Sums
 from calib.fitting.scale.model import KINDS
+from calib.later import pandas as pd
 from calib.results import Check, Closure, Pass, Reduction, Status
 from calib.types import Array, BoolArray
 

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.momentum_scale.constants.peaks import Peaks
 from calib.calibrations.momentum_scale.constants.reduction import Kind, natural_width2
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.fitting.scale.normal_equations import design
+from calib.later import pandas as pd
 from calib.results import Status
 from calib.types import Array, IntArray
 

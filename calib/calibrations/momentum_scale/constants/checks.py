@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.momentum_scale.settings import Settings
 from calib.calibrations.momentum_scale.sums.collect import MARGIN
 from calib.distributions import chi2_sf
 from calib.fitting.cross_check import second_opinion
 from calib.fitting.scale.model import KINDS
+from calib.later import pandas as pd
 from calib.results import Check, Status
 from calib.types import Array
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 
 from calib.distributions import chi2_sf
 from calib.fitting.scale.model import KINDS, Extraction
+from calib.later import pandas as pd
 from calib.results import Status
 from calib.types import AnyArray, Array
 

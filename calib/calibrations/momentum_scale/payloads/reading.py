@@ -14,11 +14,11 @@ from typing import Any
 
 import numba
 import numpy as np
-import pandas as pd
 
 from calib.errors import InputError
 from calib.events.binning import bin_of
 from calib.fitting.scale.model import KINDS, corrected
+from calib.later import pandas as pd
 from calib.payload.values import table
 from calib.results import Status
 from calib.types import AnyArray, Array, IntArray

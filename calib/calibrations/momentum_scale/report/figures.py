@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullLocator
 
 from calib.distributions import chi2_sf, normal_pdf
+from calib.later import pandas as pd
 from calib.plots.figures import BLUE, GREY, RED, empty_figure, in_style, moves
 from calib.plots.trends import COLOURS, against_eta, finished, series
 from calib.types import Array

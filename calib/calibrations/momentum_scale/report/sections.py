@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from calib.calibrations.momentum_scale.payloads import reading
 from calib.calibrations.momentum_scale.payloads.payload import NAME
 from calib.fitting.scale.model import KINDS
+from calib.later import pandas as pd
 from calib.results import Closure, Reduction, Section, Status
 from calib.types import Array
 

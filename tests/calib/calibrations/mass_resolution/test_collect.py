@@ -94,5 +94,5 @@ def test_a_share_of_the_events_is_embedded(small: Run):
 
 @pytest.mark.parametrize("copies", [0, 1.5, -1, 2000])
 def test_impossible_copies_are_refused(copies: float):
-    with pytest.raises(ValueError, match="copies is"):
+    with pytest.raises(ValueError, match="expected 1 to 1000"):
         Settings(copies=copies)
