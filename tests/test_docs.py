@@ -210,7 +210,7 @@ def test_every_example_of_help_works(
 
 def afresh(command: str) -> None:
     """Make the folder one in which the example comes first, not after those of README."""
-    if command.startswith("calib apply"):
+    if command.startswith(("calib apply", "calib export")):
         Path(shlex.split(command)[-1]).unlink(missing_ok=True)
     if command.startswith("calib catalog add"):
         Path("files.sqlite").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import inspect
 import logging
 import pkgutil
 from collections.abc import Mapping
@@ -129,6 +130,11 @@ def build(config: Configured, where: str = "configuration") -> Calibration:
         If there is no such calibration, or its settings or samples do not fit.
     """
     kind = get(config.calibration)
+    if inspect.isabstract(kind):
+        raise InputError(
+            f"{where}: key 'calibration': {config.calibration} applies files of others and makes"
+            f" none; choose one of {', '.join(available())}"
+        )
     settings = validated(kind.Settings, config.settings, where, "settings")
     return kind(settings, config.samples, config.seed, config.selection)
 

@@ -432,9 +432,8 @@ def audit(
     correction is wrong for these events: applied twice, of another campaign, with the other sign of
     the charge, smearing on data, the same random number for both muons.
 
-    Example: [bold]calib audit scale/payload.json z-2018.yaml --out audit-2018[/bold]; in place of
-    the payload a muon_scalesmearing.json.gz or a branch (correctedPt), in place of the
-    configuration files, data.root dy.root.
+    Example: [bold]calib audit scale/payload.json z-2018.yaml --out audit[/bold]; in place of the
+    payload muon_scalesmearing.json.gz, or correctedPt: a branch of the events.
     """
     own = console(quiet, verbose, json)
     from jobs.run.audit import audit_of

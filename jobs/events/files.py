@@ -171,7 +171,7 @@ def inspect(config: Config, calibration: Calibration, base: Path) -> Inspection:
         remarks += lacking(sample, selection, have)
         notes += [*remarks, *_remarks(sample, needs, selection, facts)]
         notes += [
-            f"sample {sample.name}: corrected by the {c.calibration} payload {c.address}"
+            f"sample {sample.name}: corrected by the {c.kind.name} payload {c.address}"
             f" (sha256 {c.sha256[:12]})"
             for c in corrections[sample.name]
         ]

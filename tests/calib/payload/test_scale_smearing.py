@@ -20,6 +20,8 @@ from calib.payload.payload import load_payload
 from calib.payload.scale_smearing import LAYERS, crystal_ball
 from calib.toys.generation import generate
 from jobs.cli import app
+from jobs.config.complete import filled
+from jobs.config.schema import configuration
 from jobs.events.toys import write_stage1
 from jobs.run import payloads
 from processors.corrections import Correction
@@ -130,6 +132,16 @@ def test_refused(document):
     less = {**document, "corrections": [c for c in document["corrections"] if c["name"] != "k_mc"]}
     with pytest.raises(InputError, match="without k_mc"):
         moved(less, some_muons(), True)
+
+
+def test_it_calibrates_nothing():
+    sample = {"name": "z", "resonance": "z", "format": "stage1", "files": ["a.parquet"]}
+    with pytest.raises(InputError, match="applies files of others and makes none"):
+        filled(
+            configuration({"name": "x", "calibration": NAME, "samples": [sample]}, "here"),
+            "here",
+            Path.cwd(),
+        )
 
 
 # in events ----------------------------------------------------------------------------------

@@ -133,11 +133,12 @@ def _together(sums: Sequence[Sums]) -> tuple[Array, Array]:
     counts = np.zeros((*residuals.SHAPE, len(residuals.EDGES) - 1))
     pt2 = np.zeros(residuals.SHAPE)
     for own in sums:
+        if np.size(own.get("residual/pt2", ())) != pt2.size:
+            continue  # data, or sums of other bins
+        pt2 += np.asarray(own["residual/pt2"]).reshape(pt2.shape)
         for kind in ("counts", "sumw"):
             if f"residual/{kind}" in own:
                 counts += np.asarray(own[f"residual/{kind}"]).reshape(counts.shape)
-        if "residual/pt2" in own:
-            pt2 += np.asarray(own["residual/pt2"]).reshape(pt2.shape)
     return counts, pt2
 
 
