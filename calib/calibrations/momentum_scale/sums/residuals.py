@@ -6,12 +6,14 @@ itself does not look at it. Filled once, in the first pass over the events.
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 
-from calib.events.pairs import Muons, Pairs
-from calib.types import AnyArray, Array
+from calib.events.binning import bin_of
+from calib.events.pairs import Pairs
+from calib.types import AnyArray
 
-from .inner_loops import Histogram, bins_of
+from .inner_loops import Histogram
 
 LAYERS = "nTrackerLayers"
 """Column of the muons, which an input may lack."""
@@ -52,25 +54,40 @@ def observed(pairs: Pairs, unit: bool) -> dict[str, AnyArray]:
     for muons in (pairs.leading, pairs.subleading):
         if muons.gen_pt is None:
             return {}
-        hard = np.flatnonzero((muons.gen_pt >= PT[0]) & (muons.gen_pt < PT[-1]))
-        own, weight = muons.take(hard), pairs.weight[hard]
-        assert own.gen_pt is not None
-        row, value = _placed(own, own.gen_pt)
-        histogram.fill(row, value, weight)
-        good = row >= 0
-        total += np.bincount(row[good], (weight * own.gen_pt**2)[good], minlength=n)
+        size = len(muons.pt)
+        layers = muons.extra.get(LAYERS)
+        row, value = np.empty(size, dtype=np.int64), np.empty(size)
+        _place(
+            muons.pt,
+            muons.eta,
+            muons.gen_pt,
+            np.empty(0) if layers is None else np.asarray(layers, dtype=np.float64),
+            pairs.weight,
+            row,
+            value,
+            total,
+        )
+        histogram.fill(row, value, pairs.weight)
     return {**histogram.sums("residual"), "residual/pt2": total}
 
 
-def _placed(muons: Muons, gen_pt: Array) -> tuple[AnyArray, Array]:
-    eta, pt = bins_of(np.abs(muons.eta), ABS_ETA), bins_of(gen_pt, PT)
-    unknown = len(N_LAYERS) - 1
-    layers: AnyArray = np.full(len(eta), unknown)
-    if LAYERS in muons.extra:
-        layers = bins_of(np.asarray(muons.extra[LAYERS], dtype=np.float64), N_LAYERS)
-        layers = np.where(layers < 0, unknown, layers)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.arcsinh((muons.pt / gen_pt - 1) / UNIT)
-    inside = (eta >= 0) & (pt >= 0) & (np.abs(value) < STRETCHED[-1])
-    row = (eta * SHAPE[1] + layers) * SHAPE[2] + pt
-    return np.where(inside, row, -1), np.where(inside, value, 0.0)
+@numba.njit(cache=True, nogil=True, error_model="numpy")
+def _place(pt, eta, gen_pt, layers, weight, row, value, pt2):  # type: ignore[no-untyped-def]
+    """Write row (-1: none) and stretched residual of each muon, and add up generated pt^2."""
+    n_layers, n_pt = len(N_LAYERS), len(PT) - 1
+    per_eta = (len(ABS_ETA) - 1) / ABS_ETA[-1]
+    per_layer = (n_layers - 1) / (N_LAYERS[-1] - N_LAYERS[0])
+    per_pt = n_pt / (PT[-1] - PT[0])
+    for i in range(len(row)):
+        row[i], value[i] = -1, 0.0
+        p = bin_of(gen_pt[i], PT, per_pt)
+        e = bin_of(abs(eta[i]), ABS_ETA, per_eta)
+        if p < 0 or e < 0:
+            continue
+        stretched = np.arcsinh((pt[i] / gen_pt[i] - 1) / UNIT)
+        if not abs(stretched) < STRETCHED[-1]:
+            continue
+        known = bin_of(layers[i], N_LAYERS, per_layer) if len(layers) else -1
+        layer = known if known >= 0 else n_layers - 1
+        row[i], value[i] = (e * n_layers + layer) * n_pt + p, stretched
+        pt2[row[i]] += weight[i] * gen_pt[i] ** 2
