@@ -6,9 +6,10 @@ import glob
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from calib.digests import digest
 from calib.quality.buckets import RunLuminosity
@@ -25,22 +26,46 @@ SUFFIXES = {"nanoaod": (".root",), "stage1": (".parquet",)}
 
 @dataclass(frozen=True)
 class Arrived:
-    """What came: new files, those that are not whole yet, and what was wrong with others."""
+    """What came: new files, those that are not whole yet, and what was wrong with others.
+
+    ``missing``: watched folders that are gone, and files that were there once.
+    """
 
     files: int
     not_whole: tuple[str, ...]
     problems: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+
+def troubles(arrived: Arrived, before: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a sentence for everything about files that a person must know.
+
+    Parameters
+    ----------
+    arrived : Arrived
+    before : mapping
+        What was noted of the night before: a file that was not whole then is so for good.
+    """
+    old = set((before.get("arrived") or {}).get("not_whole", ()))
+    never = [
+        f"{path}: not whole since the night before; empty, still being written, or without its"
+        " .done: complete it, or take it away"
+        for path in arrived.not_whole
+        if path in old
+    ]
+    return (*arrived.problems, *never, *arrived.missing)
 
 
 def take_in(settings: Nightly, catalog: Catalog, workers: int = 1) -> Arrived:
     """Put the watched files that are whole into the catalogue, and the luminosities."""
     if settings.luminosities is not None:
         catalog.keep_luminosities(read_table(Path(settings.luminosities)))
-    added, waiting, problems = 0, [], []
+    added, waiting, problems, missing = 0, [], [], []
     for sample in settings.samples:
         if sample.watch is None:
             continue
         whole, others = watched(sample, settings.complete)
+        missing += _missing(sample, catalog)
         waiting += others
         if not whole:
             continue
@@ -57,9 +82,39 @@ def take_in(settings: Nightly, catalog: Catalog, workers: int = 1) -> Arrived:
         )
         added += found.added
         problems += found.problems
-    for sentence in problems:
+    for sentence in (*problems, *missing):
         log.warning("%s", sentence)
-    return Arrived(added, tuple(waiting), tuple(problems))
+    return Arrived(added, tuple(waiting), tuple(problems), tuple(missing))
+
+
+def _missing(sample: NightlySample, catalog: Catalog) -> list[str]:
+    """Return a sentence for each watched folder, and each file of the catalogue, that is gone."""
+    found = []
+    for address in sample.watch or ():
+        folder = _folder(address)
+        if folder is not None and not folder.is_dir():
+            found.append(
+                f"{folder}: the watched folder of sample {sample.name!r} is not there; mount it,"
+                " or correct its key 'watch'"
+            )
+    gone = {
+        row["path"]
+        for row in catalog.entries(query_of(sample))
+        if not is_remote(row["path"]) and not os.path.exists(row["path"])
+    }
+    return found + [
+        f"{path}: in the catalogue, but gone; restore it, or `calib catalog remove` it"
+        for path in sorted(gone)
+    ]
+
+
+def _folder(address: str) -> Path | None:
+    """Return the folder in which a glob begins; None of one that is elsewhere."""
+    if is_remote(address):
+        return None
+    parts = Path(address).parts
+    plain = next((i for i, part in enumerate(parts) if glob.has_magic(part)), None)
+    return Path(*parts[:plain]) if plain is not None else Path(address)
 
 
 def watched(

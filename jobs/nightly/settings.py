@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from calib.errors import InputError
-from calib.quality.publication_gate import Limits, Tolerance
+from calib.quality.publication_gate import Limits
+from calib.quality.residual_test import Tolerance
 from calib.schema import Selection, Strict, refuse_secrets, validated
+from jobs.config import chain
 from jobs.config.schema import Cluster, plain_values
 from jobs.config.sites import with_site
 
@@ -102,7 +104,7 @@ class TestSettings(Strict):
 
     @property
     def tolerance(self) -> Tolerance:
-        """What `calib.quality.publication_gate.residual` wants."""
+        """What `calib.quality.residual_test.residual` wants."""
         return Tolerance(self.limit, self.false_alarm, self.power)
 
 
@@ -147,6 +149,10 @@ class Task(Strict):
     gate: GateSettings = GateSettings()
 
 
+Event = Literal["published", "bad", "held", "not_converged", "failed", "waiting", "trouble"]
+"""What somebody may want to be told: states, and trouble with files, databases and the like."""
+
+
 class Notification(Strict):
     """Who is told. The secret parts come from the environment."""
 
@@ -160,12 +166,7 @@ class Notification(Strict):
     headers_env: dict[str, str] = Field(
         default_factory=dict, description="header: environment variable with its value"
     )
-    on: tuple[Literal["published", "held", "not_converged", "failed", "waiting"], ...] = (
-        "published",
-        "held",
-        "not_converged",
-        "failed",
-    )
+    on: tuple[Event, ...] = ("published", "bad", "held", "not_converged", "failed", "trouble")
     timeout: float = Field(default=30.0, gt=0, le=600, description="seconds")
 
     @model_validator(mode="after")
@@ -246,8 +247,6 @@ def load(path: Path) -> Nightly:
 
 
 def _require_consistent(found: Nightly, where: str) -> None:
-    from jobs.nightly.order import ordered
-
     for key, names in (
         ("samples", [s.name for s in found.samples]),
         ("calibrations", [c.name for c in found.calibrations]),
@@ -303,3 +302,26 @@ def _absolute(found: Nightly, base: Path) -> Nightly:
             "luminosities": there(found.luminosities),
         }
     )
+
+
+# the order of calibrations that need each other: that of a chain ---------------------------------
+def ordered(tasks: Sequence[Task], where: str) -> tuple[Task, ...]:
+    """Return the calibrations so that each comes after those that it needs.
+
+    Raises
+    ------
+    InputError
+        If one needs what is not there, or they need each other in a circle.
+    """
+    steps: Any = tasks
+    try:
+        return chain.order(steps)  # type: ignore[return-value]
+    except InputError as error:
+        text = str(error).replace("key 'chain", "key 'calibrations").replace("step", "calibration")
+        raise InputError(f"{where}: {text}") from None
+
+
+def before(tasks: Sequence[Task], name: str) -> tuple[Task, ...]:
+    """Return everything that a calibration comes after, in the order of the payloads."""
+    steps: Any = tasks
+    return chain.before(steps, name)  # type: ignore[return-value]

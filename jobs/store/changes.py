@@ -217,6 +217,26 @@ def extend(
     return append(connection, found, **(old.as_dict() | values))
 
 
+def again(
+    connection: Connection, found: Revisions, revision: int, validity: Validity, tag: str, why: str
+) -> Revision:
+    """Add the publication of what an earlier revision has published, for other runs."""
+    old = numbered(found, revision)
+    published(old, old.payload)
+    require_open(found, tag)
+    for interval in intervals(found, str(old.calibration), tag):
+        if interval.validity == validity and interval.revision.payload == old.payload:
+            return interval.revision
+        if interval.validity.overlaps(validity) and not interval.validity.is_open:
+            raise InputError(
+                f"runs {validity}: taken in tag {tag!r} by revision {interval.revision.number}"
+                f" (runs {interval.validity}); give other runs"
+            )
+    values = {"action": "publish", "tag": tag, "since": validity.since, "until": validity.until}
+    values |= {"origin": len(found) + 1, "why": why}
+    return append(connection, found, **(old.as_dict() | values))
+
+
 def rollback(
     connection: Connection, found: Revisions, to: int, calibration: str | None, tag: str, why: str
 ) -> Revision:

@@ -246,6 +246,23 @@ class Store:
         with self.writing() as (connection, found):
             return changes.extend(connection, found, revision, until, changes.reason(why))
 
+    def again(
+        self, revision: int, since: int, until: int | None, tag: str = MAIN, why: str = ""
+    ) -> Revision:
+        """Return the revision by which what an earlier one has published holds for other runs.
+
+        Parameters
+        ----------
+        revision : int
+            The publication whose payload is taken, with what was kept of its run.
+        since, until : int, int or None
+            First and last run; None: open.
+        tag, why : str
+        """
+        with self.writing() as (connection, found):
+            validity, text = Validity(since, until), changes.reason(why)
+            return changes.again(connection, found, revision, validity, tag, text)
+
     def rollback(
         self, to: int, calibration: str | None = None, tag: str = MAIN, why: str = ""
     ) -> Revision:
