@@ -93,7 +93,9 @@ def is_finished(work: Work) -> bool:
 
 def is_current(work: Work) -> bool:
     """Return whether the files are those of the sums, the edits and the code of now."""
-    return is_finished(work) and work.directory.marker("report")["whole"] == _whole_key(work)
+    if not is_finished(work) or work.directory.altered():
+        return False
+    return bool(work.directory.marker("report")["whole"] == _whole_key(work))
 
 
 def _whole_key(work: Work) -> str:
@@ -361,6 +363,7 @@ def finish(
         {
             "whole": _whole_key(work) if done else "",
             "stamp": directory.stamp() if done and _is_ours(work) else "",
+            "digests": directory.digests(),
         },
     )
     progress("report", 1, 1)

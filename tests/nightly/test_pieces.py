@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from calib.errors import InputError
+from jobs.cli import app
 from jobs.nightly.night import Night
 from jobs.nightly.overview import standing
+from jobs.nightly.settings import load
 from jobs.nightly.states import State
 
 from .conftest import EVENTS, FIRST, Place, task
@@ -205,3 +210,33 @@ def test_a_store_that_cannot_be_opened_is_told(place: Place) -> None:
         place.night()
     assert "store.sqlite" in texts(place)[-1]
     assert "store.sqlite" in (place.folder / "nightly" / "nightly.html").read_text()
+
+
+def test_a_calibration_named_by_its_class_reads_what_it_has_published(tmp_path: Path) -> None:
+    place = Place(tmp_path)
+    (tmp_path / "own_ring.py").write_text(
+        "from tests.nightly.mean_scale import MeanScale\n\n\n"
+        "class Own(MeanScale):\n"
+        "    name = 'own_ring'\n    payload_names = ('own_ring',)\n"
+    )
+    sys.path.insert(0, str(tmp_path))
+    try:
+        place.configure(calibrations=[task(calibration="own_ring:Own")])
+        for i in range(2):
+            place.run(FIRST + i)
+            night = place.night()
+            assert night.exit_code == 0, night.calibrations[0].why
+    finally:
+        sys.path.remove(str(tmp_path))
+    assert place.intervals("own_ring") == [(FIRST, FIRST + 1)]
+
+
+def test_every_commented_line_of_the_example_can_be_used(tmp_path: Path) -> None:
+    """The comments that hold keys, each set free: `on` is a word like any other."""
+    text = CliRunner().invoke(app, ["nightly", "--example"]).stdout
+    free = re.sub(r"(?m)^(\s*)# (?=- |  \S+:)", r"\1", text).replace("notify: []", "notify:")
+    assert free.count("\n") == text.count("\n") and len(free) < len(text) - 8
+    path = tmp_path / "nightly.yaml"
+    path.write_text(free)
+    found = load(path)
+    assert "held" in found.notify[0].on and len(found.notify) == 2 and len(found.samples) == 3
