@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left
 from dataclasses import dataclass
 
 from sqlalchemy import Connection
@@ -11,7 +12,7 @@ from calib.errors import CalibError, InputError
 from calib.payload.validity import Validity
 from jobs.store.content import Staged
 from jobs.store.revisions import Interval, Revision, checked_name, intervals, tags
-from jobs.store.rows import append
+from jobs.store.rows import append, next_number
 from jobs.store.runs import Run
 
 Revisions = tuple[Revision, ...]
@@ -27,9 +28,10 @@ class NotPublishable(CalibError):
 # what is asked for ------------------------------------------------------------------------------
 def numbered(found: Revisions, number: int) -> Revision:
     """Return the revision of a number."""
-    if not 1 <= number <= len(found):
+    at = bisect_left(found, number, key=lambda r: r.number)
+    if at == len(found) or found[at].number != number:
         raise InputError(f"revision {number}: there is none; the store has {len(found)} of them")
-    return found[number - 1]
+    return found[at]
 
 
 def calibrations(found: Revisions) -> tuple[str, ...]:
@@ -176,7 +178,7 @@ def publish(connection: Connection, found: Revisions, wanted: Publication) -> Re
         payload=staged.payload,
         size=staged.size,
         files=staged.files,
-        origin=len(found) + 1,
+        origin=next_number(found),
         passed=run.passed,
         forced=not run.passed,
         why=wanted.why,
@@ -233,7 +235,7 @@ def again(
                 f" (runs {interval.validity}); give other runs"
             )
     values = {"action": "publish", "tag": tag, "since": validity.since, "until": validity.until}
-    values |= {"origin": len(found) + 1, "why": why}
+    values |= {"origin": next_number(found), "why": why}
     return append(connection, found, **(old.as_dict() | values))
 
 
@@ -289,7 +291,7 @@ def tag(
         require_tag(found, of)
     if as_of is not None:
         numbered(found, as_of)
-    moment = len(found) if as_of is None else as_of
+    moment = next_number(found) - 1 if as_of is None else as_of
     return append(
         connection, found, action="tag", tag=name, source=of, as_of=moment, frozen=frozen, why=why
     )
