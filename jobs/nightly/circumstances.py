@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from calib import calibrations
@@ -27,6 +27,7 @@ class Tools:
     catalog: Catalog
     progress: collection.Progress = run_steps.silent
     states: States | None = None  # None in a dry run: nothing is measured
+    apart: list[str] = field(default_factory=list)  # errors by which runs were left out tonight
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def late(it: Asked, known: Progress) -> tuple[int, ...]:
         for r in it.runs
         if known.judged is not None
         and r.run <= known.judged
-        and known.seen.get(str(r.run), r.content) != r.content
+        and known.seen.get(str(r.run)) != r.content
     )
 
 
@@ -187,6 +188,6 @@ def judged_values(settings: Nightly, it: Asked, known: Progress, last: int) -> d
     seen = {str(r.run): r.content for r in it.runs if r.run <= last}
     found = all_buckets(settings, it, known, known.boundaries, last)
     return {
-        "seen": {**seen, **{k: v for k, v in known.seen.items() if k in seen}},
+        "seen": {**seen, **known.seen},  # also of runs that are left out now
         "buckets": tuple(asdict(b) for b in found),
     }

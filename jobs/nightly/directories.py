@@ -97,6 +97,7 @@ def _work(
         "settings": merged(task.settings, own),
         "payloads": list(payloads),
         "cluster": settings.cluster.model_dump(mode="json"),
+        "bad_files": settings.model_dump(mode="json", include={"bad_files"})["bad_files"],
         "chunk_size": settings.chunk_size,
         "seed": settings.seed,
     }

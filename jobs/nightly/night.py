@@ -216,7 +216,11 @@ def _through(
         told,
         late,
         page,
-        (*new_runs.troubles(arrived, states.last_ended()), *_said_of_late(late)),
+        (
+            *new_runs.troubles(arrived, states.last_ended()),
+            *dict.fromkeys(f"{text}; its run is left out" for text in tools.apart),
+            *_said_of_late(late),
+        ),
     )
     problems = notifications.tell(settings, found.as_dict())
     states.end(
@@ -278,6 +282,13 @@ def _one(
         raise
     except Exception as error:  # the other calibrations go on
         text = _sentence(error)
+        samples = [s for s in tools.settings.samples_of(task) if s.grows]
+        runs = new_runs.set_apart_what_failed(samples, tools.catalog, text)
+        if runs:
+            log.warning("%s: %s; runs %s are left out", task.name, text, ", ".join(map(str, runs)))
+            tools.apart.append(text)
+            back = known.to(State.WAITING, text, first=None, last=None, paused="")
+            return _one(tools, task, back, others, keep, False)
         log.warning("%s: %s", task.name, text)
         log.debug("where", exc_info=True)
         resume = known.resume if known.state is State.FAILED else known.state.value

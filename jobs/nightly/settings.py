@@ -14,7 +14,7 @@ from calib.quality.publication_gate import Limits
 from calib.quality.residual_test import Tolerance
 from calib.schema import Selection, Strict, refuse_secrets, validated
 from jobs.config import chain
-from jobs.config.schema import Cluster, plain_values
+from jobs.config.schema import BadFiles, Cluster, plain_values
 from jobs.config.sites import with_site
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
@@ -66,6 +66,9 @@ class Complete(Strict):
         default=300.0, ge=0, description="seconds for which size and time have not changed"
     )
     done: bool = Field(default=False, description="only with an empty FILE.done beside it")
+    expected: str | None = Field(
+        default=None, description="CSV of runs and their files or events; others wait until then"
+    )
 
 
 class BucketSettings(Strict):
@@ -210,6 +213,9 @@ class Nightly(Strict):
     )
     keep_nights: int = Field(default=400, ge=1, description="directories of cheap tests")
     notify: tuple[Notification, ...] = ()
+    bad_files: Literal["stop"] | BadFiles = Field(
+        default="stop", description="stop: their run is left out; or as in a run"
+    )
     cluster: Cluster = Cluster()
     seed: int = Field(default=1, ge=0, lt=2**63)
     chunk_size: int = Field(default=500_000, ge=1)
@@ -300,6 +306,9 @@ def _absolute(found: Nightly, base: Path) -> Nightly:
             "samples": tuple(samples),
             "catalog": there(found.catalog) or str(Path(str(directory)) / "catalog.sqlite"),
             "luminosities": there(found.luminosities),
+            "complete": found.complete.model_copy(
+                update={"expected": there(found.complete.expected)}
+            ),
         }
     )
 

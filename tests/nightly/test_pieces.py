@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -187,7 +188,53 @@ def test_files_and_folders_that_are_gone_are_told(place: Place) -> None:
     folder = place.folder / "incoming"
     folder.rename(place.folder / "elsewhere")
     found = trouble(place)
-    assert "watched folder" in found[0] and sum("but gone" in text for text in found) == 2
+    assert "watched folder" in found[0] and sum("is gone" in text for text in found) == 2
+
+
+def test_a_run_whose_file_is_gone_is_left_out_until_it_is_back(place: Place) -> None:
+    path = place.run(FIRST + 1)
+    place.night()
+    other = place.run(FIRST + 2, first=50_000)
+    place.run(FIRST + 2)
+    place.night()
+    other.rename(other.with_suffix(".away"))
+    place.run(FIRST + 3)
+    [text] = trouble(place)
+    assert f"run {FIRST + 2} of data is left out" in text and "--quality bad" in text
+    assert place.intervals()[-1][1] == FIRST + 3  # the later one has gone on
+    other.with_suffix(".away").rename(other)
+    assert place.night().troubles == () and path.is_file()
+
+
+def test_a_file_that_breaks_off_while_it_is_read_leaves_its_run_out(place: Place) -> None:
+    place.run(FIRST + 1)
+    broken = place.run(FIRST + 2)
+    place.run(FIRST + 3)
+    data = bytearray(broken.read_bytes())
+    middle = slice(len(data) // 2, len(data) * 3 // 4)  # run and footer are as they were
+    data[middle] = bytes(middle.stop - middle.start)
+    broken.write_bytes(bytes(data))
+    found = trouble(place)
+    assert any(broken.name in text and "left out" in text for text in found)
+    assert place.night().exit_code == 3  # until somebody does something
+    assert place.intervals()[-1][1] == FIRST + 3
+    time.sleep(0.01)
+    place.run(FIRST + 2)  # copied again
+    assert place.night().late == {"scale": (FIRST + 2,)}
+
+
+def test_a_run_waits_for_the_files_that_are_expected_of_it(place: Place) -> None:
+    table = place.folder / "expected.csv"
+    table.write_text(f"run,files\n{FIRST},1\n{FIRST + 1},2\n")
+    configure(place, complete={"unchanged": 0, "expected": "expected.csv"})
+    place.run(FIRST + 1)
+    assert "1 of 2 files have come" in trouble(place)[0]
+    assert place.intervals() == [(FIRST, FIRST)]
+    place.run(FIRST + 1, first=50_000)
+    assert place.night().exit_code == 0 and place.intervals() == [(FIRST, FIRST + 1)]
+    table.write_text("run,luminosity\n1,2\n")
+    with pytest.raises(InputError, match="expected.csv: found columns luminosity, run"):
+        place.night()
 
 
 def test_a_night_that_ends_with_an_error_is_told(place: Place) -> None:
