@@ -244,7 +244,7 @@ class RunDirectory:
         """Return the names of files that are not as the run has left them; of old runs none."""
         kept = self.marker("report").get("digests") or {}
         now = self.digests()
-        return sorted(name for name in {*kept, *now} if kept and kept.get(name) != now.get(name))
+        return sorted(name for name in kept if kept[name] != now.get(name))
 
     def stamp(self) -> str:
         """Return a digest of the files that say whether a finished run is of now.

@@ -187,11 +187,7 @@ def test_files_altered_after_the_verdict_are_not_published(
 ) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(done[0], copy)
-    if not (copy / name).is_file():
-        (copy / name).write_bytes(b"new")
-    else:
-        text = (copy / name).read_text(errors="replace")
-        (copy / name).write_text(text + " ")
+    (copy / name).write_bytes((copy / name).read_bytes() + b" ")
     for force in (False, True):
         with pytest.raises(InputError, match=f"{name}: not as the run has left it"):
             store.publish(copy, None, 100, force=force, why="it looks better")
