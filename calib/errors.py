@@ -17,5 +17,9 @@ class InputError(CalibError):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Unreachable(CalibError):
+    """A server does not answer: a passing trouble, to be tried again (exit code 1)."""
+
+
 class Interrupted(CalibError):
     """The user or the system asked us to stop (exit code 130)."""

@@ -7,7 +7,9 @@ import importlib
 import inspect
 import logging
 import pkgutil
+import sys
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any
@@ -179,7 +181,26 @@ def name_of_payload(document: Mapping[str, Any]) -> str:
     for first, target in OTHERS.items():
         if first in names:
             return target
+    loaded = _loaded(names)
+    if loaded is not None:
+        return loaded
     hint = f" (broken, and not asked: {', '.join(broken)})" if broken else ""
     raise InputError(
-        f"payload: corrections {sorted(map(str, names))} belong to no calibration known here{hint}"
+        f"payload: corrections {sorted(map(str, names))} belong to no calibration known here{hint};"
+        f" one of your own is found by an entry point in the group {GROUP!r} of its package"
     )
+
+
+def _loaded(names: AbstractSet[Any]) -> str | None:
+    """Return ``module:Class`` of a calibration that a configuration has named by its class.
+
+    Of those that are imported already: a payload must not say what is imported.
+    """
+    kinds = list(Calibration.__subclasses__())
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        first = next(iter(getattr(kind, "payload_names", ())), None)
+        where = f"{kind.__module__}:{kind.__qualname__}"
+        if first in names and getattr(sys.modules.get(kind.__module__), kind.__name__, 0) is kind:
+            return where
+    return None

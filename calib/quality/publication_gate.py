@@ -4,8 +4,8 @@ Two decisions, both on *effects*: what constants do to what is measured, a relat
 each of a few quantities (the curvature of muons of one charge in an eta bin, the predicted
 resolution in a category), zero where nothing is done.
 
-- `residual`: the cheap test. Some events, the constants in force applied to them: is what is
-  left zero?
+- `calib.quality.residual_test`: some events, the constants in force applied to them: is what is
+  left zero, run by run and over all runs together?
 - `gate`: new constants beside those in force. Any move beyond ``max`` is a veto; a move beyond
   ``cut`` whose error is beyond ``error_max`` is one; a move beyond ``cut`` that is significant
   is published; else what is in force is kept.
@@ -132,18 +132,22 @@ def common(effects: Effects) -> tuple[float, float]:
 
     Without any quantity, NaN and infinity.
     """
-    n = len(effects.names)
-    if n == 0:
+    weight = common_weights(effects)
+    if weight is None:
         return float("nan"), float("inf")
+    return float(weight @ effects.values), float(np.sqrt(weight @ effects.covariance @ weight))
+
+
+def common_weights(effects: Effects) -> Array | None:
+    """Return the weights of the common value, shape (n,), sum 1; None without any quantity."""
+    if len(effects.names) == 0:
+        return None
     scale = effects.errors
     correlation = effects.covariance / np.outer(scale, scale)
     # quantities that are nearly the same one make it nearly singular
     weight = np.linalg.pinv(correlation, rcond=1e-8, hermitian=True) @ (1 / scale) / scale
     total = float(weight.sum())
-    if not total > 0:
-        return float("nan"), float("inf")
-    weight = weight / total
-    return float(weight @ effects.values), float(np.sqrt(weight @ effects.covariance @ weight))
+    return np.asarray(weight / total) if total > 0 else None
 
 
 def threshold(false_alarm: float, n: int) -> float:
@@ -162,171 +166,6 @@ def threshold(false_alarm: float, n: int) -> float:
         In standard deviations.
     """
     return float(normal_isf(min(false_alarm, 1.0) / (2 * max(n, 1))))
-
-
-# the cheap test --------------------------------------------------------------------------------
-@dataclass(frozen=True)
-class Tolerance:
-    """Of the cheap test.
-
-    Parameters
-    ----------
-    limit : float
-        Largest residual with which constants are still good.
-    false_alarm : float
-        Largest probability that good constants are found outside, in one test.
-    power : float
-        Largest error of the common residual, in units of the limit, with which anything is said.
-    """
-
-    limit: float
-    false_alarm: float = 1e-4
-    power: float = 0.5
-
-
-class Residual(StrEnum):
-    """What the cheap test says of the constants in force."""
-
-    WITHIN = "within"
-    OUTSIDE = "outside"
-    UNDECIDED = "undecided"
-
-
-@dataclass(frozen=True)
-class Tested:
-    """The cheap test: its outcome, why, and the numbers behind it.
-
-    ``value, error`` are those of the common residual, ``worst`` the quantity that is farthest
-    out in units of its error, ``pull`` how far, ``threshold`` where the alarm is.
-    """
-
-    outcome: Residual
-    why: str
-    value: float
-    error: float
-    worst: str
-    pull: float
-    threshold: float
-    n_quantities: int
-
-
-def with_force(left: Effects, force: Effects | None) -> Effects:
-    """Return residuals with the errors of the constants in force added.
-
-    Where the quantities are not the same ones (coarser bins in the test), each gets the mean
-    variance of those in force, over as many of them as there are in it on average.
-
-    Parameters
-    ----------
-    left : Effects
-        Residuals of n quantities.
-    force : Effects or None
-        Constants in force; None: exact ones.
-
-    Returns
-    -------
-    Effects
-        The residuals, with a larger covariance.
-    """
-    if force is None:
-        return left
-    if left.names == force.names:
-        added = np.where(np.isfinite(force.covariance), force.covariance, 0.0)
-    else:
-        known = force.known()
-        n, share = len(left.names), max(1.0, len(known.names) / max(len(left.names), 1))
-        size = float(np.mean(known.errors**2)) / share if len(known.names) else 0.0
-        added = size * np.eye(n)
-    return Effects(left.names, left.values, left.covariance + added, left.own, left.relative)
-
-
-def residual(left: Effects, tolerance: Tolerance) -> Tested:
-    """Return whether constants are still good.
-
-    Parameters
-    ----------
-    left : Effects
-        What is left with the constants in force applied, with all errors (`with_force`).
-    tolerance : Tolerance
-        Limit, false-alarm rate and power.
-
-    Returns
-    -------
-    Tested
-        Outcome, why, and the numbers.
-
-    Notes
-    -----
-    Outside: the common residual, or that of any quantity, is beyond the limit *and* beyond the
-    threshold of the false-alarm rate. Within: not outside, and the common residual is known well
-    enough and is within the limit. Else more events are needed: ``undecided``.
-    """
-    known = left.known()
-    value, error = common(known)
-    names, values, errors = known.names, known.values, known.errors
-    if len(names) != 1:  # of a single one, the common value is that one
-        names = ("common", *names)
-        values, errors = np.append(value, values), np.append(error, errors)
-    at = threshold(tolerance.false_alarm, len(names))
-    pulls = np.abs(values) / errors
-    far = (np.abs(values) > tolerance.limit) & (pulls >= at)
-    if len(known.names) == 0:
-        return Tested(
-            Residual.UNDECIDED,
-            "no quantity can be measured with so few events",
-            value,
-            error,
-            "",
-            0.0,
-            at,
-            0,
-        )
-    first = int(np.argmax(np.where(far, pulls, -1.0) if far.any() else pulls))
-    numbers = (value, error, names[first], float(pulls[first]), at, len(names))
-    said = f"{value:+.2e} ± {error:.1e}, limit {tolerance.limit:g}"
-    if far.any():
-        why = (
-            f"{names[first]} is off by {values[first]:+.2e} ± {errors[first]:.1e}"
-            f" ({pulls[first]:.1f} standard deviations, alarm at {at:.1f};"
-            f" limit {tolerance.limit:g})"
-        )
-        return Tested(Residual.OUTSIDE, why, *numbers)
-    if error > tolerance.power * tolerance.limit:
-        least = tolerance.power * tolerance.limit
-        return Tested(
-            Residual.UNDECIDED,
-            f"too little data: common residual {said}; its error must be below {least:.1e}",
-            *numbers,
-        )
-    if abs(value) > tolerance.limit:
-        return Tested(
-            Residual.UNDECIDED, f"beyond the limit, but not significant: {said}", *numbers
-        )
-    return Tested(Residual.WITHIN, f"common residual {said}", *numbers)
-
-
-def step_at(values: Array, errors: Array) -> int:
-    """Return where a sequence of residuals steps: the first index of what comes after.
-
-    Parameters
-    ----------
-    values, errors : array, shape (n,)
-        Common residual of each group of runs, in order.
-
-    Returns
-    -------
-    int
-        0 to n - 1: of the steps from zero (the constants were good) to any other value the one
-        of largest likelihood. 0: from the beginning. A group without a value goes with what
-        comes after it.
-    """
-    good = np.isfinite(values) & np.isfinite(errors) & (errors > 0)
-    weight = np.where(good, 1 / np.where(good, errors, 1.0) ** 2, 0.0)
-    weighted = np.where(good, np.nan_to_num(values), 0.0) * weight
-    sum_w, sum_wv = np.cumsum(weight[::-1])[::-1], np.cumsum(weighted[::-1])[::-1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        gain = np.where(sum_w > 0, sum_wv**2 / sum_w, 0.0)
-    return int(np.argmax(gain))
 
 
 # the gate --------------------------------------------------------------------------------------

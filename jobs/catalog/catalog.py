@@ -138,7 +138,7 @@ class Catalog:
         paths = expand(sample, Path.cwd())
         with writing(self.engine, tables.LOCK) as connection:
             sample_id = _sample_id(connection, sample)
-        todo = list(self._unknown(list(dict.fromkeys(paths))))
+        todo = list(self.unknown(list(dict.fromkeys(paths))))
         look = partial(look_at, format=sample.format, checksum=checksum)
         done, added, replaced = len(paths) - len(todo), 0, 0
         there = done
@@ -165,7 +165,7 @@ class Catalog:
         events = sum(n for _, _, n in rows)
         return Added(added, replaced, there, events, runs, tuple(problems))
 
-    def _unknown(self, paths: Sequence[str]) -> Iterator[str]:
+    def unknown(self, paths: Sequence[str]) -> Iterator[str]:
         """Yield the paths that are not there as they are on disk."""
         import os
 

@@ -7,7 +7,7 @@ each chunk again, since workers come later too.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import FunctionType
@@ -68,7 +68,7 @@ def equip(found: Client, cluster: Cluster, calibration: Calibration | None = Non
     asked = ask(found, (*PACKAGES, CODE))
     require_same(asked, cluster)
     lacking = where_code_differs(asked)
-    require_may_send(lacking, asked, cluster)
+    require_may_send(lacking, asked, cluster, others_there(found) if lacking else [])
     more = extras(calibration)
     if lacking or more:
         send(found, bool(lacking), more)
@@ -222,11 +222,34 @@ def where_code_differs(found: Found) -> list[str]:
     return [place for place, versions in found.places.items() if _code(versions) != here]
 
 
-def require_may_send(lacking: list[str], found: Found, cluster: Cluster) -> None:
+def others_there(found: Client) -> list[str]:
+    """Return the names of other clients that are connected to the scheduler."""
+    return list(found.run_on_scheduler(by_value(_clients), found.id))
+
+
+def _clients(own: str, dask_scheduler: Any = None) -> list[str]:
+    """Return the clients beside our own; it is sent by value, as `installed`."""
+    known = (str(name) for name in dask_scheduler.clients)
+    apart = ("fire-and-forget", own)
+    return sorted(n for n in known if n not in apart and not n.startswith("Client-worker-"))
+
+
+def require_may_send(
+    lacking: list[str], found: Found, cluster: Cluster, others: Sequence[str] = ()
+) -> None:
     """Raise InputError where our code would have to be sent and must not.
 
-    What was sent for an earlier run is replaced; what is installed is not, unless asked for.
+    What was sent for an earlier run is replaced, unless ``others`` are connected, whose run it may
+    be; what is installed is not, unless asked for.
     """
+    in_use = [p for p in lacking if (found.places[p].get(CODE) or "").endswith(" sent")]
+    if in_use and others and cluster.ship != "never":
+        raise InputError(
+            f"key 'cluster': {_named(in_use)} have another dimucal, code"
+            f" {_code(found.places[in_use[0]])} (here {_code(found.here)}), sent by somebody who is"
+            f" connected ({', '.join(others[:3])}); wait until that ends, take the same version, or"
+            " a cluster of your own"
+        )
     ours = [p for p in lacking if _is_ours_to_replace(found.places[p])]
     refused = lacking if cluster.ship == "never" else [p for p in lacking if p not in ours]
     if not refused or cluster.ship == "always":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from calib.errors import InputError
-from calib.quality import publication_gate
+from calib.quality import publication_gate, residual_test
 from calib.quality.buckets import Bucket
 from calib.quality.publication_gate import Candidate, Decision
+from calib.quality.residual_test import Residual
 from jobs.nightly import constants, directories
 from jobs.nightly.circumstances import (
     Asked,
@@ -16,12 +17,12 @@ from jobs.nightly.circumstances import (
     all_buckets,
     bucket_from,
     bucket_work,
+    is_closed,
     judged_values,
-    still_good,
 )
-from jobs.nightly.next_step import look
 from jobs.nightly.settings import Nightly, Task
 from jobs.nightly.states import Progress, State
+from jobs.nightly.validity_test import pieces_of
 from jobs.run.run import Run
 
 log = logging.getLogger(__name__)
@@ -29,9 +30,7 @@ log = logging.getLogger(__name__)
 
 def calibrate(tools: Tools, it: Asked, known: Progress) -> Progress:
     """Run the whole calibration of the bucket, with its iterations."""
-    if known.last is None:  # straight from the test: is there enough?
-        return _with_reason(look(tools, it, known.to(State.WAITING, known.why)), known)
-    assert known.since is not None
+    assert known.since is not None and known.last is not None
     bucket = bucket_from(tools.settings, it, known, known.since, known.last)
     work = bucket_work(tools, it, bucket)
     shared = directories.rooms(tools.settings, it.task).sums
@@ -46,49 +45,125 @@ def calibrate(tools: Tools, it: Asked, known: Progress) -> Progress:
     )
 
 
-def _with_reason(found: Progress, known: Progress) -> Progress:
-    """Return what `look` says with the numbers and the reason of the test."""
-    return found.to(found.state, f"{known.why}; {found.why}", numbers=known.numbers)
-
-
 def conclude(tools: Tools, it: Asked, known: Progress) -> Progress:
-    """Let the gate decide; once that is kept, publish, keep or hold."""
+    """Let the gate decide, and each run; once that is kept, publish or hold."""
     assert known.since is not None and known.last is not None
     bucket = bucket_from(tools.settings, it, known, known.since, known.last)
     work = bucket_work(tools, it, bucket)
     if "gate" not in known.numbers:
-        force = constants.in_force(tools.store, it.constants, bucket.first, tools.settings.tag)
-        decided = _gate(tools.settings, it.task, work, force)
-        why = f"runs {bucket.first} to {bucket.last}: {decided.why}"
-        numbers = {
-            **known.numbers,
-            "gate": asdict(decided),
-            "directory": str(work.directory.path),
-            "bucket": [bucket.first, bucket.last],
-        }
-        return known.to(State.GATED, why, numbers=numbers)
+        return _decided(tools, it, known, work, bucket)
+    why = str(known.numbers.get("why", known.why))
     decision = Decision(known.numbers["gate"]["decision"])
     if decision is Decision.NOT_CONVERGED:
-        return known.to(State.NOT_CONVERGED, known.why)
-    if decision is Decision.KEEP:
-        return _keep(tools, it, known, bucket)
+        return _stuck(tools, it, known, State.NOT_CONVERGED, why, bucket)
     if decision is not Decision.PUBLISH:
-        return known.to(State.HELD, known.why)
+        return _stuck(tools, it, known, State.HELD, why, bucket)
     if known.bad is None and tools.settings.first == "hold":
-        return known.to(
-            State.HELD,
-            f"{known.why}; key 'first' says hold: look, then `calib publish {work.directory.path}`",
-        )
+        why = f"{why}; key 'first' says hold: look, then `calib publish {work.directory.path}`"
+        return _stuck(tools, it, known, State.HELD, why, bucket)
     return _publish(tools, it, known, work, bucket)
 
 
-def _keep(tools: Tools, it: Asked, known: Progress, bucket: Bucket) -> Progress:
-    kind, tag = it.constants, tools.settings.tag
-    force = constants.in_force(tools.store, kind, bucket.first, tag)
-    if force is None:
-        return known.to(State.HELD, "the constants in force were taken back meanwhile")
-    kept = still_good(tools, it, known, force, bucket.last, known.why, dict(known.numbers))
-    return kept.to(State.WAITING, f"constants kept; {known.why}", since=None, bad=None)
+def _decided(tools: Tools, it: Asked, known: Progress, work: Run, bucket: Bucket) -> Progress:
+    """Return what the gate says of new constants, and each run of them.
+
+    A bucket is not taken to be of one piece: where its runs differ it is cut, and the parts are
+    calibrated on their own. After an alarm nothing certifies the constants that raised it.
+    """
+    force = constants.in_force(tools.store, it.constants, bucket.first, tools.settings.tag)
+    decided = _gate(tools.settings, it.task, work, force)
+    runs = f"runs {bucket.first} to {bucket.last}"
+    if decided.decision in (Decision.PUBLISH, Decision.KEEP):
+        cuts, off = _one_by_one(tools, it, work, bucket)
+        if cuts:
+            named = ", ".join(map(str, cuts))
+            return known.to(
+                State.WAITING if force is None else State.BAD,
+                f"{runs} are not of one piece: others begin with run {named}; each part is"
+                " calibrated on its own",
+                first=None,
+                last=None,
+                tried="",
+                boundaries=tuple(sorted({*known.boundaries, bucket.first, *cuts})),
+            )
+        if off:
+            decided = replace(decided, decision=Decision.VETO, why=off)
+        elif decided.decision is Decision.KEEP:
+            text = (
+                f"the alarm ({known.numbers.get('test', {}).get('why', 'of a night before')}) is"
+                f" not explained by new constants ({decided.why})"
+            )
+            decided = replace(decided, decision=Decision.VETO, why=text)
+    why = f"{runs}: {decided.why}"
+    numbers = {
+        **known.numbers,
+        "gate": asdict(decided),
+        "why": why,
+        "directory": str(work.directory.path),
+        "bucket": [bucket.first, bucket.last],
+    }
+    return known.to(State.GATED, why, numbers=numbers)
+
+
+def _one_by_one(tools: Tools, it: Asked, work: Run, bucket: Bucket) -> tuple[tuple[int, ...], str]:
+    """Return the runs with which others begin, and a sentence on one that is off all the same.
+
+    Each run of the bucket is tested with the constants that were made of all of them.
+    """
+    if len(bucket.runs) == 1:
+        return (), ""
+    runs = [r for r in it.runs if r.run in bucket.runs]
+    pieces = pieces_of(tools, it, constants.made_by(work), runs)
+    tolerance = it.task.test.tolerance
+    cuts = tuple(pieces[i].first for i in residual_test.change_points(pieces, tolerance))
+    found = residual_test.residual(pieces, tolerance, len(pieces))
+    if found.outcome is not Residual.OUTSIDE:
+        return cuts, ""
+    at = pieces[found.begins]
+    return cuts, f"with the new constants, run {at.first} or one after it: {found.why}"
+
+
+def _stuck(
+    tools: Tools, it: Asked, known: Progress, state: State, why: str, bucket: Bucket
+) -> Progress:
+    """Return that a person must look: at these runs alone where later ones are of another kind."""
+    if not is_closed(tools.settings, it, known, bucket):
+        return known.to(state, why)
+    newest = max((r.number for r in tools.store.revisions()), default=0)
+    entry = {"first": bucket.first, "last": bucket.last, "state": state.value, "why": why}
+    return known.to(
+        state,
+        why,
+        aside=(*known.aside, {**entry, "after": newest}),
+        judged=bucket.last,
+        since=None,
+        bad=None,
+        measured=None,
+        first=None,
+        last=None,
+        **judged_values(tools.settings, it, known, bucket.last),
+    )
+
+
+def retried(tools: Tools, it: Asked, known: Progress) -> Progress:
+    """Return that what waits for a person is tried again, beginning with what was put aside."""
+    known = known.to(known.state, known.why, tried="")
+    if not known.aside:
+        return known
+    entry, *rest = known.aside
+    first = int(entry["first"])
+    force = constants.interval_for(tools.store, it.constants, first, tools.settings.tag)
+    return known.to(
+        State.WAITING,
+        f"runs {first} to {entry['last']} are tried again",
+        aside=tuple(rest),
+        judged=it.before(first),
+        since=first,
+        bad=None if force is None else force.revision.number,
+        measured=max((r.run for r in it.runs), default=None),
+        first=None,
+        last=None,
+    )
 
 
 def _gate(
@@ -121,22 +196,26 @@ def _gate(
 def _publish(tools: Tools, it: Asked, known: Progress, work: Run, bucket: Bucket) -> Progress:
     settings, kind = tools.settings, it.constants
     now = constants.interval_for(tools.store, kind, bucket.first, settings.tag)
-    is_open = settings.validity == "open"
+    is_open, takes_over = settings.validity == "open", False
     if now is not None and now.validity.contains(bucket.first):
         # an open interval ends where an open one begins; a closed one would let it go on after
         is_open = now.validity.is_open
+        # the runs were judged good, before later ones told that they are not
+        takes_over = not is_open
+    why = str(known.numbers.get("why", known.why))
     revision = tools.store.publish(
         work.directory.path,
         kind,
         bucket.first,
         None if is_open else bucket.last,
         settings.tag,
-        why=known.why,
+        why=why,
+        replace=takes_over,
     )
     log.info("%s: revision %d", it.task.name, revision.number)
     known = known.to(
         State.PUBLISHED,
-        f"revision {revision.number}, {known.why}",
+        f"revision {revision.number}, {why}",
         boundaries=tuple(sorted({*known.boundaries, bucket.first})),
         numbers={**known.numbers, "published": revision.number},
     )
@@ -146,6 +225,7 @@ def _publish(tools: Tools, it: Asked, known: Progress, work: Run, bucket: Bucket
         judged=bucket.last,
         since=None,
         bad=None,
+        measured=None,
         first=None,
         last=None,
         **judged_values(settings, it, known, bucket.last),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from calib import calibrations
@@ -12,9 +12,8 @@ from calib.quality.buckets import Bucket, RunLuminosity, buckets
 from jobs import progress
 from jobs.catalog.catalog import Catalog
 from jobs.nightly import constants, directories, new_runs
-from jobs.nightly.order import before
-from jobs.nightly.settings import Nightly, Task
-from jobs.nightly.states import Progress, State
+from jobs.nightly.settings import Nightly, Task, before
+from jobs.nightly.states import Progress, State, States
 from jobs.run.run import Run
 
 
@@ -26,6 +25,8 @@ class Tools:
     store: Any  # a Store; None in a dry run before there is one
     catalog: Catalog
     progress: progress.Progress = progress.silent
+    states: States | None = None  # None in a dry run: nothing is measured
+    apart: list[str] = field(default_factory=list)  # errors by which runs were left out tonight
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,14 @@ class Asked:
         """What its constants are called in the store."""
         return calibrations.get(self.task.calibration).name
 
+    def between(self, first: int, last: int) -> tuple[RunLuminosity, ...]:
+        """Return the runs from one to another."""
+        return tuple(r for r in self.runs if first <= r.run <= last)
+
+    def before(self, run: int) -> int | None:
+        """Return the last run before one."""
+        return max((r.run for r in self.runs if r.run < run), default=None)
+
 
 def asked(tools: Tools, task: Task, others: Sequence[Progress]) -> Asked:
     """Return a calibration in tonight's circumstances; ``others`` are those that it comes after."""
@@ -69,7 +78,7 @@ def late(it: Asked, known: Progress) -> tuple[int, ...]:
         for r in it.runs
         if known.judged is not None
         and r.run <= known.judged
-        and known.seen.get(str(r.run), r.content) != r.content
+        and known.seen.get(str(r.run)) != r.content
     )
 
 
@@ -95,6 +104,19 @@ def all_buckets(
         closed=False,
         earlier=tuple(Bucket(**{**b, "runs": tuple(b["runs"])}) for b in known.buckets),
     )
+
+
+def is_closed(settings: Nightly, it: Asked, known: Progress, bucket: Bucket) -> bool:
+    """Return whether no later run can join a bucket: there is one, and it begins another."""
+    edges = {*known.boundaries, *it.edges, *settings.buckets.boundaries}
+    after = next((r.run for r in it.runs if r.run > bucket.last), None)
+    return after is not None and any(bucket.last < e <= after for e in edges)
+
+
+def amount(settings: Nightly, bucket: Bucket) -> str:
+    """Return in words how full a bucket is."""
+    unit = "events" if settings.buckets.unit == "events" else "fb-1"
+    return f"{bucket.luminosity:g} of {settings.buckets.minimum:g} {unit} for a full calibration"
 
 
 def prescale_of(settings: Nightly, bucket: Bucket) -> float:
@@ -131,16 +153,24 @@ def still_good(
     it: Asked,
     known: Progress,
     force: constants.InForce,
-    last: int,
+    runs: tuple[int, int],
     why: str,
     numbers: dict[str, Any],
 ) -> Progress:
-    """Extend the constants in force to a run, unless they hold for it already."""
-    validity = force.interval.validity
-    if not validity.contains(last):
-        now = constants.interval_for(tools.store, it.constants, last, tools.settings.tag)
-        if now is not None and not now.validity.contains(last):
-            tools.store.extend(force.number, last, why)
+    """Let the constants in force hold for runs that they are good for, from the first to the last.
+
+    They are extended, or published again where runs lie between for which they are not good.
+    """
+    first, last = runs
+    interval = force.interval
+    assert interval is not None
+    now = constants.interval_for(tools.store, it.constants, last, tools.settings.tag)
+    if not interval.validity.contains(last) and now is not None and not now.validity.contains(last):
+        gap = [a for a in known.aside if interval.validity.last < a["first"] < first]
+        if gap or now.revision.payload != interval.revision.payload:
+            tools.store.again(force.number, first, last, tools.settings.tag, why)
+        else:
+            tools.store.extend(now.revision.number, last, why)
     return known.to(
         State.WAITING,
         why,
@@ -157,6 +187,6 @@ def judged_values(settings: Nightly, it: Asked, known: Progress, last: int) -> d
     seen = {str(r.run): r.content for r in it.runs if r.run <= last}
     found = all_buckets(settings, it, known, known.boundaries, last)
     return {
-        "seen": {**seen, **{k: v for k, v in known.seen.items() if k in seen}},
+        "seen": {**seen, **known.seen},  # also of runs that are left out now
         "buckets": tuple(asdict(b) for b in found),
     }

@@ -18,6 +18,7 @@ from calib.quality import publication_gate
 from calib.quality.publication_gate import Effects
 from calib.types import AnyArray
 from jobs.run.run import Run
+from jobs.store.content import sha256
 from jobs.store.revisions import Interval
 
 if TYPE_CHECKING:
@@ -28,18 +29,19 @@ ARRAYS = ("covariance.npz",)
 
 @dataclass(frozen=True)
 class InForce:
-    """Constants and the runs that they hold for."""
+    """Constants that are applied: those of an interval, or new ones that have none yet (None)."""
 
-    interval: Interval
+    interval: Interval | None
     payload: str
+    sha: str
     tables: Mapping[str, pd.DataFrame]
     arrays: Mapping[str, Mapping[str, AnyArray]]
     inputs: tuple[Mapping[str, Any], ...]
 
     @property
     def number(self) -> int:
-        """The revision."""
-        return self.interval.revision.number
+        """The revision; 0 of new ones."""
+        return 0 if self.interval is None else self.interval.revision.number
 
     def effects(
         self, kind: type[Calibration], like: Mapping[str, pd.DataFrame] | None = None
@@ -73,8 +75,23 @@ def in_force(store: Store, calibration: str, run: int, tag: str) -> InForce | No
         If a file of them is damaged.
     """
     interval = interval_for(store, calibration, run, tag)
-    if interval is None:
+    return None if interval is None else _kept(store, interval)
+
+
+def former(store: Store, calibration: str, run: int, tag: str) -> InForce | None:
+    """Return the constants before those for a run, if they were others."""
+    now = interval_for(store, calibration, run, tag)
+    if now is None:
         return None
+    found = [
+        i
+        for i in store.intervals(calibration, tag)
+        if i.validity.since < now.validity.since and i.revision.payload != now.revision.payload
+    ]
+    return _kept(store, found[-1]) if found else None
+
+
+def _kept(store: Store, interval: Interval) -> InForce:
     revision = interval.revision
     store.payload(revision)  # its checksum
     path = store.content.payload_path(str(revision.payload))
@@ -93,7 +110,7 @@ def in_force(store: Store, calibration: str, run: int, tag: str) -> InForce | No
     if "provenance.json" in kept:
         made = json_values(store.file(revision, "provenance.json").decode("utf-8"))
         inputs = tuple(made.get("inputs") or ())
-    return InForce(interval, str(path), tables, arrays, inputs)
+    return InForce(interval, str(path), str(revision.payload), tables, arrays, inputs)
 
 
 def _arrays(data: bytes, name: str) -> dict[str, AnyArray]:
@@ -102,6 +119,13 @@ def _arrays(data: bytes, name: str) -> dict[str, AnyArray]:
             return {key: file[key] for key in file.files}
     except (ValueError, OSError) as error:
         raise CalibError(f"{name} of the constants in force: not readable ({error})") from None
+
+
+def made_by(work: Run) -> InForce:
+    """Return the constants that a finished run has made."""
+    path = work.directory / "payload.json"
+    tables, arrays = written(work)
+    return InForce(None, str(path), sha256(path.read_bytes()), tables, arrays, inputs_of(work))
 
 
 def effects_of(work: Run, like: Mapping[str, pd.DataFrame] | None = None) -> Effects:

@@ -42,9 +42,9 @@ class Rooms:
         """Return the run directory of the bucket that begins with a run."""
         return self.path / f"bucket-{first}"
 
-    def test(self, first: int, last: int) -> Path:
-        """Return the run directory of the validity test of some runs."""
-        return self.path / "tests" / f"{first}-{last}"
+    def test(self, first: int, last: int, constants: str) -> Path:
+        """Return the run directory of the validity test of some runs, of one set of constants."""
+        return self.path / "tests" / f"{first}-{last}-{constants[:8]}"
 
 
 def rooms(settings: Nightly, task: Task) -> Rooms:
@@ -62,13 +62,18 @@ def bucket_work(
     )
 
 
-def test_work(settings: Nightly, task: Task, first: int, last: int, payloads: Sequence[str]) -> Run:
-    """Return the run of a cheap test: a fraction of the events, with payloads applied."""
+def test_work(
+    settings: Nightly, task: Task, first: int, last: int, payloads: Sequence[str], constants: str
+) -> Run:
+    """Return the run of a cheap test: a fraction of the events, with payloads applied.
+
+    ``constants``: the checksum of those that are tested.
+    """
     changes = {"prescale": 1 / task.test.fraction}
     return _work(
         settings,
         task,
-        rooms(settings, task).test(first, last),
+        rooms(settings, task).test(first, last, constants),
         (first, last),
         payloads,
         changes,
@@ -93,6 +98,7 @@ def _work(
         "settings": merged(task.settings, own),
         "payloads": list(payloads),
         "cluster": settings.cluster.model_dump(mode="json"),
+        "bad_files": settings.model_dump(mode="json", include={"bad_files"})["bad_files"],
         "chunk_size": settings.chunk_size,
         "seed": settings.seed,
     }

@@ -12,8 +12,8 @@ from typing import Any
 
 from calib.errors import CalibError, InputError
 from jobs.catalog.catalog import Catalog
-from jobs.nightly import constants, directories, new_runs, order, states, steps
-from jobs.nightly.settings import Nightly, Task
+from jobs.nightly import constants, directories, new_runs, states, steps
+from jobs.nightly.settings import Nightly, Task, before, ordered
 from jobs.nightly.states import Progress, State
 from jobs.storage import database
 from jobs.store.opening import FILE as STORE_FILE
@@ -49,10 +49,10 @@ def plans(settings: Nightly) -> Plans:
         tools = steps.Tools(settings, store, catalog)
         found: list[Plan] = []
         done: dict[str, Progress] = {}
-        for task in order.ordered(settings.calibrations, settings.name):
+        for task in ordered(settings.calibrations, settings.name):
             known = _known(settings, store, task, Path(folder))
-            before = [done[t.name] for t in order.before(settings.calibrations, task.name)]
-            plan, done[task.name] = _plan(tools, task, known, before)
+            others = [done[t.name] for t in before(settings.calibrations, task.name)]
+            plan, done[task.name] = _plan(tools, task, known, others)
             found.append(plan)
     return Plans(arrived, tuple(found))
 
@@ -99,10 +99,10 @@ def _known(settings: Nightly, store: Store | None, task: Task, folder: Path) -> 
 
 
 def _plan(
-    tools: steps.Tools, task: Task, known: Progress, before: list[Progress]
+    tools: steps.Tools, task: Task, known: Progress, others: list[Progress]
 ) -> tuple[Plan, Progress]:
     try:
-        it = steps.asked(tools, task, before)
+        it = steps.asked(tools, task, others)
         found = known
         if known.state.rests:
             found = steps.look(tools, it, known)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.nightly.settings import Nightly, Notification
+from jobs.nightly.states import State
 
 log = logging.getLogger(__name__)
 
@@ -22,15 +23,30 @@ log = logging.getLogger(__name__)
 def message(settings: Nightly, night: Mapping[str, Any], wanted: Notification) -> dict[str, Any]:
     """Return what is sent, empty where nothing is to be said.
 
-    ``text`` has a line a calibration; the rest is for machines.
+    ``text`` has a line an event, and one for each thing that waits for a person; the rest is for
+    machines.
     """
     after = {s["calibration"]: s for s in night["calibrations"]}
-    happened = [s for s in night["steps"] if s["state"] in wanted.on]
-    last = {s["calibration"]: s for s in happened}
-    # what rests as it was, a person has been told of already
     lines = [
-        f"{settings.name} {name}: {step['state']} - {step['why']}" for name, step in last.items()
+        f"{settings.name} {s['calibration']}: {s['state']} - {s['why']}"
+        for s in night["steps"]
+        if s["state"] in wanted.on
     ]
+    # what needs a person is said in every night, until somebody has done something
+    told = {(s["calibration"], s["state"]) for s in night["steps"]}
+    for name, s in after.items():
+        needs = State(s["state"]).needs_person
+        if needs and s["state"] in wanted.on and (name, s["state"]) not in told:
+            lines.append(f"{settings.name} {name}: still {s['state']} - {s['why']}")
+        for entry in s["aside"]:
+            entered = (name, entry["state"]) in told
+            if entry["state"] in wanted.on and not entered:
+                runs = f"runs {entry['first']} to {entry['last']}"
+                lines.append(
+                    f"{settings.name} {name}: still {entry['state']}, {runs} - {entry['why']}"
+                )
+    if "trouble" in wanted.on:
+        lines += [f"{settings.name}: {text}" for text in night["troubles"]]
     if not lines:
         return {}
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.markup import escape
 
-from jobs.console import FAILED, NOT_PASSED, PASSED
+from jobs.console import BAD_INPUT, FAILED, NOT_PASSED, PASSED
 from jobs.nightly import states
 from jobs.store.store import Store
 
@@ -66,7 +66,10 @@ def _needs(nightly: dict[str, Any], busy: str, at: datetime) -> list[dict[str, A
             found.append(
                 _need(code, f"{one['name']}: {state.value.replace('_', ' ')}: {one['why']}")
             )
-        elif one["since"] is not None:
+        for entry in one["aside"]:
+            runs = f"runs {entry['first']} to {entry['last']}"
+            found.append(_need(NOT_PASSED, f"{one['name']}: {runs}: {entry['why']}"))
+        if not state.needs_person and one["since"] is not None:
             found.append(
                 _need(
                     NOT_PASSED,
@@ -88,14 +91,11 @@ def _needs(nightly: dict[str, Any], busy: str, at: datetime) -> list[dict[str, A
             found.append(_need(FAILED, f"{nightly['nightly']}: no night since {last['started']}"))
         for text in last.get("notifications") or ():
             found.append(_need(NOT_PASSED, f"{nightly['nightly']}: nobody was told: {text}", False))
-        for name, runs in (last.get("late") or {}).items():
-            found.append(
-                _need(
-                    NOT_PASSED,
-                    f"{name}: files came late for judged runs {', '.join(map(str, runs[:5]))}",
-                    False,
-                )
-            )
+        if last["exit_code"] in (FAILED, BAD_INPUT) and last.get("troubles"):
+            text = f"night {last['id']} ended with exit code {last['exit_code']}"
+            found.append(_need(FAILED, f"{nightly['nightly']}: {text}: {last['troubles'][0]}"))
+        else:
+            found += [_need(NOT_PASSED, text) for text in last.get("troubles") or ()]
     return found
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from calib.errors import InputError
-from calib.quality.publication_gate import Limits, Tolerance
+from calib.quality.publication_gate import Limits
+from calib.quality.residual_test import Tolerance
 from calib.schema import Selection, Strict, refuse_secrets, validated
-from jobs.config.schema import Cluster, plain_values
+from jobs.config import chain
+from jobs.config.schema import BadFiles, Cluster, plain_values
 from jobs.config.sites import with_site
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$"
@@ -64,6 +66,9 @@ class Complete(Strict):
         default=300.0, ge=0, description="seconds for which size and time have not changed"
     )
     done: bool = Field(default=False, description="only with an empty FILE.done beside it")
+    expected: str | None = Field(
+        default=None, description="CSV of runs and their files or events; others wait until then"
+    )
 
 
 class BucketSettings(Strict):
@@ -102,7 +107,7 @@ class TestSettings(Strict):
 
     @property
     def tolerance(self) -> Tolerance:
-        """What `calib.quality.publication_gate.residual` wants."""
+        """What `calib.quality.residual_test.residual` wants."""
         return Tolerance(self.limit, self.false_alarm, self.power)
 
 
@@ -147,6 +152,10 @@ class Task(Strict):
     gate: GateSettings = GateSettings()
 
 
+Event = Literal["published", "bad", "held", "not_converged", "failed", "waiting", "trouble"]
+"""What somebody may want to be told: states, and trouble with files, databases and the like."""
+
+
 class Notification(Strict):
     """Who is told. The secret parts come from the environment."""
 
@@ -160,12 +169,7 @@ class Notification(Strict):
     headers_env: dict[str, str] = Field(
         default_factory=dict, description="header: environment variable with its value"
     )
-    on: tuple[Literal["published", "held", "not_converged", "failed", "waiting"], ...] = (
-        "published",
-        "held",
-        "not_converged",
-        "failed",
-    )
+    on: tuple[Event, ...] = ("published", "bad", "held", "not_converged", "failed", "trouble")
     timeout: float = Field(default=30.0, gt=0, le=600, description="seconds")
 
     @model_validator(mode="after")
@@ -209,6 +213,9 @@ class Nightly(Strict):
     )
     keep_nights: int = Field(default=400, ge=1, description="directories of cheap tests")
     notify: tuple[Notification, ...] = ()
+    bad_files: Literal["stop"] | BadFiles = Field(
+        default="stop", description="stop: their run is left out; or as in a run"
+    )
     cluster: Cluster = Cluster()
     seed: int = Field(default=1, ge=0, lt=2**63)
     chunk_size: int = Field(default=500_000, ge=1)
@@ -246,8 +253,6 @@ def load(path: Path) -> Nightly:
 
 
 def _require_consistent(found: Nightly, where: str) -> None:
-    from jobs.nightly.order import ordered
-
     for key, names in (
         ("samples", [s.name for s in found.samples]),
         ("calibrations", [c.name for c in found.calibrations]),
@@ -301,5 +306,31 @@ def _absolute(found: Nightly, base: Path) -> Nightly:
             "samples": tuple(samples),
             "catalog": there(found.catalog) or str(Path(str(directory)) / "catalog.sqlite"),
             "luminosities": there(found.luminosities),
+            "complete": found.complete.model_copy(
+                update={"expected": there(found.complete.expected)}
+            ),
         }
     )
+
+
+# the order of calibrations that need each other: that of a chain ---------------------------------
+def ordered(tasks: Sequence[Task], where: str) -> tuple[Task, ...]:
+    """Return the calibrations so that each comes after those that it needs.
+
+    Raises
+    ------
+    InputError
+        If one needs what is not there, or they need each other in a circle.
+    """
+    steps: Any = tasks
+    try:
+        return chain.order(steps)  # type: ignore[return-value]
+    except InputError as error:
+        text = str(error).replace("key 'chain", "key 'calibrations").replace("step", "calibration")
+        raise InputError(f"{where}: {text}") from None
+
+
+def before(tasks: Sequence[Task], name: str) -> tuple[Task, ...]:
+    """Return everything that a calibration comes after, in the order of the payloads."""
+    steps: Any = tasks
+    return chain.before(steps, name)  # type: ignore[return-value]

@@ -17,31 +17,36 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import Column, Engine, Integer, String, Text
 
 from calib.documents import json_values
 from calib.errors import InputError
+from calib.quality.residual_test import Measured
 from jobs.run.provenance import now
 from jobs.storage import database, locks
 
 FILE = "nightly.sqlite"
 LOCK_FILE = "nightly.lock"
-VERSION = 1
+VERSION = 2
+"""Version 1 has no residuals of single runs; it is brought up to date when a nightly opens it."""
 
 
 class State(StrEnum):
     """Where a calibration stands.
 
     ``waiting``: for runs, for more of them, or for another calibration. ``testing``: the cheap
-    test is going on. ``calibrating``: a full calibration is. ``gated``: it is done, the gate
-    decides. ``published``: new constants are in force. ``held``: the gate, or the verdict, said
-    no; a person must look. ``not_converged``: the iteration did not end; so must one here.
-    ``failed``: an error; the next start tries again.
+    test is going on. ``bad``: the constants in force are not good for the newest runs, and there
+    is not enough for a full calibration yet. ``calibrating``: one is going on. ``gated``: it is
+    done, the gate decides. ``published``: new constants are in force. ``held``: the gate, the
+    verdict or a person said no; a person must look. ``not_converged``: the iteration did not end;
+    so must one here. ``failed``: an error; the next start tries again.
     """
 
     WAITING = "waiting"
     TESTING = "testing"
+    BAD = "bad"
     CALIBRATING = "calibrating"
     GATED = "gated"
     PUBLISHED = "published"
@@ -57,7 +62,12 @@ class State(StrEnum):
     @property
     def needs_person(self) -> bool:
         """Whether somebody must look."""
-        return self in (State.HELD, State.NOT_CONVERGED, State.FAILED)
+        return self in (State.BAD, State.HELD, State.NOT_CONVERGED, State.FAILED)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing goes on without a person."""
+        return self in (State.HELD, State.NOT_CONVERGED)
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,14 @@ class Progress:
         First run for which they are known to be bad, until others are published.
     bad : int or None
         The revision that was found bad.
+    measured : int or None
+        The last run that was measured, though it is not judged.
+    paused : str
+        Where it stands in truth while later runs are measured.
     boundaries : tuple of int
         Runs at which its buckets begin in any case.
+    aside : tuple of mapping
+        Runs that wait for a person while later ones go on: ``first, last, state, why``.
     buckets : tuple of mapping
         Buckets of earlier nights (`calib.quality.buckets.Bucket`), which later runs do not move.
     first, last : int or None
@@ -100,7 +116,10 @@ class Progress:
     judged: int | None = None
     since: int | None = None
     bad: int | None = None
+    measured: int | None = None
+    paused: str = ""
     boundaries: tuple[int, ...] = ()
+    aside: tuple[Mapping[str, Any], ...] = ()
     buckets: tuple[Mapping[str, Any], ...] = ()
     first: int | None = None
     last: int | None = None
@@ -109,6 +128,11 @@ class Progress:
     seen: Mapping[str, str] = field(default_factory=dict)
     numbers: Mapping[str, Any] = field(default_factory=dict)
     updated: str = ""
+
+    @property
+    def needs_person(self) -> bool:
+        """Whether somebody must look, at where it stands or at runs that were put aside."""
+        return self.state.needs_person or bool(self.aside)
 
     def to(self, state: State, why: str, **changes: Any) -> Progress:
         """Return what it knows in another state."""
@@ -152,6 +176,20 @@ history = sa.Table(
     Column("data", Text, nullable=False),
 )
 
+residuals = sa.Table(
+    "nightly_residuals",
+    metadata,
+    Column("nightly", String(80), primary_key=True),
+    Column("calibration", String(40), primary_key=True),
+    Column("payload", String(64), primary_key=True),
+    Column("first", Integer, primary_key=True),
+    Column("last", Integer, primary_key=True),
+    Column("content", String(64), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("data", Text, nullable=False),
+)
+"""What is left of each run with a payload applied, quantity by quantity."""
+
 
 class States:
     """The states of one nightly, in the database beside its store."""
@@ -165,7 +203,7 @@ class States:
         engine = database.engine(folder / FILE)
         with database.writing(engine, 0) as connection:
             version = connection.exec_driver_sql("PRAGMA user_version").scalar_one()
-            if version == 0:
+            if version in (0, 1):
                 metadata.create_all(connection)
                 connection.exec_driver_sql(f"PRAGMA user_version = {VERSION}")
             elif version != VERSION:
@@ -226,6 +264,37 @@ class States:
         """Return the lines of the history of one night, in order."""
         return _history(self.engine, history.c.night == night)[::-1]
 
+    # residuals -----------------------------------------------------------------------------------
+    def remember(self, calibration: str, payload: str, content: str, piece: Measured) -> None:
+        """Keep what is left of a piece with a payload applied, in place of what was known of it."""
+        data = {
+            "names": piece.names,
+            "values": piece.values.tolist(),
+            "errors": piece.errors.tolist(),
+            "force": piece.force.tolist(),
+        }
+        key = {"nightly": self.nightly, "calibration": calibration, "payload": payload}
+        key |= {"first": piece.first, "last": piece.last}
+        values = {"content": content, "at": now(), "data": text_of(data)}
+        with database.writing(self.engine, 0) as connection:
+            where = [residuals.c[name] == value for name, value in key.items()]
+            connection.execute(sa.delete(residuals).where(*where))
+            connection.execute(sa.insert(residuals).values(**key, **values))
+
+    def remembered(self, calibration: str, payload: str) -> list[tuple[str, Measured]]:
+        """Return the pieces that were measured with a payload, with their contents, in order."""
+        with database.reading(self.engine) as connection:
+            rows = connection.execute(
+                sa.select(residuals)
+                .where(
+                    residuals.c.nightly == self.nightly,
+                    residuals.c.calibration == calibration,
+                    residuals.c.payload == payload,
+                )
+                .order_by(residuals.c.first)
+            ).all()
+        return [(r.content, _piece(r)) for r in rows]
+
     # nights ------------------------------------------------------------------------------------
     def begin(self) -> tuple[int, bool]:
         """Return the number of a new night, or of one that never ended, and whether it is one."""
@@ -246,6 +315,16 @@ class States:
             )
             return int(made.inserted_primary_key[0]), False
 
+    def last_ended(self) -> dict[str, Any]:
+        """Return what was noted of the newest night that has ended; empty before the first."""
+        with database.reading(self.engine) as connection:
+            row = connection.execute(
+                sa.select(nights)
+                .where(nights.c.nightly == self.nightly, nights.c.ended.is_not(None))
+                .order_by(nights.c.id.desc())
+            ).first()
+        return {} if row is None else _night(row)
+
     def end(self, night: int, exit_code: int, data: Mapping[str, Any]) -> None:
         """Note that a night has ended."""
         with database.writing(self.engine, 0) as connection:
@@ -254,6 +333,12 @@ class States:
                 .where(nights.c.id == night)
                 .values(ended=now(), exit_code=exit_code, data=text_of(data))
             )
+
+
+def _piece(row: Any) -> Measured:
+    data = json_values(row.data)
+    numbers = (np.array(data[k], dtype=np.float64) for k in ("values", "errors", "force"))
+    return Measured(row.first, row.last, tuple(data["names"]), *numbers)
 
 
 def text_of(values: Any) -> str:
@@ -281,7 +366,7 @@ def summary(folder: Path, lines: int = 30) -> list[dict[str, Any]]:
     engine = database.engine(folder / FILE)
     try:
         with database.reading(engine) as connection:
-            if connection.exec_driver_sql("PRAGMA user_version").scalar_one() != VERSION:
+            if connection.exec_driver_sql("PRAGMA user_version").scalar_one() not in (1, VERSION):
                 return []
             own = connection.execute(sa.select(tasks).order_by(tasks.c.position)).all()
             past = connection.execute(sa.select(nights).order_by(nights.c.id.desc())).all()
@@ -344,6 +429,7 @@ def _progress(data: str, updated: str) -> Progress:
         "state": State(values["state"]),
         "boundaries": tuple(values["boundaries"]),
         "buckets": tuple(values["buckets"]),
+        "aside": tuple(values.get("aside", ())),
         "updated": updated,
     }
     return Progress(**values)

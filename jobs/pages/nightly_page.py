@@ -26,6 +26,7 @@ TONE = {
     "published": "good",
     "waiting": "plain",
     "testing": "plain",
+    "bad": "bad",
     "calibrating": "plain",
     "gated": "plain",
     "held": "bad",
@@ -64,18 +65,30 @@ class Picture:
     bottom: int = HEIGHT - BOTTOM
 
 
-def write_page(settings: Nightly, store: Store) -> Path:
-    """Write the page of a nightly into its directory, whole or not at all."""
-    folder = store.content.folder
-    found = next(
-        (s for s in states.summary(folder) if s["nightly"] == settings.name),
-        {"nights": [], "calibrations": []},
-    )
-    history = states.told(folder, settings.name)
+def write_page(settings: Nightly, store: Store | None, trouble: str = "") -> Path:
+    """Write the page of a nightly into its directory, whole or not at all.
+
+    Parameters
+    ----------
+    settings : Nightly
+    store : Store or None
+        None where it could not be opened.
+    trouble : str
+        What has ended the night before its end.
+    """
+    found: dict[str, Any] = {"nights": [], "calibrations": []}
+    history: list[dict[str, Any]] = []
+    if store is not None:
+        folder = store.content.folder
+        own = [s for s in states.summary(folder) if s["nightly"] == settings.name]
+        found = own[0] if own else found
+        history = states.told(folder, settings.name)
+    last = found["nights"][0] if found["nights"] else {}
+    troubles = [trouble] if trouble else list(last.get("troubles") or ())
     for one in found["calibrations"]:
         one["tone"] = TONE[str(one["state"])]
     pictures = [picture(c["name"], history) for c in found["calibrations"]]
-    needs = [c for c in found["calibrations"] if c["tone"] == "bad"]
+    needs = [c for c in found["calibrations"] if c["tone"] == "bad" or c["aside"]]
     page = (
         environment()
         .get_template("nightly.html")
@@ -84,7 +97,8 @@ def write_page(settings: Nightly, store: Store) -> Path:
             style=Markup(template_text("report.css")),
             nights=found["nights"],
             calibrations=found["calibrations"],
-            needs=needs,
+            needs=bool(needs or troubles),
+            troubles=troubles,
             history=[
                 {**h, "tone": TONE[h["state"]], "report": _report(settings, h)}
                 for h in history[:MOST]

@@ -300,7 +300,9 @@ class Run(Work):
     def is_current(self) -> bool:
         """Whether the run is finished, and of the sums, the edits and the code of now."""
         directory = self.directory
-        return directory.is_finished and directory.marker("report")["whole"] == self._whole_key()
+        if not directory.is_finished or directory.altered():
+            return False
+        return bool(directory.marker("report")["whole"] == self._whole_key())
 
     @property
     def last_pass(self) -> Pass:
@@ -529,6 +531,7 @@ class Run(Work):
             {
                 "whole": self._whole_key() if done else "",
                 "stamp": directory.stamp() if done and _is_ours(self) else "",
+                "digests": directory.digests(),
             },
         )
         progress("report", 1, 1)

@@ -16,7 +16,7 @@ from sqlalchemy import exc as errors
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.pool import NullPool
 
-from calib.errors import CalibError, InputError
+from calib.errors import CalibError, InputError, Unreachable
 from calib.schema import refuse_secrets
 
 WAIT_S = 60
@@ -149,6 +149,8 @@ def told(bound: Engine) -> Iterator[None]:
             raise CalibError(f"{name}: no space left ({reason}); nothing was written") from None
         if error.connection_invalidated:
             raise CalibError(f"{name}: the connection was lost ({reason}); try again") from None
+        if bound.dialect.name == "postgresql" and _cannot_be_reached(reason):
+            raise Unreachable(f"{name}: cannot be reached ({reason}); try again") from None
         if isinstance(error, errors.OperationalError) or "not a database" in reason:
             raise InputError(
                 f"{name}: cannot be used ({reason}); expected a database that can be reached,"
@@ -157,6 +159,13 @@ def told(bound: Engine) -> Iterator[None]:
                 else f"{name}: cannot be used ({reason}); check the file and its permissions"
             ) from None
         raise CalibError(f"{name}: the database refuses ({reason})") from None
+
+
+def _cannot_be_reached(reason: str) -> bool:
+    """Return whether a driver complains of the way to a server, not of what was asked of it."""
+    words = ("refused", "timeout", "timed out", "unreachable", "starting up", "shutting down")
+    words += ("server closed", "No route to host", "too many clients", "No such file")
+    return any(word in reason for word in words)
 
 
 def shown(bound: Engine) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import uuid
@@ -322,6 +323,18 @@ class RunDirectory:
             Plain values.
         """
         write_json(self._inside / f"{name}.json", dict(values))
+
+    def digests(self) -> dict[str, str]:
+        """Return the digests of what a verdict is on: payload, verdict, covariance, tables."""
+        names = ("payload.json", "verdict.json", "covariance.npz")
+        paths = [self.path / name for name in names] + sorted(self.path.glob("*.csv"))
+        return {p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.is_file()}
+
+    def altered(self) -> list[str]:
+        """Return the names of files that are not as the run has left them; of old runs none."""
+        kept = self.marker("report").get("digests") or {}
+        now = self.digests()
+        return sorted(name for name in kept if kept[name] != now.get(name))
 
     def stamp(self) -> str:
         """Return a digest of the files that say whether a finished run is of now.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from calib.payload.description import origin_of
 from calib.payload.validity import Validity
 from jobs.store.content import Staged
 from jobs.store.revisions import Interval, Revision, checked_name, intervals, tags
-from jobs.store.rows import append
+from jobs.store.rows import append, next_number
 from jobs.store.runs import Run
 
 Revisions = tuple[Revision, ...]
@@ -30,9 +31,10 @@ class NotPublishable(CalibError):
 # what is asked for ------------------------------------------------------------------------------
 def numbered(found: Revisions, number: int) -> Revision:
     """Return the revision of a number."""
-    if not 1 <= number <= len(found):
+    at = bisect_left(found, number, key=lambda r: r.number)
+    if at == len(found) or found[at].number != number:
         raise InputError(f"revision {number}: there is none; the store has {len(found)} of them")
-    return found[number - 1]
+    return found[at]
 
 
 def calibrations(found: Revisions) -> tuple[str, ...]:
@@ -205,7 +207,7 @@ def publish(connection: Connection, found: Revisions, wanted: Publication) -> Re
         payload=staged.payload,
         size=staged.size,
         files=staged.files,
-        origin=len(found) + 1,
+        origin=next_number(found),
         passed=run.passed,
         forced=not run.passed,
         why=wanted.why,
@@ -243,6 +245,26 @@ def extend(
                 f" {other.validity}); give an earlier last run"
             )
     values = {"action": "extend", "since": more.since, "until": until, "why": why}
+    return append(connection, found, **(old.as_dict() | values))
+
+
+def again(
+    connection: Connection, found: Revisions, revision: int, validity: Validity, tag: str, why: str
+) -> Revision:
+    """Add the publication of what an earlier revision has published, for other runs."""
+    old = numbered(found, revision)
+    published(old, old.payload)
+    require_open(found, tag)
+    for interval in intervals(found, str(old.calibration), tag):
+        if interval.validity == validity and interval.revision.payload == old.payload:
+            return interval.revision
+        if interval.validity.overlaps(validity) and not interval.validity.is_open:
+            raise InputError(
+                f"runs {validity}: taken in tag {tag!r} by revision {interval.revision.number}"
+                f" (runs {interval.validity}); give other runs"
+            )
+    values = {"action": "publish", "tag": tag, "since": validity.since, "until": validity.until}
+    values |= {"origin": next_number(found), "why": why}
     return append(connection, found, **(old.as_dict() | values))
 
 
@@ -298,7 +320,7 @@ def tag(
         require_tag(found, of)
     if as_of is not None:
         numbered(found, as_of)
-    moment = len(found) if as_of is None else as_of
+    moment = next_number(found) - 1 if as_of is None else as_of
     return append(
         connection, found, action="tag", tag=name, source=of, as_of=moment, frozen=frozen, why=why
     )

@@ -60,7 +60,8 @@ def opened(address: str | Path) -> tuple[Engine, Path]:
     engine = database.engine(place)
     with database.reading(engine) as connection:
         tables.require(connection, str(address))
-        rows = connection.execute(sa.select(tables.FACTS.c.name, tables.FACTS.c.value))
+        named = tables.FACTS.c.name.in_(("id", "files"))
+        rows = connection.execute(sa.select(tables.FACTS.c.name, tables.FACTS.c.value).where(named))
         facts = {row.name: row.value for row in rows}
     if not remote:
         return engine, Path(address)

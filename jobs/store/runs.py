@@ -57,6 +57,12 @@ def finished(path: Path, calibration: str | None = None) -> Run:
         )
     if not directory.is_finished:
         raise InputError(f"{path}: not finished; `calib run {path}` goes on, publish it then")
+    altered = directory.altered()
+    if altered:
+        raise InputError(
+            f"{path / altered[0]}: not as the run has left it, so the verdict is not on it;"
+            f" `calib run {path}` makes the files of the run again"
+        )
     decided = checked(_json(directory / "verdict.json"), Verdict, directory / "verdict.json")
     made = _json(directory / "provenance.json")
     failed = [str(c["name"]) for c in decided["checks"] if not c["passed"]]

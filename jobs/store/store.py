@@ -16,7 +16,7 @@ from calib.errors import InputError
 from calib.payload.validity import Validity
 from jobs.storage import database
 from jobs.storage.files import RunDirectory
-from jobs.store import changes, opening, runs
+from jobs.store import changes, opening, rows, runs
 from jobs.store import revisions as rules
 from jobs.store.content import Content
 from jobs.store.revisions import MAIN, Interval, Revision, Tag
@@ -85,8 +85,9 @@ class Store:
             found = everything(connection)
         return tuple(
             r
-            for r in found[:as_of]
-            if (calibration is None or r.calibration in (calibration, None))
+            for r in found
+            if (as_of is None or r.number <= as_of)
+            and (calibration is None or r.calibration in (calibration, None))
             and (tag is None or r.tag == tag)
         )
 
@@ -247,6 +248,23 @@ class Store:
         with self.writing() as (connection, found):
             return changes.extend(connection, found, revision, until, changes.reason(why))
 
+    def again(
+        self, revision: int, since: int, until: int | None, tag: str = MAIN, why: str = ""
+    ) -> Revision:
+        """Return the revision by which what an earlier one has published holds for other runs.
+
+        Parameters
+        ----------
+        revision : int
+            The publication whose payload is taken, with what was kept of its run.
+        since, until : int, int or None
+            First and last run; None: open.
+        tag, why : str
+        """
+        with self.writing() as (connection, found):
+            validity, text = Validity(since, until), changes.reason(why)
+            return changes.again(connection, found, revision, validity, tag, text)
+
     def rollback(
         self, to: int, calibration: str | None = None, tag: str = MAIN, why: str = ""
     ) -> Revision:
@@ -295,8 +313,10 @@ class Store:
 
     # care --------------------------------------------------------------------------------------
     def problems(self) -> list[str]:
-        """Return a sentence for each file that is gone or not what was published."""
-        return self.content.problems(*_named(self.revisions()))
+        """Return a sentence for each row or file that is gone or not what was published."""
+        with database.reading(self.engine) as connection:
+            found = rows.problems(connection)
+        return found + self.content.problems(*_named(self.revisions()))
 
     def sweep(self) -> list[str]:
         """Remove what killed publishers have left; return the names."""

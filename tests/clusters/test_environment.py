@@ -77,6 +77,26 @@ def test_when_our_code_is_sent(ship: Any, there: str | None, refused: bool) -> N
         environment.require_may_send(lacking, other, cluster)
 
 
+@pytest.mark.parametrize("ship", ["auto", "always"])
+def test_code_that_somebody_is_using_is_never_replaced(ship: Any) -> None:
+    other = found(**{CODE: "old sent"})
+    cluster = ANYWHERE.model_copy(update={"ship": ship})
+    with pytest.raises(InputError, match=r"code old \(here abc\), sent by somebody.*Client-7"):
+        environment.require_may_send(["tcp://b:2"], other, cluster, ["Client-7"])
+    lacks = found(**{CODE: None})  # nothing is replaced there
+    environment.require_may_send(["tcp://b:2"], lacks, cluster, ["Client-7"])
+
+
+def test_other_clients_of_a_scheduler_are_known() -> None:
+    from distributed import Client, LocalCluster
+
+    options = {"n_workers": 0, "dashboard_address": "127.0.0.1:0", "processes": False}
+    with LocalCluster(**options) as cluster, Client(cluster) as one:
+        assert environment.others_there(one) == []
+        with Client(cluster.scheduler_address) as two:
+            assert environment.others_there(one) == [two.id]
+
+
 def test_code_that_was_sent_is_the_same_code() -> None:
     assert environment.where_code_differs(found(**{CODE: "abc sent"})) == []
 

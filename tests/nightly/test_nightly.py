@@ -74,7 +74,7 @@ def test_a_shift_with_too_little_data_for_a_calibration_waits_for_more(place: Pl
     place.night()
     place.run(FIRST + 1, shift=0.02, n=EVENTS * 3 // 4)
     found = place.night().calibrations[0]
-    assert found.state is State.WAITING and found.since == FIRST + 1
+    assert found.state is State.BAD and found.since == FIRST + 1
     assert place.intervals() == [(FIRST, FIRST)]
     place.run(FIRST + 2, shift=0.02)
     assert states(place.night()) == {"scale": "published"}

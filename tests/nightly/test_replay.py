@@ -7,18 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from calib.quality.publication_gate import (
-    Candidate,
-    Decision,
-    Effects,
-    Limits,
-    Residual,
-    Tolerance,
-    gate,
-    moved,
-    residual,
-    with_force,
-)
+from calib.quality.publication_gate import Candidate, Decision, Effects, Limits, gate, moved
+from calib.quality.residual_test import Residual, Tolerance, measured, residual, with_force
 from jobs.nightly.night import nightly
 from jobs.nightly.settings import load
 from jobs.store.store import Store
@@ -101,7 +91,7 @@ def _history(
     for _ in range(nights):
         quarter, rest = random.normal(shift, 2 * error), random.normal(shift, error / np.sqrt(0.75))
         left = Effects(names, quarter - force.values, np.diag(4 * error**2), own)
-        found = residual(with_force(left, force), tolerance)
+        found = residual([measured(left, with_force(left, force))], tolerance)
         if found.outcome is not Residual.OUTSIDE:
             continue
         alarms += 1

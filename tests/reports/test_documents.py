@@ -129,11 +129,11 @@ def test_commented_examples_of_a_nightly_are_valid(tmp_path: Path) -> None:
     shipped = (ROOT / "jobs" / "pages" / "templates" / "nightly.yaml").read_text()
     texts = uncommented(shipped.replace("notify: []", "notify:"))
     assert len(texts) == 2
-    assert "on: [held, failed]" in texts[1] and "webhook_env" in texts[1]
+    assert "on: [bad, held, failed, trouble]" in texts[1] and "webhook_env" in texts[1]
     path = tmp_path / "nightly.yaml"
     path.write_text(texts[1])
     told = nightly.load(path).notify
-    assert told[0].on == ("held", "failed") and told[1].timeout == 30
+    assert told[0].on == ("bad", "held", "failed", "trouble") and told[1].timeout == 30
     path.write_text(uncommented(shipped)[0])
     assert [s.name for s in nightly.load(path).samples] == ["jpsi", "z", "jpsi-mc"]
     for word in ("on", "off", "yes", "no"):

@@ -16,6 +16,7 @@ import yaml
 from calib.toys.generation import generate
 from jobs.events.toys import write_stage1
 from jobs.run.run import Run
+from jobs.storage.files import RunDirectory
 from jobs.store import Store
 
 from .postgresql import Server, started
@@ -79,7 +80,14 @@ def done(events: Path) -> list[Path]:
         node = payload["corrections"][0]["data"]
         node["content"] = [value + i for value in node["content"]]
         (found[-1] / "payload.json").write_text(json.dumps(payload))
+        as_left(found[-1])
     return found
+
+
+def as_left(path: Path) -> None:
+    """Let the files of a run, moved by hand, be those that it has left."""
+    directory = RunDirectory(path)
+    directory.mark("report", {**directory.marker("report"), "digests": directory.digests()})
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from calib.errors import InputError
 from jobs.cli import app
+from jobs.store import Store
 
 KEPT = Path(__file__).parents[1] / "kept" / "before.tar.xz"
 VALUES = st.one_of(
@@ -88,3 +90,58 @@ def test_a_changed_row(kept: Path, tmp_path: Path, data: st.DataObject) -> None:
             assert not out.exists()
         elif out.exists():
             assert json.loads(out.read_text())["schema_version"] == 2
+
+
+# what was lost or exchanged ----------------------------------------------------------------------
+def settled(kept: Path, tmp_path: Path) -> Path:
+    """Return a copy of a store without digests, to which revisions with digests were added."""
+    folder = tmp_path / "store"
+    shutil.copytree(kept, folder)
+    store = Store.open(folder)
+    for name in ("one", "two", "three"):
+        store.tag(name)
+    assert store.problems() == []
+    return folder
+
+
+@pytest.mark.parametrize(
+    "statement, says",
+    [
+        ("delete from store_revisions where number = 4", ["revision 4: its row is lost"]),
+        ("delete from store_revisions where number = 5", ["revision 5: its row is lost"]),
+        ("update store_revisions set why = 'x' where number = 4", ["revision 4: its row is not"]),
+        ("update store_revisions set until = 99 where number = 2", ["revision 3: its row is not"]),
+        (
+            "update store_revisions set tag = case number when 3 then 'two' else 'one' end"
+            " where number in (3, 4)",
+            ["revision 3: its row is not", "revision 4: its row is not"],
+        ),
+    ],
+)
+def test_a_row_that_is_lost_or_exchanged_is_found(
+    kept: Path, tmp_path: Path, statement: str, says: list[str]
+) -> None:
+    folder = settled(kept, tmp_path)
+    with sqlite3.connect(folder / "store.sqlite") as connection:
+        for name in ("update", "delete"):
+            connection.execute(f"drop trigger store_revisions_no_{name}")
+        connection.execute(statement)
+    found = Store.open(folder).problems()
+    assert len(found) == len(says)
+    assert all(text.startswith(start) for text, start in zip(found, says, strict=True)), found
+    checked = CliRunner().invoke(app, ["store", "check", str(folder)])
+    assert checked.exit_code == 3 and f"{len(says)} problems" in checked.output
+
+
+def test_revisions_are_found_by_number_when_one_is_lost(kept: Path, tmp_path: Path) -> None:
+    folder = settled(kept, tmp_path)
+    with sqlite3.connect(folder / "store.sqlite") as connection:
+        connection.execute("drop trigger store_revisions_no_delete")
+        connection.execute("delete from store_revisions where number = 3")
+    store = Store.open(folder)
+    assert store.revision(4).tag == "two" and store.revision(5).number == 5
+    assert [r.number for r in store.revisions(as_of=4)] == [1, 2, 4]
+    store.tag("six")
+    assert store.revisions()[-1].number == 6
+    with pytest.raises(InputError, match="revision 3: there is none"):
+        store.revision(3)

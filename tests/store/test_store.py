@@ -19,6 +19,8 @@ from jobs.run.run import Run
 from jobs.store import NotPublishable, Store, display
 from jobs.store.differences import compare
 
+from .conftest import as_left
+
 
 def holds(store: Store, **how: Any) -> list[tuple[str, int]]:
     return [(str(i.validity), i.revision.number) for i in store.intervals(**how)]
@@ -203,6 +205,30 @@ def test_a_reason_is_one_line(store: Store, done: list[Path]) -> None:
         store.tag("long", why="x" * 2001)
 
 
+@pytest.mark.parametrize("name", ["payload.json", "verdict.json", "covariance.npz"])
+def test_files_altered_after_the_verdict_are_not_published(
+    store: Store, done: list[Path], tmp_path: Path, name: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(done[0], copy)
+    (copy / name).write_bytes((copy / name).read_bytes() + b" ")
+    for force in (False, True):
+        with pytest.raises(InputError, match=f"{name}: not as the run has left it"):
+            store.publish(copy, None, 100, force=force, why="it looks better")
+    assert store.revisions() == ()
+
+
+def test_a_payload_holds_again_for_other_runs(store: Store, done: list[Path]) -> None:
+    first = store.publish(done[0], None, 1, 5)
+    store.publish(done[1], None, 6, 7)
+    made = store.again(first.number, 8, 9, why="it went back")
+    assert store.payload(store.at(8)) == store.payload(first) and made.number == 3
+    assert store.again(first.number, 8, 9) == made  # asked for twice, done once
+    with pytest.raises(InputError, match="taken in tag 'main' by revision 2"):
+        store.again(first.number, 7, 8)
+    assert [str(i.validity) for i in store.intervals()] == ["1 - 5", "6 - 7", "8 - 9"]
+
+
 def test_what_is_no_finished_run(store: Store, done: list[Path], tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     shutil.copytree(done[0], copy)
@@ -211,12 +237,17 @@ def test_what_is_no_finished_run(store: Store, done: list[Path], tmp_path: Path)
     payload = json.loads((copy / "payload.json").read_text())
     payload["corrections"][0]["name"] = "another"
     (copy / "payload.json").write_text(json.dumps(payload))
+    with pytest.raises(InputError, match="payload.json: not as the run has left it"):
+        store.publish(copy, None, 100)
+    as_left(copy)
     with pytest.raises(InputError, match="has no correction 'mean_mass'"):
         store.publish(copy, None, 100)
     (copy / "payload.json").write_text('{"schema_version": 3}')
+    as_left(copy)
     with pytest.raises(InputError, match="not a correctionlib payload"):
         store.publish(copy, None, 100)
     shutil.copy(done[0] / "payload.json", copy)
+    as_left(copy)
     (copy / "report.html").unlink()
     (copy / "report.html").symlink_to("/etc/hostname")
     with pytest.raises(InputError, match="report.html: no plain file"):
