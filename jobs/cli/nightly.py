@@ -57,8 +57,9 @@ def nightly(
     their validity is extended, outside it a whole calibration follows, which is published if its
     verdict is passed and the gate lets it through. Killed at any point, the next start goes on.
 
-    Exit codes: 0 all is well; 3 something is held or not converged, a person must look; 1 a
-    calibration failed, the next start tries again; 2 bad configuration.
+    Exit codes: 0 all is well; 3 constants are bad, something is held or not converged, or there is
+    trouble with files: a person must look; 1 a calibration failed, or a database does not answer:
+    the next start tries again; 2 bad configuration.
     [bold]calib status STORE[/bold] tells what the last night did.
     """
     own = console(quiet, verbose, json)
