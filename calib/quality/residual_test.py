@@ -115,6 +115,11 @@ def measured(own: Effects, total: Effects, first: int = 0, last: int = 0) -> Mea
         (`with_force`).
     first, last : int
         Its runs.
+
+    Returns
+    -------
+    Measured
+        Values and errors of the quantities that are known, the common one first.
     """
     known = total.known()
     at = [total.names.index(name) for name in known.names]
@@ -137,6 +142,18 @@ def with_force(left: Effects, force: Effects | None) -> Effects:
 
     Where the quantities are not the same ones (coarser bins in the test), each gets the mean
     variance of those in force, over as many of them as there are in it on average.
+
+    Parameters
+    ----------
+    left : Effects
+        Residuals of n quantities.
+    force : Effects or None
+        Constants in force; None: exact ones.
+
+    Returns
+    -------
+    Effects
+        The residuals, with a larger covariance.
     """
     if force is None:
         return left
@@ -236,6 +253,11 @@ def residual(
     fresh : int, optional
         How many of these have come tonight (None: all): the windows that end with each of them
         are looked at, the others have been in their night.
+
+    Returns
+    -------
+    Tested
+        Outcome, why, and the numbers.
 
     Notes
     -----
@@ -342,6 +364,11 @@ def change_points(pieces: Sequence[Measured], tolerance: Tolerance) -> tuple[int
     tolerance : Tolerance
         Its limit is the largest difference that is allowed; runs that do not differ are cut with
         probability ``false_alarm`` at most.
+
+    Returns
+    -------
+    tuple of int
+        Ascending, without 0.
 
     Notes
     -----
