@@ -394,7 +394,7 @@ def refitted(run: Run, walk: Pass, edits: Mapping[str, Mapping[str, Any]]) -> Re
         A new one.
     """
     reduction, closure = reduced(run, walk, edits)
-    document = run.calibration.publish(reduction)
+    document = run.payload(reduction)
     made = reduction.arrays.get("covariance")
     return Result(
         directory=run.directory.path,

@@ -380,6 +380,20 @@ class Run(Work):
         progress("reduce", 1, 1)
         return Reduced(reduction, walk, key)
 
+    def payload(self, reduction: Reduction) -> Mapping[str, Any]:
+        """Return the payload of a reduction, which says of which events it is; nothing is written.
+
+        Raises
+        ------
+        CalibError
+            If it is not what a payload of the calibration must be.
+        """
+        with blaming(self.calibration, "publish"):
+            document = self.calibration.publish(reduction)
+        require_payload(self.calibration, document)
+        document = description.with_origin(document, description.origin(self.config.samples))
+        return description.with_muon_pt(document, self.config.selection.muon_pt)
+
     def write_reduction(self, reduced: Reduced) -> None:
         """Write the fits, the tables and the payload.
 
@@ -387,9 +401,7 @@ class Run(Work):
         finished.
         """
         directory, reduction = self.directory, reduced.reduction
-        with blaming(self.calibration, "publish"):
-            document = self.calibration.publish(reduction)
-        require_payload(self.calibration, document)
+        document = self.payload(reduction)
         directory.unmark("report")
         directory.unmark("reduce")
         write_parquet(directory / "fits.parquet", reduction.fits)
@@ -398,8 +410,6 @@ class Run(Work):
             write_csv(directory / f"{name}.csv", table)
         for name, arrays in reduction.arrays.items():
             histograms.write(directory / f"{name}.npz", dict(arrays))
-        document = description.with_origin(document, description.origin(self.config.samples))
-        document = description.with_muon_pt(document, self.config.selection.muon_pt)
         payloads.write(directory / "payload.json", document)
         directory.mark("reduce", {"key": reduced.key, "pass": reduced.walk.name})
 
