@@ -7,6 +7,10 @@ The events come from a second generator that shares no formula with the package
 of events (a world); a set is calibrated and closed as `calib run` does, in this process. Results
 are kept in --cache, by kind, events and seed, and are not made again.
 
+With --power: from how many events on a factor of 1.1, 1.2 or 1.3 in one category is seen, beside a
+clean set of the same events. ``moved`` is by how much ln(factor) follows, of what was put in, and
+``seen`` that in units of its stated error; the last line has the events for three of them.
+
 Columns: verdicts not passed, and by which checks; root mean square of the pulls of all published
 factors, the worst of them, and of those below 300 events; root mean square of the relative error
 of factors with a status ok; mean over the sets of the weighted mean of ln(factor/truth), its
@@ -21,6 +25,7 @@ import json
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +34,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from calib.calibrations.mass_resolution import Calibration
 from calib.calibrations.mass_resolution.settings import Settings
+from calib.calibrations.mass_resolution.sums.collect import category_of
 from calib.events.histograms import Sums, add
 from calib.events.pairs import Pairs
 from calib.results import Pass
@@ -137,6 +143,67 @@ def line(kind: str, found: list[dict], cache: Path, most: float) -> str:
     )
 
 
+FACTORS = (1.1, 1.2, 1.3)
+"""By which the resolution of one category is another than predicted."""
+
+
+def moved(events: int, seed: int, category: int, factor: float, cache: Path) -> dict:
+    """Return ln(factor) of a category and its error, where its resolution is so much worse."""
+    kept = cache / f"power-{events}-{seed}-{category}-{factor:g}.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    calibration = Calibration(Settings(compare=()), [DATA], seed=1)
+    pairs = selected(calibration, generate("z", events, world_of("clean")[0], seed=seed)[0], DATA)
+    odd = np.where(category_of(pairs, calibration.settings) == category, factor, 1.0)
+    muons = (
+        replace(m, pt_err=np.asarray(m.pt_err) / odd) for m in (pairs.leading, pairs.subleading)
+    )
+    pairs = replace(pairs, **dict(zip(("leading", "subleading"), muons, strict=True)))
+    reduction = calibration.reduce({"data": collected(calibration, pairs, DATA, Pass())}, {})
+    row = reduction.tables["factors"].iloc[category]
+    size = float(row["factor_err"] / row["factor"])
+    found = {
+        "name": row["category"],
+        "n_events": int(row["n_events"]),
+        "status": str(row["status"]),
+        "value": float(np.log(row["factor"])),
+        "error": size,
+    }
+    cache.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(found))
+    return found
+
+
+def power(events: int, seed: int, every: int, jobs: int, cache: Path) -> str:
+    """Return the table of what is seen of one odd category, for each one of so many."""
+    numbers = range(0, 36, every)
+    with ProcessPoolExecutor(jobs) as pool:
+        tasks = {
+            (c, f): pool.submit(moved, events, seed, c, f, cache)
+            for c in numbers
+            for f in (1.0, *FACTORS)
+        }
+        found = {key: task.result() for key, task in tasks.items()}
+    lines, needed = [], {f: [] for f in FACTORS}
+    for c in sorted(numbers, key=lambda c: found[c, 1.0]["n_events"]):
+        plain, cells = found[c, 1.0], []
+        for f in FACTORS:
+            one = found[c, f]
+            step = one["value"] - plain["value"]
+            cells.append(f"{step / np.log(f):.2f} | {step / one['error']:.1f} ({one['status']})")
+            needed[f].append(one["n_events"] * (3 * one["error"] / max(step, 1e-3)) ** 2)
+        lines.append(f"| {plain['name']} | {plain['n_events']} | {' | '.join(cells)} |")
+    enough = " | ".join(f"| {np.median(n):.0f}" for n in needed.values())
+    return "\n".join(
+        (
+            f"| category | events | {' | '.join(f'{f:g}: moved | seen' for f in FACTORS)} |",
+            "|---|---:|" + "---:|---:|" * len(FACTORS),
+            *lines,
+            f"| median of events for 3 | {enough} |",
+        )
+    )
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -148,7 +215,12 @@ def main() -> None:
     parser.add_argument("--most", type=float, default=4.0, help="stated errors")
     parser.add_argument("--apply", choices=("category", "muon"), default="category")
     parser.add_argument("--cache", type=Path, default=Path("verdict-cache"))
+    parser.add_argument("--power", action="store_true", help="of one odd category, nothing else")
+    parser.add_argument("--every", type=int, default=3, help="category, with --power")
     options = parser.parse_args()
+    if options.power:
+        print(power(options.events, options.seed, options.every, options.jobs, options.cache))
+        return
     settings = {} if options.apply == "category" else {"apply": options.apply}
     print(
         "| events | sets | not passed | pull rms | worst | below 300 events | rms error of ok |"
