@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from calib.later import pandas as pd
 
 COLOURS = {"plus": "#c1440e", "minus": "#20639b", "pair": "#333333"}
-UNITS = {"pt": "pt (GeV)", "phi": "phi", "eta": "eta", "pt_ratio": "ln(pt plus / pt minus)"}
+MUCH = 5.0
+"""Ratio of largest and smallest pt from which on its axis is logarithmic."""
+
+UNITS = {"pt": "pt [GeV]", "phi": "phi", "eta": "eta", "pt_ratio": "ln(pt plus / pt minus)"}
 
 
 def against_axes(table: pd.DataFrame, quantity: str) -> Figure:
@@ -30,16 +34,17 @@ def against_axes(table: pd.DataFrame, quantity: str) -> Figure:
     panels = np.atleast_1d(figure.subplots(1, max(len(axes), 1), sharey=True))
     for panel, axis in zip(panels, axes, strict=False):
         panel.axhline(0.0, color="0.6", linewidth=0.8)
-        for i, (kind, own) in enumerate(table[table["axis"] == axis].groupby("kind", sort=False)):
-            at = np.arange(len(own)) + 0.12 * i
-            if axis != "run":
-                at = np.array([np.mean([float(x) for x in b.split()]) for b in own["bin"]])
+        for kind, own in table[table["axis"] == axis].groupby("kind", sort=False):
+            at = np.array([np.mean([float(x) for x in b.split()]) for b in own["bin"]])
             panel.errorbar(
                 at, own["value"], own["error"], fmt="o", ms=3, color=COLOURS[str(kind)], label=kind
             )
         panel.set_xlabel(UNITS.get(axis, axis))
-        if axis == "pt":
+        if axis == "pt" and panel.get_xlim()[1] > MUCH * panel.get_xlim()[0] > 0:
             panel.set_xscale("log")
+        if axis == "run":  # long numbers
+            panel.xaxis.set_major_locator(MaxNLocator(2, integer=True))
+            panel.ticklabel_format(axis="x", style="plain", useOffset=False)
         if len(set(table[table["axis"] == axis]["kind"])) > 1:
             panel.legend(fontsize="small")
     panels[0].set_ylabel(f"{quantity}, data / simulation - 1")
