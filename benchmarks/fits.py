@@ -14,7 +14,7 @@ from truth import DATA, collected, selected
 
 from calib.calibrations.mass_resolution import Calibration
 from calib.calibrations.mass_resolution.settings import Settings
-from calib.calibrations.mass_resolution.widths.reduction import Input
+from calib.calibrations.mass_resolution.widths.reduction import ReductionInput
 from calib.toys.generation import generate
 
 
@@ -23,7 +23,7 @@ def main() -> None:
     calibration = Calibration(Settings(), [DATA], seed=1)
     pairs = selected(calibration, generate("z", 600_000, seed=1).pairs, DATA)
     sums = collected(calibration, pairs, DATA)
-    start = Input(sums, None, "data", "z", calibration.categories, calibration.settings)
+    start = ReductionInput(sums, None, "data", "z", calibration.categories, calibration.settings)
     seconds: dict[str, float] = {}
     for model in ("embedded", "breit_wigner"):
         at = start.curves_at(model, (0, 1))

@@ -48,7 +48,7 @@ class Rows:
         return len(self.run)
 
 
-class Found(NamedTuple):
+class FoundRows(NamedTuple):
     """Which rows are selected, and which are for another reason than the window's not."""
 
     pairs: Pairs
@@ -68,7 +68,7 @@ class _Cuts(NamedTuple):
 FAILED, OUTSIDE, GOOD = 0, 1, 2
 
 
-def find(rows: Rows, selection: ResolvedSelection) -> Found:
+def find(rows: Rows, selection: ResolvedSelection) -> FoundRows:
     """Return the pairs of the rows that pass every cut, in their order.
 
     Parameters
@@ -80,7 +80,7 @@ def find(rows: Rows, selection: ResolvedSelection) -> Found:
 
     Returns
     -------
-    Found
+    FoundRows
         Pairs, and the rows that are to be looked at again.
     """
     low, high = selection.mass_window or (-np.inf, np.inf)
@@ -108,7 +108,7 @@ def find(rows: Rows, selection: ResolvedSelection) -> Found:
     kept = np.flatnonzero(state == GOOD)
     pairs = _pairs(rows, kept, mass)
     others = np.flatnonzero(state == FAILED)
-    return Found(pairs, n - len(kept) - len(others), others)
+    return FoundRows(pairs, n - len(kept) - len(others), others)
 
 
 def _pairs(rows: Rows, kept: IntArray, mass: Array) -> Pairs:

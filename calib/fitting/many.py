@@ -280,7 +280,7 @@ def _fit_block(plan: Plan, data: Data, rows: AnyArray, solution: Solution) -> No
     )
     fixed = np.zeros(plan.fine.n_parameters, dtype=bool)
     fixed[2 + plan.fine.n_background :] = True
-    task = retries.Task(
+    task = retries.BlockTask(
         plan.coarse, plan.fine, plan.engine, plan.start, fixed, plan.template_errors
     )
     g = coefficients(plan.coarse, block.templates, block.mass)

@@ -21,7 +21,7 @@ from calib.fitting.core_width import CoreFit, fit_core
 from calib.fitting.models.core import USUAL
 from calib.fitting.straight_line import Line, straight_line
 from calib.later import pandas as pd
-from calib.quality.category_gates import Candidate, Limits, own_status
+from calib.quality.category_gates import CategoryValue, GateLimits, own_status
 from calib.quality.fallbacks import BinGates, Estimates
 from calib.results import Status
 from calib.types import Array, IntArray
@@ -292,10 +292,10 @@ def widths(
 
 def _status(name: str, effective: float, fit: CoreFit, how: Fitting) -> tuple[Status, str]:
     chi2, ndf = fit.chi2
-    limits = Limits(how.min_events, 0.5, how.chi2_probability, np.inf, 0.0, (0.0, np.inf))
+    limits = GateLimits(how.min_events, 0.5, how.chi2_probability, np.inf, 0.0, (0.0, np.inf))
     value, error = fit.value("width"), fit.error("width")
     return own_status(
-        Candidate(name, effective, value, error, chi2, ndf, fit.status, False), limits
+        CategoryValue(name, effective, value, error, chi2, ndf, fit.status, False), limits
     )
 
 

@@ -23,7 +23,7 @@ from calib.events.random import normal_pair, uniform
 from calib.events.vecmath import atan2, exp, log, sin_cos
 from calib.physics.constants import MUON_MASS
 from calib.physics.kinematics import mass_of
-from calib.physics.line_shapes import Line, line_weight, narrow_line, z_line
+from calib.physics.line_shapes import LineTable, line_weight, narrow_line, z_line
 from calib.physics.radiation import (
     FIRST_PHOTON_DRAW,
     MIN_PHOTON,
@@ -40,7 +40,7 @@ from calib.types import Array, UIntArray
 __all__ = [
     "DRAWS",
     "Generated",
-    "Line",
+    "LineTable",
     "MIN_PHOTON",
     "Radiation",
     "embed",
@@ -263,7 +263,7 @@ def embed(
     relative_second: Array,
     keys: UIntArray,
     copy: int,
-    line: Line,
+    line: LineTable,
     *,
     radiation: Radiation = "leading_log",
     fsr: bool = True,
@@ -280,7 +280,7 @@ def embed(
         Keys of the events (`calib.events.random.keys`).
     copy : int
         Number of the copy; each has its own random numbers.
-    line : Line
+    line : LineTable
         Masses that are drawn from, in GeV.
     radiation : str
         What the muons radiate: ``none``, ``leading_log`` or ``exponentiated``

@@ -28,7 +28,7 @@ _TABLE = 8192
 
 
 @dataclass(frozen=True)
-class Line:
+class LineTable:
     """A line shape as the table of its inverse cumulative distribution, in GeV."""
 
     quantiles: Array
@@ -44,7 +44,7 @@ class _Parts(NamedTuple):
 @lru_cache(maxsize=16)
 def z_line(
     low: float = 60.0, high: float = 140.0, *, photon: bool = True, interference: bool = True
-) -> Line:
+) -> LineTable:
     """Return the Z, the photon and their interference between two masses.
 
     Relativistic Breit-Wigner with running width, s / ((s - M^2)^2 + s^2 Gamma^2 / M^2), s = m^2,
@@ -63,7 +63,7 @@ def z_line(
 
     Returns
     -------
-    Line
+    LineTable
         Masses of the Z before radiation, in GeV.
     """
     grid = np.linspace(low, high, 200_001)
@@ -117,16 +117,16 @@ def _parts() -> _Parts:
     return _Parts(float(np.mean(photon)), float(np.mean(interference)))
 
 
-def narrow_line(mass: float) -> Line:
+def narrow_line(mass: float) -> LineTable:
     """Return a line without width at this mass, in GeV."""
-    return Line(np.full(2, mass))
+    return LineTable(np.full(2, mass))
 
 
-def _tabulated(grid: Array, density: Array) -> Line:
+def _tabulated(grid: Array, density: Array) -> LineTable:
     steps = 0.5 * (density[1:] + density[:-1])
     cumulative = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
     # a table even in probability, but for its two ends, where the tails need their own
-    return Line(np.interp(np.linspace(0.0, 1.0, _TABLE * 16 + 1), cumulative, grid))
+    return LineTable(np.interp(np.linspace(0.0, 1.0, _TABLE * 16 + 1), cumulative, grid))
 
 
 def line_weight(

@@ -16,7 +16,7 @@ from calib.results import Status
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """Thresholds of the gates."""
 
     min_events: float
@@ -28,7 +28,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class CategoryValue:
     """A category's own value, as its fit gave it. ``value`` is NaN where there is none."""
 
     name: str
@@ -59,14 +59,14 @@ def probability(chi2: float, ndf: int) -> float:
     return float(chi2_sf(chi2, ndf)) if ndf > 0 else 1.0
 
 
-def own_status(candidate: Candidate, limits: Limits) -> tuple[Status, str]:
+def own_status(candidate: CategoryValue, limits: GateLimits) -> tuple[Status, str]:
     """Return the status of a category by itself, and the sentence that explains it.
 
     Parameters
     ----------
-    candidate : Candidate
+    candidate : CategoryValue
         Its value and fit.
-    limits : Limits
+    limits : GateLimits
         Thresholds of the gates.
 
     Returns
@@ -107,7 +107,7 @@ def own_status(candidate: Candidate, limits: Limits) -> tuple[Status, str]:
 
 
 def neighbour_status(
-    candidate: Candidate, neighbours: Sequence[Candidate], limits: Limits
+    candidate: CategoryValue, neighbours: Sequence[CategoryValue], limits: GateLimits
 ) -> tuple[Status, str]:
     """Return ``off_neighbours`` where a value is too far from the median of its neighbours.
 
@@ -116,11 +116,11 @@ def neighbour_status(
 
     Parameters
     ----------
-    candidate : Candidate
+    candidate : CategoryValue
         The category.
-    neighbours : sequence of Candidate
+    neighbours : sequence of CategoryValue
         Those without a finite value do not count; with fewer than two it passes.
-    limits : Limits
+    limits : GateLimits
         Thresholds of the gates.
 
     Returns
@@ -149,18 +149,18 @@ def neighbour_status(
 
 
 def judge(
-    candidates: Sequence[Candidate], neighbours: Sequence[Sequence[int]], limits: Limits
+    candidates: Sequence[CategoryValue], neighbours: Sequence[Sequence[int]], limits: GateLimits
 ) -> list[tuple[Status, str]]:
     """Return status and sentence of each category.
 
     Parameters
     ----------
-    candidates : sequence of Candidate
+    candidates : sequence of CategoryValue
         All categories.
     neighbours : sequence of sequences of int
         Indices of the neighbours of each. Only those that pass by themselves are compared with,
         if at least two do.
-    limits : Limits
+    limits : GateLimits
         Thresholds of the gates.
 
     Returns

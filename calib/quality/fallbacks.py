@@ -17,7 +17,7 @@ from pydantic import Field
 from calib.events.categories import Categories
 from calib.events.eta_phi import neighbours, stand_ins
 from calib.later import pandas as pd
-from calib.quality.category_gates import Candidate, Limits, judge, probability
+from calib.quality.category_gates import CategoryValue, GateLimits, judge, probability
 from calib.results import Check, Parameters, Status
 from calib.schema import Positive, Probability, Share, Strict
 from calib.types import AnyArray, Array, IntArray
@@ -40,9 +40,9 @@ class BinGates(Strict):
     )
     max_held: Share = Field(default=0.15, description="share of the events in held bins")
 
-    def limits(self, value_range: tuple[float, float]) -> Limits:
+    def limits(self, value_range: tuple[float, float]) -> GateLimits:
         """Return the thresholds for a parameter, with the range of its values."""
-        return Limits(
+        return GateLimits(
             self.min_events,
             self.relative_error,
             self.chi2_probability,
@@ -92,7 +92,7 @@ class Estimates:
         covariance = np.where(known[:, None, None], self.covariance, np.nan)
         return replace(self, values=values, covariance=covariance)
 
-    def candidates(self, bins: Sequence[str], names: Sequence[str], k: int) -> list[Candidate]:
+    def candidates(self, bins: Sequence[str], names: Sequence[str], k: int) -> list[CategoryValue]:
         """Return one of the parameters as the gates want to see it.
 
         Parameters
@@ -112,7 +112,7 @@ class Estimates:
         known = np.all(np.isfinite(self.values), axis=1).tolist()
         errors = np.asarray(np.sqrt(self.covariance[:, k, k]))
         return [
-            Candidate(
+            CategoryValue(
                 f"{name}, {names[k]}",
                 float(self.n_events[i]),
                 float(self.values[i, k]),

@@ -129,7 +129,7 @@ def generate(
 
 
 @dataclass(frozen=True)
-class _Cuts:
+class _PtCuts:
     """On reconstructed muons: least pt of the harder and the softer one, |eta|, mass; GeV."""
 
     min_pt: tuple[float, float]
@@ -143,10 +143,10 @@ def _cuts(
     min_pt: tuple[float, float] | None,
     mass_window: tuple[float, float] | None,
     max_abs_eta: float,
-) -> _Cuts:
+) -> _PtCuts:
     usual = RESONANCES[resonance].window
     heavy = (20.0, 15.0) if truth.has_momentum_scale else (26.0, 15.0)
-    return _Cuts(
+    return _PtCuts(
         min_pt or (heavy if _is_heavy(resonance) else (3.0, 3.0)),
         mass_window or (KEPT[resonance] if truth.has_momentum_scale else usual),
         max_abs_eta,
@@ -180,7 +180,7 @@ def _generated_share(resonance: str, truth: Truth) -> float:
 
 
 def _block(
-    resonance: str, n: int, random: np.random.Generator, truth: Truth, share: float, cuts: _Cuts
+    resonance: str, n: int, random: np.random.Generator, truth: Truth, share: float, cuts: _PtCuts
 ) -> dict[str, Array]:
     """Return the accepted pairs of n generated ones; muon 1 is the positive one."""
     mass, is_background, decayed = _decayed(resonance, n, random, truth, share)
@@ -233,7 +233,7 @@ def _decayed(
     return mass, is_background, muons
 
 
-def _in_acceptance(muons: dict[str, Array], cuts: _Cuts, share: float = 1.0) -> BoolArray:
+def _in_acceptance(muons: dict[str, Array], cuts: _PtCuts, share: float = 1.0) -> BoolArray:
     """Return which pairs are above that share of the least pt, and inside in eta."""
     higher = np.maximum(muons["pt1"], muons["pt2"])
     lower = np.minimum(muons["pt1"], muons["pt2"])

@@ -16,7 +16,7 @@ from calib.quality.buckets import RunLuminosity
 from calib.schema import Sample
 from jobs.catalog import luminosities, tables
 from jobs.catalog.language import Condition, condition
-from jobs.catalog.looking import Seen, look_at, look_at_all
+from jobs.catalog.looking import SeenFile, look_at, look_at_all
 from jobs.catalog.luminosities import batches
 from jobs.events.addresses import expand, is_remote
 from jobs.run import provenance
@@ -353,7 +353,7 @@ def _sample_id(connection: Connection, sample: Sample) -> int:
     return int(row.id)
 
 
-def _objection(connection: Connection, seen: Seen, update: bool) -> tuple[str, Any]:
+def _objection(connection: Connection, seen: SeenFile, update: bool) -> tuple[str, Any]:
     """Return why a file is not added, empty where it is, and the entry that it replaces."""
     import os
 
@@ -377,7 +377,7 @@ def _objection(connection: Connection, seen: Seen, update: bool) -> tuple[str, A
     return "", old
 
 
-def _enter(connection: Connection, seen: Seen, sample_id: int, quality: str, old: Any) -> int:
+def _enter(connection: Connection, seen: SeenFile, sample_id: int, quality: str, old: Any) -> int:
     """Write a file and its runs; qualities and luminosities of the entry it replaces stay."""
     e, f = tables.entries.c, tables.files.c
     values = {
@@ -421,7 +421,7 @@ def _enter(connection: Connection, seen: Seen, sample_id: int, quality: str, old
     return file_id
 
 
-def _runs(seen: Seen) -> Iterator[int]:
+def _runs(seen: SeenFile) -> Iterator[int]:
     yield from (part.run for part in seen.runs)
 
 

@@ -13,7 +13,7 @@ from calib.errors import InputError
 from jobs.catalog import tables
 from jobs.catalog.catalog import PRESENT, Catalog, chosen_from
 from jobs.catalog.language import condition
-from jobs.catalog.looking import Seen, content_of, look_at, look_at_all
+from jobs.catalog.looking import SeenFile, content_of, look_at, look_at_all
 from jobs.events.addresses import is_remote
 from jobs.run import provenance
 from jobs.storage.database import reading, writing
@@ -36,7 +36,7 @@ class Known:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FileVerdict:
     """What became of a file; ``text`` says how it differs."""
 
     path: str
@@ -51,7 +51,7 @@ def check(
     quick: bool = False,
     workers: int = 1,
     progress: Progress = lambda text, done, total: None,
-) -> tuple[int, list[Verdict]]:
+) -> tuple[int, list[FileVerdict]]:
     """Look at the files again; return how many there are, and those that are not as they were.
 
     Parameters
@@ -70,7 +70,7 @@ def check(
     -------
     int
         Files that were looked at.
-    list of Verdict
+    list of FileVerdict
         Those that are not as they were, by path.
     """
     known = _known(catalog, query)
@@ -100,7 +100,7 @@ def _known(catalog: Catalog, query: str) -> list[Known]:
         return [Known(*row) for row in connection.execute(statement.order_by(f.path))]
 
 
-def look_again(path: str, *, known: Known, quick: bool, format: str) -> Seen:
+def look_again(path: str, *, known: Known, quick: bool, format: str) -> SeenFile:
     """Return what a file says now.
 
     Parameters
@@ -116,7 +116,7 @@ def look_again(path: str, *, known: Known, quick: bool, format: str) -> Seen:
 
     Returns
     -------
-    Seen
+    SeenFile
         Without the runs.
 
     Raises
@@ -141,16 +141,16 @@ def look_again(path: str, *, known: Known, quick: bool, format: str) -> Seen:
     return seen
 
 
-def _verdict(seen: Seen) -> Verdict:
+def _verdict(seen: SeenFile) -> FileVerdict:
     if not seen.error:
-        return Verdict(seen.path, PRESENT)
+        return FileVerdict(seen.path, PRESENT)
     state, _, text = seen.error.partition(": ")
     if state not in (CHANGED, VANISHED, UNREADABLE):  # its reader crashed
-        return Verdict(seen.path, UNREADABLE, seen.error)
-    return Verdict(seen.path, state, text)
+        return FileVerdict(seen.path, UNREADABLE, seen.error)
+    return FileVerdict(seen.path, state, text)
 
 
-def _note(catalog: Catalog, found: list[Verdict]) -> None:
+def _note(catalog: Catalog, found: list[FileVerdict]) -> None:
     f, now = tables.files.c, provenance.now()
     with writing(catalog.engine, tables.LOCK) as connection:
         connection.execute(

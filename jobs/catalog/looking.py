@@ -34,7 +34,7 @@ class RunPart:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenFile:
     """A file as it was found. ``error`` says why it cannot be used; the rest is empty then."""
 
     path: str
@@ -47,7 +47,7 @@ class Seen:
     runs: tuple[RunPart, ...] = ()
 
 
-def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> Seen:
+def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> SeenFile:
     """Return what a file says of itself.
 
     Parameters
@@ -63,7 +63,7 @@ def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> See
 
     Returns
     -------
-    Seen
+    SeenFile
         Without an error.
 
     Raises
@@ -81,7 +81,7 @@ def look_at(path: str, format: str, *, checksum: bool, runs: bool = True) -> See
     facts = inspect(path, ("run", "luminosityBlock"))
     if not facts.n_events:
         raise no_events(path)
-    found = Seen(
+    found = SeenFile(
         path=path,
         uuid=facts.uuid,
         checksum=content_of(path) if checksum and before is not None else None,
@@ -188,10 +188,12 @@ def unpacked(text: str) -> Iterator[int]:
 
 
 # many files ------------------------------------------------------------------------------------
-Look = Callable[[str], Seen]
+Look = Callable[[str], SeenFile]
 
 
-def look_at_all(paths: Sequence[str], looks: Sequence[Look], workers: int) -> Iterator[list[Seen]]:
+def look_at_all(
+    paths: Sequence[str], looks: Sequence[Look], workers: int
+) -> Iterator[list[SeenFile]]:
     """Yield what was found at the paths, batch by batch, in the order in which they are done.
 
     A file on which its reader crashes or hangs has that as its error.
@@ -207,7 +209,7 @@ def look_at_all(paths: Sequence[str], looks: Sequence[Look], workers: int) -> It
 
     Yields
     ------
-    list of Seen
+    list of SeenFile
         A batch.
 
     Raises
@@ -234,7 +236,7 @@ def look_at_all(paths: Sequence[str], looks: Sequence[Look], workers: int) -> It
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def look_at_batch(paths: Sequence[str], looks: Sequence[Look]) -> list[Seen]:
+def look_at_batch(paths: Sequence[str], looks: Sequence[Look]) -> list[SeenFile]:
     """Return what was found at some paths.
 
     Parameters
@@ -246,7 +248,7 @@ def look_at_batch(paths: Sequence[str], looks: Sequence[Look]) -> list[Seen]:
 
     Returns
     -------
-    list of Seen
+    list of SeenFile
         In their order, some with an error.
     """
     from jobs.events.addresses import is_remote
@@ -265,7 +267,7 @@ def look_at_batch(paths: Sequence[str], looks: Sequence[Look]) -> list[Seen]:
                 )
             found.append(by_path[path](path))
         except InputError as error:
-            found.append(Seen(path, error=str(error).removeprefix(f"{path}: ")))
+            found.append(SeenFile(path, error=str(error).removeprefix(f"{path}: ")))
     return found
 
 

@@ -43,11 +43,11 @@ def check(
     own = console(quiet, verbose, json)
     from rich.markup import escape
 
-    from jobs.clusters.check import Step
+    from jobs.clusters.check import Trial
     from jobs.clusters.check import check as steps
 
     found, calibration = _complete(config)
-    done: list[Step] = []
+    done: list[Trial] = []
     for step in steps(found, calibration):
         done.append(step)
         seconds = f"{step.seconds:6.1f} s" if step.state != "not tried" else " " * 8

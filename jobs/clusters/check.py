@@ -39,7 +39,7 @@ READ_S = 120.0
 
 
 @dataclass(frozen=True)
-class Step:
+class Trial:
     """One thing that was tried: ``state`` is ok, warning, failed or "not tried"."""
 
     name: str
@@ -49,7 +49,7 @@ class Step:
     bad_input: bool = False
 
 
-def check(config: Config, calibration: Calibration | None = None) -> Iterator[Step]:
+def check(config: Config, calibration: Calibration | None = None) -> Iterator[Trial]:
     """Yield the steps as they are done; after one that failed the others are not tried.
 
     The cluster is opened as for a run, and closed again if it was not there before. The step
@@ -64,7 +64,7 @@ def check(config: Config, calibration: Calibration | None = None) -> Iterator[St
 
     Yields
     ------
-    Step
+    Trial
         With its state.
     """
     cluster = config.cluster
@@ -80,10 +80,10 @@ def check(config: Config, calibration: Calibration | None = None) -> Iterator[St
         else:
             return
     for name in names[done:] if cluster.kind != "inline" else ():
-        yield Step(name, "not tried", "")
+        yield Trial(name, "not tried", "")
 
 
-def _steps(config: Config, calibration: Calibration | None, stack: ExitStack) -> Iterator[Step]:
+def _steps(config: Config, calibration: Calibration | None, stack: ExitStack) -> Iterator[Trial]:
     cluster = config.cluster
     yield attempted("reached", lambda: reached(cluster))
     found: Client | None = None
@@ -104,7 +104,7 @@ def _steps(config: Config, calibration: Calibration | None, stack: ExitStack) ->
         yield attempted(f"file of {sample.name}", partial(first_file, found, sample))
 
 
-def attempted(name: str, step: Callable[[], tuple[str, str]]) -> Step:
+def attempted(name: str, step: Callable[[], tuple[str, str]]) -> Trial:
     """Return what came of a step, which returns a state and a text or raises.
 
     Parameters
@@ -116,7 +116,7 @@ def attempted(name: str, step: Callable[[], tuple[str, str]]) -> Step:
 
     Returns
     -------
-    Step
+    Trial
         With its seconds.
     """
     start = time.perf_counter()
@@ -124,12 +124,12 @@ def attempted(name: str, step: Callable[[], tuple[str, str]]) -> Step:
         state, text = step()
     except (CalibError, OSError, TimeoutError) as error:
         return _failed(name, error, start)
-    return Step(name, state, text, time.perf_counter() - start)
+    return Trial(name, state, text, time.perf_counter() - start)
 
 
-def _failed(name: str, error: Exception, start: float) -> Step:
+def _failed(name: str, error: Exception, start: float) -> Trial:
     text = " ".join(str(error).split()) or type(error).__name__
-    return Step(name, "failed", text, time.perf_counter() - start, isinstance(error, InputError))
+    return Trial(name, "failed", text, time.perf_counter() - start, isinstance(error, InputError))
 
 
 # the steps -----------------------------------------------------------------------------------

@@ -40,7 +40,7 @@ Versions = dict[str, str | None]
 
 
 @dataclass(frozen=True)
-class Found:
+class AllVersions:
     """The versions here, of the scheduler and of each worker."""
 
     here: Versions
@@ -53,7 +53,7 @@ class Found:
         return {"scheduler": self.scheduler, **self.workers}
 
 
-def equip(found: Client, cluster: Cluster, calibration: Calibration | None = None) -> Found:
+def equip(found: Client, cluster: Cluster, calibration: Calibration | None = None) -> AllVersions:
     """Check versions and code of all workers, send them what they lack, and check again.
 
     Raises
@@ -85,7 +85,7 @@ def equip(found: Client, cluster: Cluster, calibration: Calibration | None = Non
     return asked
 
 
-def ask(found: Client, packages: tuple[str, ...]) -> Found:
+def ask(found: Client, packages: tuple[str, ...]) -> AllVersions:
     """Return what is installed here and there: Python, Dask, and these packages.
 
     Raises
@@ -94,7 +94,7 @@ def ask(found: Client, packages: tuple[str, ...]) -> Found:
         If another Python runs there, which could not read what is sent.
     """
     answer = found.get_versions()
-    dask = Found(
+    dask = AllVersions(
         _flat(answer["client"]),
         _flat(answer["scheduler"]),
         {k: _flat(v) for k, v in answer["workers"].items() if isinstance(v, Mapping)},
@@ -106,7 +106,7 @@ def ask(found: Client, packages: tuple[str, ...]) -> Found:
     function = by_value(installed)
     scheduler = found.run_on_scheduler(function, packages)
     workers = found.run(function, packages, on_error="return")
-    return Found(
+    return AllVersions(
         dask.here | here(packages),
         dask.scheduler | scheduler,
         {
@@ -155,20 +155,20 @@ def by_value(function: FunctionType) -> FunctionType:
     return copy
 
 
-def here(packages: Iterable[str]) -> Versions:
+def here(packages: Iterable[str]) -> AllVersions:
     """Return the versions of packages in this process; of our code the one that is loaded."""
     names = [name for name in packages if name != CODE]
     return {**installed(names), CODE: fingerprint.__version__}
 
 
-def _answered(answer: Any, packages: Iterable[str]) -> Versions:
+def _answered(answer: Any, packages: Iterable[str]) -> AllVersions:
     """Return the versions that a worker has given, or why there are none in place of each."""
     if isinstance(answer, Mapping):
         return dict(answer)
     return dict.fromkeys(packages, f"not to be read ({type(answer).__name__}: {answer})")
 
 
-def _flat(answer: Mapping[str, Any]) -> Versions:
+def _flat(answer: Mapping[str, Any]) -> AllVersions:
     found = dict(answer["packages"])
     return found | {"python": ".".join(str(found["python"]).split(".")[:2])}
 
@@ -183,7 +183,7 @@ def differences(here: Versions, there: Versions, names: tuple[str, ...]) -> list
     ]
 
 
-def require_python(found: Found) -> None:
+def require_python(found: AllVersions) -> None:
     """Raise InputError where another Python runs: nothing that is sent can be read there."""
     for place, versions in found.places.items():
         other = differences(found.here, versions, ("python",))
@@ -194,7 +194,7 @@ def require_python(found: Found) -> None:
             )
 
 
-def require_same(found: Found, cluster: Cluster) -> None:
+def require_same(found: AllVersions, cluster: Cluster) -> None:
     """Raise InputError where packages are missing or other ones; only a warning if so asked."""
     by_difference: dict[tuple[str, ...], list[str]] = {}
     for place, versions in found.places.items():
@@ -216,7 +216,7 @@ def require_same(found: Found, cluster: Cluster) -> None:
 
 
 # our code ----------------------------------------------------------------------------------------
-def where_code_differs(found: Found) -> list[str]:
+def where_code_differs(found: AllVersions) -> list[str]:
     """Return the places whose code of this package is another, or missing."""
     here = _code(found.here)
     return [place for place, versions in found.places.items() if _code(versions) != here]
@@ -235,7 +235,7 @@ def _clients(own: str, dask_scheduler: Any = None) -> list[str]:
 
 
 def require_may_send(
-    lacking: list[str], found: Found, cluster: Cluster, others: Sequence[str] = ()
+    lacking: list[str], found: AllVersions, cluster: Cluster, others: Sequence[str] = ()
 ) -> None:
     """Raise InputError where our code would have to be sent and must not.
 
@@ -320,6 +320,6 @@ class Checked:
 
 
 @cache
-def versions_here() -> Versions:
+def versions_here() -> AllVersions:
     """Return the versions of this process."""
     return here(PACKAGES)

@@ -16,7 +16,7 @@ from calib.errors import CalibError, InputError
 from jobs.clusters.local import given_up_if_interrupted
 from jobs.clusters.settings import ONE_THREAD, SETTINGS
 from jobs.clusters.waiting import require_worker, uninterrupted
-from jobs.config.cluster import Cluster, Job
+from jobs.config.cluster import BatchJob, Cluster
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -109,7 +109,7 @@ def job_script(cluster: Cluster) -> str:
 
 def job_arguments(cluster: Cluster) -> dict[str, Any]:
     """Return what dask-jobqueue is given; keys that are None are left to its own files."""
-    job = cluster.job or Job()
+    job = cluster.job or BatchJob()
     found: dict[str, Any] = {
         "cores": job.cores,
         "processes": job.cores,  # each of one thread, as everywhere
@@ -142,7 +142,7 @@ def environment_lines() -> list[str]:
     return [f'export DASK_DISTRIBUTED__NANNY__PRE_SPAWN_ENVIRON="{nanny}"']
 
 
-def _directives(cluster: Cluster, job: Job) -> list[str] | dict[str, str]:
+def _directives(cluster: Cluster, job: BatchJob) -> list[str] | dict[str, str]:
     if cluster.kind != "htcondor":
         return list(job.directives)
     pairs = {}
@@ -217,7 +217,7 @@ def noting(kind: Any, refused: list[str]) -> Any:
     """
     from distributed.core import Status
 
-    class Job(kind):  # type: ignore[misc]
+    class BatchJob(kind):  # type: ignore[misc]
         async def _submit_job(self, script_filename: str) -> str:
             try:
                 return str(await super()._submit_job(script_filename))
@@ -227,7 +227,7 @@ def noting(kind: Any, refused: list[str]) -> Any:
                 self.status = Status.failed  # which is how a cluster expects it when it closes
                 raise
 
-    return Job
+    return BatchJob
 
 
 @contextmanager
@@ -245,7 +245,7 @@ def _without_traces() -> Iterator[None]:
 
 
 def _asked_for(cluster: Cluster) -> str:
-    job = cluster.job or Job()
+    job = cluster.job or BatchJob()
     where = f" in {job.queue}" if job.queue else ""
     return f"{job.cores} cores and {job.memory} a job{where}"
 

@@ -135,7 +135,7 @@ class Auth(Strict):
     token_file: str | None = Field(default=None, description="jupyterhub; or a file with it")
 
 
-class Job(Strict):
+class BatchJob(Strict):
     """One job of a batch system. None: as the site's jobqueue.yaml has it."""
 
     cores: int = Field(default=1, ge=1, description="of one job; each is a worker of one thread")
@@ -229,7 +229,7 @@ class Cluster(Strict):
         default=None,
         description="kind gateway, kubernetes: a cluster that runs already, and is left running",
     )
-    job: Job | None = Field(default=None, description="batch systems: what a job asks for")
+    job: BatchJob | None = Field(default=None, description="batch systems: what a job asks for")
     pod: Pod | None = Field(default=None, description="kind kubernetes: what a pod asks for")
     wait: float | None = Field(
         default=None,

@@ -53,7 +53,7 @@ from processors.readers.columns import (
     stand_ins,
 )
 from processors.readers.events import Events
-from processors.readers.stage1 import Table
+from processors.readers.stage1 import RowTable
 from processors.readers.table import records_of
 from processors.selection import REASONS, SELECTED, ResolvedSelection, choose_pairs
 
@@ -403,7 +403,7 @@ def _table(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
         marks = of_schema(file.schema_arrow)
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
-            rows = Table(table.select(numbers), str(path), where["entrystart"])
+            rows = RowTable(table.select(numbers), str(path), where["entrystart"])
             try:
                 found = task.kind.apply(
                     task.document, records_of(rows, Needs(optional=tuple(numbers)), where)

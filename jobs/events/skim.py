@@ -49,7 +49,7 @@ ALONG = "ptErr"
 
 
 @dataclass(frozen=True)
-class Part:
+class SkimPart:
     """One chunk, with the files of its pairs and of its account."""
 
     chunk: Chunk
@@ -197,7 +197,7 @@ def _folder(directory: RunDirectory) -> Path:
 
 def _parts(
     directory: RunDirectory, config: Config, inspection: Inspection, kept: dict[str, Kept]
-) -> Iterator[Part]:
+) -> Iterator[SkimPart]:
     code = _code()
     common = {
         name: digest(
@@ -221,14 +221,14 @@ def _parts(
             chunk.stop,
             chunk.file.runs,
         )
-        yield Part(chunk, _folder(directory) / f"{key}.parquet")
+        yield SkimPart(chunk, _folder(directory) / f"{key}.parquet")
 
 
 # the event loop --------------------------------------------------------------------------------
 def _run(
     config: Config,
     kept: dict[str, Kept],
-    parts: Sequence[Part],
+    parts: Sequence[SkimPart],
     progress: Progress,
     watch: provenance.Stopwatch,
 ) -> list[dict[str, Any]]:
@@ -262,7 +262,7 @@ def _run(
     return bad
 
 
-def _write_part(part: Part, result: Any) -> None:
+def _write_part(part: SkimPart, result: Any) -> None:
     counts = Counts.of(result["counts"])
     require_whole(part.chunk, counts)
     with whole(part.path) as temporary:
@@ -275,7 +275,7 @@ def _join(
     directory: RunDirectory,
     config: Config,
     inspection: Inspection,
-    parts: Sequence[Part],
+    parts: Sequence[SkimPart],
     accounting: dict[str, Any],
     progress: Progress,
 ) -> dict[str, Any]:
@@ -408,7 +408,7 @@ def lines(use: Config, directory: Path) -> str:
 def _write_accounting(
     directory: RunDirectory,
     inspection: Inspection,
-    parts: Sequence[Part],
+    parts: Sequence[SkimPart],
     bad: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     files = []
@@ -446,7 +446,7 @@ def _write_provenance(
     directory: RunDirectory,
     config: Config,
     inspection: Inspection,
-    parts: Sequence[Part],
+    parts: Sequence[SkimPart],
     watch: provenance.Stopwatch,
 ) -> None:
     write_json(

@@ -21,7 +21,7 @@ from jobs.store.store import Store
 
 
 @dataclass(frozen=True)
-class Plan:
+class TaskPlan:
     """What one calibration would do, in sentences, and what it does next."""
 
     calibration: str
@@ -35,7 +35,7 @@ class Plans:
     """A whole night; ``arrived`` are the files that are new."""
 
     arrived: new_runs.Arrived
-    calibrations: tuple[Plan, ...]
+    calibrations: tuple[TaskPlan, ...]
 
 
 def plans(settings: Nightly) -> Plans:
@@ -47,7 +47,7 @@ def plans(settings: Nightly) -> Plans:
     ):
         arrived = new_runs.take_in(settings, catalog)
         tools = steps.Tools(settings, store, catalog)
-        found: list[Plan] = []
+        found: list[TaskPlan] = []
         done: dict[str, Progress] = {}
         for task in ordered(settings.calibrations, settings.name):
             known = _known(settings, store, task, Path(folder))
@@ -100,28 +100,28 @@ def _known(settings: Nightly, store: Store | None, task: Task, folder: Path) -> 
 
 def _plan(
     tools: steps.Tools, task: Task, known: Progress, others: list[Progress]
-) -> tuple[Plan, Progress]:
+) -> tuple[TaskPlan, Progress]:
     try:
         it = steps.asked(tools, task, others)
         found = known
         if known.state.rests:
             found = steps.look(tools, it, known)
     except CalibError as error:
-        plan = Plan(task.name, known.state.value, "nothing", (str(error),))
+        plan = TaskPlan(task.name, known.state.value, "nothing", (str(error),))
         return plan, known
     first, last = found.first, found.last
     if found.state is State.TESTING and first is not None and last is not None:
         said = _of_test(tools, it, first, last)
         after = replace(found, state=State.WAITING, judged=last)
-        return Plan(task.name, known.state.value, "test", said), after
+        return TaskPlan(task.name, known.state.value, "test", said), after
     if found.state in (State.CALIBRATING, State.GATED):
         where = directories.rooms(tools.settings, task).path
         said = (
             f"{found.why}, in {where}; published if its verdict and the gate pass"
             f" (cut {task.gate.cut:g}, max {task.gate.max:g}), held if not",
         )
-        return Plan(task.name, known.state.value, "calibrate", said), found
-    return Plan(task.name, known.state.value, "nothing", (found.why,)), found
+        return TaskPlan(task.name, known.state.value, "calibrate", said), found
+    return TaskPlan(task.name, known.state.value, "nothing", (found.why,)), found
 
 
 def _of_test(tools: steps.Tools, it: steps.Asked, first: int, last: int) -> tuple[str, ...]:

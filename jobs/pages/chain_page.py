@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Line:
+class StepLine:
     """A step on the page; ``link`` is empty where there is no report yet."""
 
     state: StepState
@@ -61,12 +61,12 @@ def write_page(
     write_text(work.directory / "report.html", page)
 
 
-def _line(work: ChainRun, one: StepState, made: Mapping[str, Any]) -> Line:
+def _line(work: ChainRun, one: StepState, made: Mapping[str, Any]) -> StepLine:
     there = (work.directory.path / one.name / "report.html").is_file()
     kind = "good" if one.passed else "bad" if one.decided else "fallback"
     times = made.get("steps")
     checks = one.decided.get("checks", ())
-    return Line(
+    return StepLine(
         one,
         f"{quote(one.name)}/report.html" if there else "",
         kind,

@@ -21,7 +21,7 @@ BAND = (0.16, 0.84)
 
 
 @dataclass(frozen=True)
-class Step:
+class ChartStep:
     """One interval: runs, revision, values and errors, shape (bins, 2); a bin may be chosen."""
 
     since: int
@@ -64,14 +64,14 @@ class Chart:
     bottom: int = HEIGHT - BOTTOM
 
 
-def chart(name: str, steps: Sequence[Step], first: int, last: int) -> Chart | None:
+def chart(name: str, steps: Sequence[ChartStep], first: int, last: int) -> Chart | None:
     """Return the chart of a quantity.
 
     Parameters
     ----------
     name : str
         Of the quantity.
-    steps : sequence of Step
+    steps : sequence of ChartStep
         In order of the runs; they do not overlap.
     first, last : int
         Runs at the ends of the axis.
@@ -89,15 +89,15 @@ def chart(name: str, steps: Sequence[Step], first: int, last: int) -> Chart | No
     y_of = _scale(_range(ends), (HEIGHT - BOTTOM, TOP))
     x_of = _scale((first, max(last, first) + 1), (LEFT, WIDTH - RIGHT))
 
-    def box(step: Step, low: float, high: float) -> str:
+    def box(step: ChartStep, low: float, high: float) -> str:
         a, b = x_of(max(step.since, first)), x_of(min(step.last, last) + 1)
         return f"M{a:.1f} {y_of(high):.1f}H{b:.1f}V{y_of(low):.1f}H{a:.1f}Z"
 
-    def level(step: Step, value: float) -> str:
+    def level(step: ChartStep, value: float) -> str:
         a, b = x_of(max(step.since, first)), x_of(min(step.last, last) + 1)
         return f"M{a:.1f} {y_of(value):.1f}H{b:.1f}"
 
-    def edge(step: Step) -> str:
+    def edge(step: ChartStep) -> str:
         start = TOP if len(drawn) <= TOUCHABLE else HEIGHT - BOTTOM - 9
         return f"M{x_of(step.since):.1f} {start}V{HEIGHT - BOTTOM}"
 
@@ -119,7 +119,7 @@ def chart(name: str, steps: Sequence[Step], first: int, last: int) -> Chart | No
 Middle = tuple[float, float, float]
 
 
-def middles(steps: Sequence[Step]) -> list[Middle | None]:
+def middles(steps: Sequence[ChartStep]) -> list[Middle | None]:
     """Return lower edge, median and upper edge over the bins; of one bin its value and error."""
     values = [step.values[:, 0] for step in steps]
     whole = [i for i, v in enumerate(values) if len(v) > 1 and np.isfinite(v).all()]
@@ -134,7 +134,7 @@ def middles(steps: Sequence[Step]) -> list[Middle | None]:
     return found
 
 
-def _middle(step: Step) -> Middle | None:
+def _middle(step: ChartStep) -> Middle | None:
     values = step.values[np.isfinite(step.values[:, 0])]
     if not len(values):
         return None
@@ -180,7 +180,10 @@ def _text(value: float) -> str:
 
 
 def _touch(
-    drawn: Sequence[tuple[Step, tuple[float, float, float]]], x_of: _scale, first: int, last: int
+    drawn: Sequence[tuple[ChartStep, tuple[float, float, float]]],
+    x_of: _scale,
+    first: int,
+    last: int,
 ) -> tuple[Touch, ...]:
     if len(drawn) > TOUCHABLE:
         return ()

@@ -36,7 +36,7 @@ TONE = {
 
 
 @dataclass(frozen=True)
-class Point:
+class ResidualPoint:
     """One test on the picture, in its units; ``tone`` says what it found."""
 
     x: float
@@ -48,11 +48,11 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Picture:
+class ResidualPicture:
     """Residuals against run, with the limits, and lines where constants begin."""
 
     name: str
-    points: tuple[Point, ...]
+    points: tuple[ResidualPoint, ...]
     lines: tuple[tuple[float, str], ...]
     limits: tuple[float, float]
     ticks_x: tuple[tuple[float, str], ...]
@@ -124,7 +124,7 @@ def _exact(value: Any) -> str:
     return "–" if value is None else f"{value}"
 
 
-def picture(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
+def picture(name: str, history: Sequence[Mapping[str, Any]]) -> ResidualPicture:
     """Return the residuals of one calibration; ``history`` is newest first."""
     own = [h for h in reversed(history) if h["calibration"] == name]
     tests: dict[tuple[int, int], Mapping[str, Any]] = {}
@@ -137,7 +137,7 @@ def picture(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
             begins[int(numbers["bucket"][0])] = f"revision {numbers['published']}"
     shown = list(tests.values())[-MOST:]
     if not shown:
-        return Picture(name, (), (), (0, 0), (), ())
+        return ResidualPicture(name, (), (), (0, 0), (), ())
     runs = [float(n["runs"][1]) for n in shown]
     values = [float(n["test"]["value"]) for n in shown]
     errors = [float(n["test"]["error"] or 0.0) for n in shown]
@@ -155,7 +155,7 @@ def picture(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
 
     tones = {"within": "good", "outside": "bad", "undecided": "plain"}
     points = tuple(
-        Point(
+        ResidualPoint(
             x(r),
             y(v),
             y(v - e),
@@ -166,7 +166,7 @@ def picture(name: str, history: Sequence[Mapping[str, Any]]) -> Picture:
         for n, r, v, e in zip(shown, runs, values, errors, strict=True)
     )
     step = _step(top)
-    return Picture(
+    return ResidualPicture(
         name,
         points,
         tuple((x(run), text) for run, text in sorted(begins.items())),

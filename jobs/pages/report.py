@@ -28,7 +28,7 @@ from calib.plots import figures as plots
 from calib.results import Check, Closure, Curve, Reduction, Section
 from jobs.config.schema import Config, dump
 from jobs.pages import report_fits
-from jobs.pages.report_tables import MISSING, Table, as_float, number, table, words
+from jobs.pages.report_tables import MISSING, PageTable, as_float, number, table, words
 from jobs.run import selection_levels
 from jobs.storage.files import RunDirectory, whole, write_text
 
@@ -63,13 +63,13 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Part:
+class PagePart:
     """A section, ready for the template."""
 
     title: str
     anchor: str
     paragraphs: tuple[str, ...]
-    tables: tuple[Table, ...]
+    tables: tuple[PageTable, ...]
     pictures: tuple[Picture, ...]
 
 
@@ -167,8 +167,8 @@ def _json(values: Any) -> str:
 
 
 # sections ----------------------------------------------------------------------------------------
-def _part(section: Section, place: int, drawn: set[str], keep: Path) -> Part:
-    return Part(
+def _part(section: Section, place: int, drawn: set[str], keep: Path) -> PagePart:
+    return PagePart(
         section.title,
         f"section-{place + 1}",
         tuple(p.strip() for p in re.split(r"\n\s*\n", section.text) if p.strip()),
@@ -272,15 +272,15 @@ def _probabilities(fits: pd.DataFrame) -> Iterable[float]:
             yield probability(float(chi2), int(ndf))
 
 
-def _closure_part(closure: Closure | None, drawn: set[str], keep: Path) -> Part:
+def _closure_part(closure: Closure | None, drawn: set[str], keep: Path) -> PagePart:
     title, anchor = "Closure", "closure"
     if closure is None:
-        return Part(title, anchor, ("No closure test has been made.",), (), ())
+        return PagePart(title, anchor, ("No closure test has been made.",), (), ())
     sentences = tuple(_sentence(c) for c in closure.checks)
     if not len(closure.table):
-        return Part(title, anchor, sentences, (), ())
+        return PagePart(title, anchor, sentences, (), ())
     pictures = _pictures(_of_closure(closure), keep)
-    return Part(title, anchor, sentences, (table("closure", closure.table, drawn),), pictures)
+    return PagePart(title, anchor, sentences, (table("closure", closure.table, drawn),), pictures)
 
 
 def _sentence(check: Check) -> str:
@@ -330,7 +330,7 @@ def stages(totals: Mapping[str, Any]) -> list[Stage]:
     return out
 
 
-def _files(found: Sequence[Mapping[str, Any]]) -> Table:
+def _files(found: Sequence[Mapping[str, Any]]) -> PageTable:
     rows = []
     for file in found:
         row = {"file": str(file.get("path", ""))}

@@ -32,7 +32,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """A table ready for the template; ``numeric`` says which columns stand to the right."""
 
     name: str
@@ -118,7 +118,7 @@ def words(name: str) -> str:
     )
 
 
-def table(name: str, frame: pd.DataFrame, fits: Collection[str] = ()) -> Table:
+def table(name: str, frame: pd.DataFrame, fits: Collection[str] = ()) -> PageTable:
     """Return a DataFrame as cells.
 
     Parameters
@@ -133,7 +133,7 @@ def table(name: str, frame: pd.DataFrame, fits: Collection[str] = ()) -> Table:
 
     Returns
     -------
-    Table
+    PageTable
         Ready for the template.
     """
     errors = {c: f"{c}_err" for c in frame.columns if f"{c}_err" in frame.columns}
@@ -148,7 +148,7 @@ def table(name: str, frame: pd.DataFrame, fits: Collection[str] = ()) -> Table:
         tuple(_cell(name, record, errors.get(name), fits) for name in names)
         for record in shown.to_dict("records")
     )
-    return Table(
+    return PageTable(
         name,
         tuple(_title(n, frame) for n in names),
         tuple(pd.api.types.is_numeric_dtype(frame[n]) for n in names),

@@ -11,7 +11,7 @@ from calib.documents import json_values
 from calib.errors import CalibError, InputError
 from calib.payload.validity import LAST, Validity
 from jobs.nightly import states
-from jobs.pages.charts import Chart, Step, chart
+from jobs.pages.charts import Chart, ChartStep, chart
 from jobs.pages.store_values import Shelf, Values
 from jobs.store import MAIN, Interval, Revision, Store
 from jobs.store import revisions as rules
@@ -40,7 +40,7 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Asked:
+class Request:
     """A request: the words in its path, and its arguments."""
 
     words: tuple[str, ...]
@@ -108,11 +108,11 @@ class Pages:
         for pattern, make in ROUTES:
             match = pattern.fullmatch(path)
             if match:
-                return make(self, Asked(match.groups(), arguments))
+                return make(self, Request(match.groups(), arguments))
         raise NotFound(f"{path[:100]}: there is no such page")
 
     # pages -------------------------------------------------------------------------------------
-    def overview(self, asked: Asked) -> Page:
+    def overview(self, asked: Request) -> Page:
         """Return what holds now, the last revisions and the last nights."""
         found = self.store.revisions()
         tags = rules.tags(found)
@@ -131,7 +131,7 @@ class Pages:
         }
         return Page("serve_overview.html", "Constants", data)
 
-    def calibration(self, asked: Asked) -> Page:
+    def calibration(self, asked: Request) -> Page:
         """Return one calibration: what holds for a run, its history, its intervals."""
         (name,), found = asked.words, self.store.revisions()
         _require(name in _calibrations(found), f"calibration {name!r}: nothing of it is published")
@@ -178,7 +178,7 @@ class Pages:
 
         return Page("serve_calibration.html", name, data, more, drawn)
 
-    def revisions(self, asked: Asked) -> Page:
+    def revisions(self, asked: Request) -> Page:
         """Return the revisions, newest first."""
         wanted = asked.arguments.get("calibration", "")
         tag = asked.arguments.get("tag", "")
@@ -193,7 +193,7 @@ class Pages:
         }
         return Page("serve_revisions.html", "Revisions", data)
 
-    def revision(self, asked: Asked) -> Page:
+    def revision(self, asked: Request) -> Page:
         """Return one revision: who, when, why, its verdict and its files."""
         found = self.store.revisions()
         revision = _numbered(found, asked.words[0])
@@ -218,7 +218,7 @@ class Pages:
         }
         return Page("serve_revision.html", f"Revision {revision.number}", data)
 
-    def diff(self, asked: Asked) -> Page:
+    def diff(self, asked: Request) -> Page:
         """Return two revisions in standard deviations."""
         found = self.store.revisions()
         words = asked.words or tuple(str(asked.number(k, 0)) for k in ("before", "after"))
@@ -284,7 +284,7 @@ class Pages:
         return self.store.file(revision, name)
 
 
-ROUTES: tuple[tuple[re.Pattern[str], Callable[[Pages, Asked], Page]], ...] = (
+ROUTES: tuple[tuple[re.Pattern[str], Callable[[Pages, Request], Page]], ...] = (
     (re.compile(r"/|/index"), Pages.overview),
     (re.compile(r"/calibration/([A-Za-z0-9_.+-]{1,80})"), Pages.calibration),
     (re.compile(r"/revisions"), Pages.revisions),
@@ -354,7 +354,7 @@ def _earlier(found: Sequence[Revision], revision: Revision) -> int | None:
     return own[-1] if own else None
 
 
-def _some(rows: list[Any], asked: Asked) -> tuple[dict[str, int], list[Any]]:
+def _some(rows: list[Any], asked: Request) -> tuple[dict[str, int], list[Any]]:
     """Return the rows of one page, and which page it is."""
     pages = max(1, -(-len(rows) // ROWS))
     number = min(max(1, asked.number("page", 1)), pages)
@@ -395,11 +395,11 @@ def _charts(
     return found
 
 
-def _step(interval: Interval, values: Values, quantity: str, chosen: str) -> Step:
+def _step(interval: Interval, values: Values, quantity: str, chosen: str) -> ChartStep:
     pairs = values.of[quantity]
     one = None
     if chosen in values.bins:
         value, error = pairs[values.bins.index(chosen)].tolist()
         one = value, error
     validity, revision = interval.validity, interval.revision
-    return Step(validity.since, validity.last, revision.number, revision.forced, pairs, one)
+    return ChartStep(validity.since, validity.last, revision.number, revision.forced, pairs, one)

@@ -64,7 +64,7 @@ Edits = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
-class Reduced:
+class ReducedPass:
     """A reduction with the pass that it was made from, and the digest of what it depends on."""
 
     reduction: Reduction
@@ -347,7 +347,7 @@ class Run(Work):
         progress("inspect", 1, 1)
         return inspection
 
-    def reduced(self, walk: Pass, edits: Edits, progress: Progress = silent) -> Reduced:
+    def reduced(self, walk: Pass, edits: Edits, progress: Progress = silent) -> ReducedPass:
         """Return the reduction of the sums of a pass; nothing is written.
 
         Parameters
@@ -361,7 +361,7 @@ class Run(Work):
 
         Returns
         -------
-        Reduced
+        ReducedPass
             With the digest of what it depends on.
         """
         sums = self.sums(walk)
@@ -378,7 +378,7 @@ class Run(Work):
         )
         self.directory.keep("time/reduce", watch.read())
         progress("reduce", 1, 1)
-        return Reduced(reduction, walk, key)
+        return ReducedPass(reduction, walk, key)
 
     def payload(self, reduction: Reduction) -> Mapping[str, Any]:
         """Return the payload of a reduction, which says of which events it is; nothing is written.
@@ -394,7 +394,7 @@ class Run(Work):
         document = description.with_origin(document, description.origin(self.config.samples))
         return description.with_muon_pt(document, self.config.selection.muon_pt)
 
-    def write_reduction(self, reduced: Reduced) -> None:
+    def write_reduction(self, reduced: ReducedPass) -> None:
         """Write the fits, the tables and the payload.
 
         What is there of a verdict is one on something else from here on, so the run is not
@@ -415,7 +415,7 @@ class Run(Work):
 
     def test(
         self,
-        reduced: Reduced,
+        reduced: ReducedPass,
         walk_over: Callable[[Pass], None] | None,
         progress: Progress = silent,
     ) -> Closure:
@@ -423,7 +423,7 @@ class Run(Work):
 
         Parameters
         ----------
-        reduced : Reduced
+        reduced : ReducedPass
             What is tested.
         walk_over : callable or None
             Pass -> None, collects it; without, no event is touched, and where the sums at hand are
@@ -485,13 +485,13 @@ class Run(Work):
         return calibration.closure(self.sums(following or walk), reduction)
 
     def finish(
-        self, reduced: Reduced, closure: Closure, progress: Progress = silent
+        self, reduced: ReducedPass, closure: Closure, progress: Progress = silent
     ) -> dict[str, Any]:
         """Write the verdict, the provenance and the page; return the verdict.
 
         Parameters
         ----------
-        reduced : Reduced
+        reduced : ReducedPass
             The result.
         closure : Closure
             Its test.
@@ -578,7 +578,7 @@ class Run(Work):
         return verdict(checks)
 
     # inside --------------------------------------------------------------------------------------
-    def _iterated(self, walk_over: Callable[[Pass], None], progress: Progress) -> Reduced:
+    def _iterated(self, walk_over: Callable[[Pass], None], progress: Progress) -> ReducedPass:
         """Reduce, and walk over the events again for as long as the calibration asks for it."""
         walk = Pass()
         for _ in range(MAX_PASSES):
@@ -593,7 +593,7 @@ class Run(Work):
             f" {MAX_PASSES} passes over the events; what was done is kept, loosen its convergence"
         )
 
-    def _from_sums(self, progress: Progress, edits: Edits | None = None) -> Reduced:
+    def _from_sums(self, progress: Progress, edits: Edits | None = None) -> ReducedPass:
         edits = self.directory.edits() if edits is None else edits
         return self.reduced(self.last_pass, edits, progress)
 
@@ -613,7 +613,7 @@ class Run(Work):
         (self.directory / "closure.csv").unlink(missing_ok=True)
         return _untested(why)
 
-    def _write_verdict(self, reduced: Reduced, closure: Closure) -> dict[str, Any]:
+    def _write_verdict(self, reduced: ReducedPass, closure: Closure) -> dict[str, Any]:
         """Write every check of the reduction, the payload, the closure and the accounting."""
         document = read_payload(self.directory / "payload.json")
         decided = self.decide(document, reduced.reduction, closure)

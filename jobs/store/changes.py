@@ -16,7 +16,7 @@ from calib.payload.validity import Validity
 from jobs.store.content import Staged
 from jobs.store.revisions import Interval, Revision, checked_name, intervals, tags
 from jobs.store.rows import append, next_number
-from jobs.store.runs import Run
+from jobs.store.runs import FinishedRun
 
 Revisions = tuple[Revision, ...]
 
@@ -116,7 +116,7 @@ def published(revision: Revision, sha: str | None) -> str:
 class Publication:
     """What somebody wants to publish."""
 
-    run: Run
+    run: FinishedRun
     staged: Staged
     validity: Validity
     tag: str
@@ -124,7 +124,7 @@ class Publication:
     replace: bool
 
 
-def require_publishable(run: Run, force: bool) -> None:
+def require_publishable(run: FinishedRun, force: bool) -> None:
     """Raise NotPublishable where the verdict is not passed and nobody insists."""
     if not run.passed and not force:
         path = run.directory.path

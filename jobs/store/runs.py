@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedRun:
     """A finished run; ``failed`` names the checks of its verdict that are not passed."""
 
     directory: RunDirectory
@@ -36,7 +36,7 @@ class Run:
         return self.kind.name
 
 
-def finished(path: Path, calibration: str | None = None) -> Run:
+def finished(path: Path, calibration: str | None = None) -> FinishedRun:
     """Return the run in a directory.
 
     Raises
@@ -66,7 +66,7 @@ def finished(path: Path, calibration: str | None = None) -> Run:
     decided = checked(_json(directory / "verdict.json"), Verdict, directory / "verdict.json")
     made = _json(directory / "provenance.json")
     failed = [str(c["name"]) for c in decided["checks"] if not c["passed"]]
-    return Run(
+    return FinishedRun(
         directory,
         kind,
         config.name,
@@ -77,7 +77,7 @@ def finished(path: Path, calibration: str | None = None) -> Run:
     )
 
 
-def require_payload_of(run: Run, document: Mapping[str, Any]) -> None:
+def require_payload_of(run: FinishedRun, document: Mapping[str, Any]) -> None:
     """Raise InputError where a payload is not one of the run's calibration."""
     checked_name(run.calibration, "calibration")
     names = {c.get("name") for c in document.get("corrections", ())}

@@ -16,7 +16,7 @@ SIZE = 8
 """Bytes of a checksum (XXH3, little endian), after the bytes of its page."""
 
 
-class Page(NamedTuple):
+class RNTuplePage(NamedTuple):
     """Where a page is in its file."""
 
     start: int
@@ -24,7 +24,7 @@ class Page(NamedTuple):
     has_checksum: bool
 
 
-def pages_of(tree: Any, names: Iterable[str], start: int, stop: int) -> Iterator[Page]:
+def pages_of(tree: Any, names: Iterable[str], start: int, stop: int) -> Iterator[RNTuplePage]:
     """Yield the pages of some fields of an RNTuple that are read for some entries.
 
     Parameters
@@ -38,7 +38,7 @@ def pages_of(tree: Any, names: Iterable[str], start: int, stop: int) -> Iterator
 
     Yields
     ------
-    Page
+    RNTuplePage
         Its bytes in the file.
     """
     ntuple = tree.ntuple
@@ -51,7 +51,7 @@ def pages_of(tree: Any, names: Iterable[str], start: int, stop: int) -> Iterator
         for column in columns:
             for page in links[column].pages if column < len(links) else ():
                 at = page.locator.offset
-                yield Page(at, at + page.locator.num_bytes, bool(page.has_checksum))
+                yield RNTuplePage(at, at + page.locator.num_bytes, bool(page.has_checksum))
 
 
 def _columns(tree: Any, names: list[str]) -> list[int]:

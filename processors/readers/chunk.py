@@ -28,7 +28,7 @@ from processors.readers.baskets import open_baskets
 from processors.readers.events import Events, Selected
 from processors.readers.given import GivenColumns, metadata_of, require_no_lost_nulls
 from processors.readers.nanoaod import read_nanoaod
-from processors.readers.stage1 import Table, completed, open_table, read_stage1, select_stage1
+from processors.readers.stage1 import RowTable, completed, open_table, read_stage1, select_stage1
 from processors.readers.table import select_table
 from processors.selection import ResolvedSelection, leave_out, of_chunk
 
@@ -151,12 +151,12 @@ def open_columns(
     yield _with_stand_ins(columns, asked) if set(made) & set(asked) else columns
 
 
-def _with_stand_ins(columns: GivenColumns, asked: Iterable[str]) -> Table:
+def _with_stand_ins(columns: GivenColumns, asked: Iterable[str]) -> RowTable:
     """Return the columns of rows with those that others make up for."""
     read = names.in_file(asked, columns.names)
     rows = pa.table({name: pa.array(columns.flat(name)) for name in read})
     made = [name for name in asked if name in names.stand_ins(columns.names)]
-    table = Table(completed(rows, made), columns.where)
+    table = RowTable(completed(rows, made), columns.where)
     if "event" not in columns.names:
         table.at = columns.at
     return table

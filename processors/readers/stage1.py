@@ -42,7 +42,7 @@ from processors.rows import Both, Rows
 from processors.selection import ResolvedSelection
 
 
-class Table:
+class RowTable:
     """Columns of rows of a file, of which the first is an entry; an empty cell is not a number."""
 
     def __init__(self, table: pa.Table, where: str, start: int = 0) -> None:
@@ -69,7 +69,7 @@ class Table:
         values = column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
         return np.asarray(values.to_numpy(zero_copy_only=False))
 
-    def take(self, rows: IntArray) -> Table:
+    def take(self, rows: IntArray) -> RowTable:
         """Return some rows.
 
         Parameters
@@ -79,16 +79,16 @@ class Table:
 
         Returns
         -------
-        Table
+        RowTable
             Of these rows.
         """
-        fewer = Table(self._table.take(pa.array(rows)), self.where)
+        fewer = RowTable(self._table.take(pa.array(rows)), self.where)
         fewer.at = self.at[rows]
         return fewer
 
 
 @contextmanager
-def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[Table]:
+def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[RowTable]:
     """Open the wanted columns of the entries that metadata name.
 
     Parameters
@@ -100,7 +100,7 @@ def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[T
 
     Yields
     ------
-    Table
+    RowTable
         Of the entries.
     """
     start, stop = int(metadata["entrystart"]), int(metadata["entrystop"])
@@ -108,7 +108,7 @@ def open_table(metadata: Mapping[str, Any], wanted: Iterable[str]) -> Iterator[T
         have = file.schema_arrow.names
         rows = read_rows(file, list(names.in_file(wanted, have)), start, stop)
         made = [name for name in wanted if name in names.stand_ins(have)]
-        yield Table(completed(rows, made), str(metadata["filename"]), start)
+        yield RowTable(completed(rows, made), str(metadata["filename"]), start)
 
 
 def completed(table: pa.Table, made: Sequence[str]) -> pa.Table:

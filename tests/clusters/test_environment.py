@@ -13,7 +13,7 @@ import pytest
 from calib import calibrations
 from calib.errors import CalibError, InputError
 from jobs.clusters import client, environment, fingerprint, shipping
-from jobs.clusters.environment import CODE, Checked, Found
+from jobs.clusters.environment import CODE, Checked, AllVersions
 from jobs.config.cluster import Cluster
 from jobs.config.schema import Config
 
@@ -23,8 +23,10 @@ HERE = {"python": "3.11", "numpy": "2.4.6", "dask": "2025.3.1", CODE: "abc"}
 ANYWHERE = Cluster(kind="address", address="tcp://127.0.0.1:9")
 
 
-def found(scheduler: dict[str, Any] | None = None, **worker: Any) -> Found:
-    return Found(HERE, HERE | (scheduler or {}), {"tcp://a:1": HERE, "tcp://b:2": HERE | worker})
+def found(scheduler: dict[str, Any] | None = None, **worker: Any) -> AllVersions:
+    return AllVersions(
+        HERE, HERE | (scheduler or {}), {"tcp://a:1": HERE, "tcp://b:2": HERE | worker}
+    )
 
 
 def test_the_same_everywhere() -> None:

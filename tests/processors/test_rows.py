@@ -62,7 +62,7 @@ def table(rows, kind: type) -> pa.Table:
 @given(st.lists(ROW, min_size=1, max_size=40), SELECTION, st.booleans())
 def test_as_event_by_event(rows, selection, is_double) -> None:
     kind = np.float64 if is_double else np.float32
-    columns = stage1.Table(table(rows, kind), "here")
+    columns = stage1.RowTable(table(rows, kind), "here")
     needs = Needs(muon=("ptErr",))
     expected, reasons = pairing.select(
         stage1.read_stage1(columns, {}, SAMPLE, needs, selection), selection

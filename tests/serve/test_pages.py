@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from calib.errors import InputError
-from jobs.pages.charts import Step, chart, middles
+from jobs.pages.charts import ChartStep, chart, middles
 from jobs.pages.server import listen, serve
 from jobs.pages.store_pages import NotFound, Pages
 from jobs.pages.store_values import parsed
@@ -342,9 +342,9 @@ def test_values_of_any_table() -> None:
 
 def test_chart_is_where_the_values_are() -> None:
     steps = [
-        Step(1, 5, 1, False, np.array([[1.0, 0.1]])),
-        Step(6, 10, 2, True, np.array([[3.0, 0.1]])),
-        Step(11, 4_000_000_000, 3, False, np.array([[math.nan, 0.1]])),
+        ChartStep(1, 5, 1, False, np.array([[1.0, 0.1]])),
+        ChartStep(6, 10, 2, True, np.array([[3.0, 0.1]])),
+        ChartStep(11, 4_000_000_000, 3, False, np.array([[math.nan, 0.1]])),
     ]
     drawn = chart("A", steps, 1, 12)
     assert drawn is not None and len(drawn.touch) == 2
@@ -352,13 +352,13 @@ def test_chart_is_where_the_values_are() -> None:
     assert drawn.top < levels[1] < levels[0] < drawn.bottom
     assert middles(steps[:1])[0] == pytest.approx((0.9, 1.0, 1.1))
     assert chart("A", steps[2:], 1, 12) is None
-    flat = chart("A", [Step(5, 5, 1, False, np.zeros((1, 2)))], 5, 5)
+    flat = chart("A", [ChartStep(5, 5, 1, False, np.zeros((1, 2)))], 5, 5)
     assert flat is not None and "nan" not in flat.line
 
 
 def test_the_middle_of_bins_with_and_without_values() -> None:
     values = np.array([[1.0, 1], [2, 1], [4, 1], [8, 1], [16, 1]])
     holes = np.where(values == 16, np.nan, values)
-    found = middles([Step(1, 1, 1, False, v) for v in (values, holes, values[:3])])
+    found = middles([ChartStep(1, 1, 1, False, v) for v in (values, holes, values[:3])])
     for v, (low, mid, high) in zip((values, values[:4], values[:3]), found, strict=True):
         assert (low, mid, high) == pytest.approx(tuple(np.quantile(v[:, 0], [0.16, 0.5, 0.84])))

@@ -36,7 +36,7 @@ from .report.sections import sections
 from .sums import closure_rows as closing_rows
 from .sums import collect as collecting
 from .truth import truth
-from .widths.reduction import Input, reduce
+from .widths.reduction import ReductionInput, reduce
 
 
 class Calibration(Base, Closes, CorrectsPairs, HasTruth):
@@ -92,9 +92,9 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
     def _models(self) -> set[str]:
         return {self.model(), *self.settings.compare}
 
-    def _selected(self) -> collecting.Selected:
-        chosen, default = self.user_selection, collecting.Selected()
-        return collecting.Selected(
+    def _selected(self) -> collecting.MadeCuts:
+        chosen, default = self.user_selection, collecting.MadeCuts()
+        return collecting.MadeCuts(
             default.leading_pt if chosen.leading_pt is None else chosen.leading_pt,
             default.subleading_pt if chosen.subleading_pt is None else chosen.subleading_pt,
         )
@@ -119,7 +119,7 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
 
     def selection(self, sample: Sample) -> Mapping[str, Any]:
         """Return the default cuts: those of the categories, well inside usual triggers."""
-        default = collecting.Selected()
+        default = collecting.MadeCuts()
         return {
             "leading_pt": default.leading_pt,
             "subleading_pt": default.subleading_pt,
@@ -248,7 +248,7 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         """
         target = self._total(sums, self.targets)
         assert target is not None
-        start = Input(
+        start = ReductionInput(
             target,
             self._total(sums, self._simulated()),
             "+".join(s.name for s in self.targets),
@@ -400,7 +400,7 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
     @classmethod
     def truth(cls, pairs: Pairs) -> Mapping[str, Any] | None:
         """Return the true factor of each category of simulated pairs, and its error."""
-        return truth(pairs, settings_module.Settings(), collecting.Selected())
+        return truth(pairs, settings_module.Settings(), collecting.MadeCuts())
 
     @classmethod
     def values(cls, document: Mapping[str, Any]) -> pd.DataFrame:

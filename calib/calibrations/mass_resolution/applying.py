@@ -17,7 +17,7 @@ from . import payload as payloads
 
 
 @dataclass(frozen=True)
-class _Muons:
+class _MuonFactors:
     """Factors on ptErr of the leading and the other muon, shape (2, n), and their status."""
 
     factor: Array
@@ -89,7 +89,7 @@ def _codes(status: Array) -> IntArray:
     return np.asarray(np.clip(np.nan_to_num(status, nan=-1), -1, 99).astype(np.int32))
 
 
-def _muons(document: Mapping[str, Any], pairs: Pairs) -> _Muons:
+def _muons(document: Mapping[str, Any], pairs: Pairs) -> _MuonFactors:
     found = [
         payloads.evaluate_muon(document, m.pt, m.eta) for m in (pairs.leading, pairs.subleading)
     ]
@@ -98,7 +98,7 @@ def _muons(document: Mapping[str, Any], pairs: Pairs) -> _Muons:
             f"the payload says that factors of muons are to be applied ({payloads.APPLY}), but has"
             f" no {payloads.MUON}; take a payload.json that `calib run` has written"
         )
-    return _Muons(*(np.stack(both) for both in zip(*found, strict=True)))
+    return _MuonFactors(*(np.stack(both) for both in zip(*found, strict=True)))
 
 
 def with_errors(document: Mapping[str, Any], pairs: Pairs) -> Pairs:

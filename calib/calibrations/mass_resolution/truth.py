@@ -12,10 +12,10 @@ from calib.physics.kinematics import predicted_mass_resolution
 from calib.types import Array
 
 from .settings import Settings
-from .sums.collect import Selected, categories, category_of, relative_resolution
+from .sums.collect import MadeCuts, categories, category_of, relative_resolution
 
 
-def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, Any] | None:
+def truth(pairs: Pairs, settings: Settings, selected: MadeCuts) -> Mapping[str, Any] | None:
     """Return half of the central 68.27 % of m - m_gen over the median prediction, by category.
 
     Over the pairs in the window that pass the default cuts; categories with fewer than 100
@@ -31,7 +31,7 @@ def truth(pairs: Pairs, settings: Settings, selected: Selected) -> Mapping[str, 
         Simulated ones, GeV.
     settings : Settings
         Edges and window.
-    selected : Selected
+    selected : MadeCuts
         Least pt of both muons.
 
     Returns

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from calib.fitting.kernel import covariance
-from calib.fitting.kernel.block import Block, Engine, Minimum
+from calib.fitting.kernel.block import Block, BlockMinimum, Engine
 from calib.fitting.kernel.numpy_engine import (
     EDM_LEFT,
     Found,
@@ -29,7 +29,7 @@ def fit(
     start: Array,
     fixed: BoolArray,
     template_errors: bool,
-) -> Minimum:
+) -> BlockMinimum:
     """Return the minima of a block.
 
     Parameters
@@ -49,7 +49,7 @@ def fit(
 
     Returns
     -------
-    Minimum
+    BlockMinimum
         Of n categories.
     """
     found = minimise(shared, block.counts, block.saturated, g, start, fixed)
@@ -63,7 +63,7 @@ def assess(
     found: Found,
     template_errors: bool,
     exact: bool = True,
-) -> Minimum:
+) -> BlockMinimum:
     """Return what holds at the points that were found.
 
     Parameters
@@ -84,7 +84,7 @@ def assess(
 
     Returns
     -------
-    Minimum
+    BlockMinimum
         Of n categories.
     """
     theta, held = found.theta, found.held
@@ -129,7 +129,7 @@ def assess(
     floating = n_free - held[:, :n_free].sum(1) + 1
     chi2, ndf = covariance.chi_square(shared, block.counts, expected, floating, noise)
     curvature = (total[:, None] * state.rows[:, 2] ** 2 / state.t).sum(1)
-    return Minimum(
+    return BlockMinimum(
         theta, matrix, nll, edm, chi2, ndf, found.iterations, slope, held, curvature, converged
     )
 

@@ -56,7 +56,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Minimum:
+class BlockMinimum:
     """Where the fits of a block ended and what holds there; theta = (lambda, v, f, slope, ...).
 
     Parameters
@@ -81,7 +81,7 @@ class Minimum:
     curvature: Array
     converged: BoolArray
 
-    def take(self, at: IntArray) -> Minimum:
+    def take(self, at: IntArray) -> BlockMinimum:
         """Return some of its categories.
 
         Parameters
@@ -91,10 +91,10 @@ class Minimum:
 
         Returns
         -------
-        Minimum
+        BlockMinimum
             Of m categories.
         """
-        return Minimum(*(getattr(self, field.name)[at] for field in fields(self)))
+        return BlockMinimum(*(getattr(self, field.name)[at] for field in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -105,4 +105,4 @@ class Engine:
     """
 
     name: str
-    fit: Callable[[Problem, Block, AnyArray, Array, BoolArray, bool], Minimum]
+    fit: Callable[[Problem, Block, AnyArray, Array, BoolArray, bool], BlockMinimum]

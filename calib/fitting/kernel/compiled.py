@@ -19,7 +19,7 @@ import numpy as np
 
 from calib.fitting.kernel import compiled_errors as errors
 from calib.fitting.kernel import compiled_model as model
-from calib.fitting.kernel.block import Block, Engine, Minimum
+from calib.fitting.kernel.block import Block, BlockMinimum, Engine
 from calib.fitting.kernel.compiled_algebra import (
     cholesky,
     copy,
@@ -243,7 +243,7 @@ def fit(
     start: Array,
     fixed: BoolArray,
     template_errors: bool,
-) -> Minimum:
+) -> BlockMinimum:
     """Return what `assess.fit` does.
 
     Parameters
@@ -263,7 +263,7 @@ def fit(
 
     Returns
     -------
-    Minimum
+    BlockMinimum
         Of n categories.
     """
     n, p = start.shape
@@ -309,7 +309,7 @@ def fit(
     )
     _loop(data, s, out)
     nll, edm, chi2, ndf, number, curvature = out.numbers.T
-    return Minimum(
+    return BlockMinimum(
         out.theta,
         out.covariance,
         nll,

@@ -40,7 +40,7 @@ class Shared(NamedTuple):
     template_errors: bool
 
 
-class Work(NamedTuple):
+class Workspace(NamedTuple):
     """Workspace of the model: turns and phi (2, F), three sums q, background b, rows, t, norm."""
 
     turn: Array
@@ -67,10 +67,10 @@ def workspace(frequencies, bins):  # type: ignore[no-untyped-def]
 
     Returns
     -------
-    Work
+    Workspace
         Zeros.
     """
-    return Work(
+    return Workspace(
         np.zeros((2, frequencies + 1)),
         np.zeros((6, frequencies + 1)),
         np.zeros((3, bins)),
@@ -142,7 +142,7 @@ def signal(theta, g, s, work):  # type: ignore[no-untyped-def]
         Coefficients of the template, complex.
     s : Shared
         Frequencies, basis and cumulants.
-    work : Work
+    work : Workspace
         turn, phi and q are filled.
 
     Returns
@@ -265,7 +265,7 @@ def evaluate(theta, g, s, work):  # type: ignore[no-untyped-def]
         Coefficients of the template, complex.
     s : Shared
         Frequencies, basis, quadrature of the background.
-    work : Work
+    work : Workspace
         t, shape (bins,), and rows, shape (7, bins), are filled, and what `signal` fills.
 
     Returns
@@ -318,7 +318,7 @@ def nll_and_gradient(theta, n, s, work, slope):  # type: ignore[no-untyped-def]
         Effective counts.
     s : Shared
         Tells whether there is a background, whose slope is constrained.
-    work : Work
+    work : Workspace
         Evaluated at theta; its weight becomes n / t.
     slope : array, shape (parameters,)
         Filled: the gradient.
@@ -395,7 +395,7 @@ def fisher(n_events, s, work, p, h):  # type: ignore[no-untyped-def]
         Sum of the effective counts.
     s : Shared
         Tells whether there is a background.
-    work : Work
+    work : Workspace
         Evaluated; its weight is used up.
     p : int
         Number of parameters.
@@ -446,7 +446,7 @@ def hessian(theta, n, count, s, work, h):  # type: ignore[no-untyped-def]
         Number of frequencies that `evaluate` needed.
     s : Shared
         Frequencies and basis.
-    work : Work
+    work : Workspace
         Evaluated at theta; ratio, weight and moments are used up.
     h : array, shape (parameters, parameters)
         Filled.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.fitting.kernel.numpy_engine import State
+from calib.fitting.kernel.numpy_engine import ModelState
 from calib.fitting.kernel.problem import FLOOR, Problem, coefficients
 from calib.types import AnyArray, Array, IntArray
 
@@ -21,12 +21,12 @@ LEAST = 5.0
 ROOT = 2 * math.sqrt(math.pi)
 
 
-def weights_term(s: State, counts: Array, variance: Array, scale: Array) -> Array:
+def weights_term(s: ModelState, counts: Array, variance: Array, scale: Array) -> Array:
     """Return W: variance of the score of weighted events, minus what the Hessian stands for.
 
     Parameters
     ----------
-    s : State
+    s : ModelState
         At the minimum, of n categories.
     counts : array, shape (n, bins)
         Effective counts: sums of weights times scale.
@@ -50,7 +50,7 @@ def weights_term(s: State, counts: Array, variance: Array, scale: Array) -> Arra
 
 def template_term(
     shared: Problem,
-    s: State,
+    s: ModelState,
     g: AnyArray,
     theta: Array,
     total: Array,
@@ -67,7 +67,7 @@ def template_term(
     ----------
     shared : Problem
         Its frequencies and basis.
-    s : State
+    s : ModelState
         At the minimum, of n categories.
     g : array, shape (n, frequencies)
         Coefficients of the templates, complex.
@@ -135,7 +135,7 @@ class Noise:
 
 def template_noise(
     shared: Problem,
-    s: State,
+    s: ModelState,
     g: AnyArray,
     theta: Array,
     templates: Array,
@@ -153,7 +153,7 @@ def template_noise(
     ----------
     shared : Problem
         Its frequencies and basis.
-    s : State
+    s : ModelState
         At the minimum, of n categories.
     g : array, shape (n, frequencies)
         Coefficients of the templates, complex.

@@ -36,7 +36,7 @@ class Found:
 
 
 @dataclass(frozen=True)
-class State:
+class ModelState:
     """The model of a block at one point: bin contents, derivatives, and what made them."""
 
     t: Array
@@ -71,7 +71,7 @@ def frequencies_needed(shared: Problem, v: Array) -> int:
     return min(len(shared.w), int(limit / shared.w[1]) + 2)
 
 
-def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
+def evaluate(shared: Problem, g: AnyArray, theta: Array) -> ModelState:
     """Return bin contents and their derivatives.
 
     Parameters
@@ -85,7 +85,7 @@ def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
 
     Returns
     -------
-    State
+    ModelState
         t of shape (n, bins), rows of shape (n, parameters, bins).
     """
     n, k = len(theta), shared.n_bins
@@ -128,7 +128,7 @@ def evaluate(shared: Problem, g: AnyArray, theta: Array) -> State:
     if t.min() < shared.least:
         rows = np.where((t < shared.least)[:, None], 0.0, rows)
         np.maximum(t, shared.least, out=t)
-    return State(t, rows, phi[0], shape, norm, signal, b, b_rows, b_second)
+    return ModelState(t, rows, phi[0], shape, norm, signal, b, b_rows, b_second)
 
 
 def background(shared: Problem, theta: Array) -> tuple[Array, Array, Array]:
@@ -169,7 +169,9 @@ def background(shared: Problem, theta: Array) -> tuple[Array, Array, Array]:
     return b, rows, second
 
 
-def likelihood(shared: Problem, counts: Array, saturated: Array, s: State, theta: Array) -> Array:
+def likelihood(
+    shared: Problem, counts: Array, saturated: Array, s: ModelState, theta: Array
+) -> Array:
     """Return the NLL above that of the saturated model, with the constraint on the slope.
 
     Parameters
@@ -180,7 +182,7 @@ def likelihood(shared: Problem, counts: Array, saturated: Array, s: State, theta
         Effective counts.
     saturated : array, shape (n,)
         Log likelihoods of the saturated model.
-    s : State
+    s : ModelState
         At theta.
     theta : array, shape (n, parameters)
         The point.
@@ -196,7 +198,7 @@ def likelihood(shared: Problem, counts: Array, saturated: Array, s: State, theta
     return np.asarray(found)
 
 
-def gradient(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
+def gradient(shared: Problem, counts: Array, s: ModelState, theta: Array) -> Array:
     """Return the gradient of the NLL.
 
     Parameters
@@ -205,7 +207,7 @@ def gradient(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
         Tells whether there is a background.
     counts : array, shape (n, bins)
         Effective counts.
-    s : State
+    s : ModelState
         At theta.
     theta : array, shape (n, parameters)
         The point.
@@ -221,7 +223,7 @@ def gradient(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
     return np.asarray(found)
 
 
-def fisher(shared: Problem, total: Array, s: State) -> Array:
+def fisher(shared: Problem, total: Array, s: ModelState) -> Array:
     """Return the expected information.
 
     Parameters
@@ -230,7 +232,7 @@ def fisher(shared: Problem, total: Array, s: State) -> Array:
         Tells whether there is a background.
     total : array, shape (n,)
         Sums of the effective counts.
-    s : State
+    s : ModelState
         At the point.
 
     Returns
@@ -243,7 +245,7 @@ def fisher(shared: Problem, total: Array, s: State) -> Array:
     return np.asarray(found)
 
 
-def exact(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
+def exact(shared: Problem, counts: Array, s: ModelState, theta: Array) -> Array:
     """Return the exact Hessian of the NLL; its second derivatives are moments over frequencies.
 
     Parameters
@@ -252,7 +254,7 @@ def exact(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
         Its frequencies and basis.
     counts : array, shape (n, bins)
         Effective counts.
-    s : State
+    s : ModelState
         At theta.
     theta : array, shape (n, parameters)
         The point.
@@ -280,7 +282,7 @@ def exact(shared: Problem, counts: Array, s: State, theta: Array) -> Array:
     return np.asarray(found)
 
 
-def _signal_second(shared: Problem, ratio: Array, s: State, theta: Array) -> Array:
+def _signal_second(shared: Problem, ratio: Array, s: ModelState, theta: Array) -> Array:
     """Return sum_k n_k/t_k d2 t_k / d(lambda, v)^2, shape (n, 2, 2)."""
     n, count = s.phi.shape
     mean = np.einsum("nk,nk->n", ratio, s.shape)

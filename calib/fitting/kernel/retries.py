@@ -12,7 +12,7 @@ import numpy as np
 
 from calib.fitting.kernel import exact, signed
 from calib.fitting.kernel.assess import assess
-from calib.fitting.kernel.block import Block, Engine, Minimum
+from calib.fitting.kernel.block import Block, BlockMinimum, Engine
 from calib.fitting.kernel.numpy_engine import Found
 from calib.fitting.kernel.problem import Problem, coefficients
 from calib.fitting.kernel.solution import Solution, put
@@ -35,7 +35,7 @@ STEEP = ((0.0, 0.012, 0.05, 4.0), (0.0, 0.012, 0.05, -4.0))
 
 
 @dataclass(frozen=True)
-class Standing:
+class BlockStanding:
     """The solution of the categories of one block, for the ladder."""
 
     shared: Problem
@@ -53,14 +53,14 @@ class Standing:
         """Return the NLL, NaN before the first rung."""
         return np.asarray(self.solution.nll[self.rows])
 
-    def keep(self, at: IntArray, found: Minimum, chosen: IntArray, step: str) -> None:
+    def keep(self, at: IntArray, found: BlockMinimum, chosen: IntArray, step: str) -> None:
         """Write the minima into the solution.
 
         Parameters
         ----------
         at : int array, shape (m,)
             Categories of the block that were tried.
-        found : Minimum
+        found : BlockMinimum
             Of the m categories.
         chosen : int array
             Which of the m are kept; `at` holds as many.
@@ -71,7 +71,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Task:
+class BlockTask:
     """One block, its start and its fixed parameters; ``engine`` None is iminuit alone."""
 
     coarse: Problem
@@ -82,12 +82,12 @@ class Task:
     template_errors: bool
 
 
-def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None:
+def fit_block(task: BlockTask, block: Block, g: AnyArray, solution: Solution) -> None:
     """Fit the categories of a block and put what was found into the solution.
 
     Parameters
     ----------
-    task : Task
+    task : BlockTask
         Problem, engine, start.
     block : Block
         Of n categories.
@@ -98,14 +98,14 @@ def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None
     """
     if task.coarse.signed:
         g = signed.bandwidth(block, g)
-    standing = Standing(task.fine, block.rows, solution)
+    standing = BlockStanding(task.fine, block.rows, solution)
     every = np.arange(len(block.rows))
     engine = task.engine
     if engine is None:
         climb([_minuit(task, block, lambda: every)], standing)
         return
 
-    def from_start(start: Array) -> Minimum:
+    def from_start(start: Array) -> BlockMinimum:
         begin = np.tile(start, (len(every), 1))
         return engine.fit(task.coarse, block, g, begin, task.fixed, task.template_errors)
 
@@ -121,7 +121,7 @@ def fit_block(task: Task, block: Block, g: AnyArray, solution: Solution) -> None
         _further(task, engine, block, left, standing)
 
 
-def _at_edge(task: Task, found: Minimum) -> BoolArray:
+def _at_edge(task: BlockTask, found: BlockMinimum) -> BoolArray:
     """Return which minima lie on a limit of sigma that only the coarse problem has.
 
     The fine one goes on from there, be it by so little that the likelihood hardly moves.
@@ -134,12 +134,12 @@ def _at_edge(task: Task, found: Minimum) -> BoolArray:
 
 
 def _check_signed(
-    task: Task,
+    task: BlockTask,
     block: Block,
     g: AnyArray,
-    found: Minimum,
-    from_start: Callable[[Array], Minimum],
-    standing: Standing,
+    found: BlockMinimum,
+    from_start: Callable[[Array], BlockMinimum],
+    standing: BlockStanding,
 ) -> None:
     """Fit smeared templates from further starts, and mark what depends on the start."""
     every = np.arange(len(block.rows))
@@ -167,7 +167,7 @@ class Doubts:
     empty: BoolArray
 
 
-def doubts(standing: Standing) -> Doubts:
+def doubts(standing: BlockStanding) -> Doubts:
     """Return what is doubtful about the fits that stand."""
     solution, rows = standing.solution, standing.rows
     theta, cov = solution.theta[rows], solution.covariance[rows]
@@ -181,7 +181,9 @@ def doubts(standing: Standing) -> Doubts:
     )
 
 
-def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing: Standing) -> None:
+def _further(
+    task: BlockTask, engine: Engine, block: Block, left: IntArray, standing: BlockStanding
+) -> None:
     """Take some categories of a block through the rungs above the first."""
     fine, p = task.fine, task.fine.n_parameters
     part = block.take(left)
@@ -189,7 +191,7 @@ def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing:
     place = np.full(len(block.rows), -1)
     place[left] = np.arange(len(left))
 
-    def from_start(at: IntArray, start: Array, fixed: BoolArray) -> Minimum:
+    def from_start(at: IntArray, start: Array, fixed: BoolArray) -> BlockMinimum:
         own = place[at]
         begin = np.tile(np.clip(start, fine.low[:p], fine.high[:p]), (len(at), 1))
         return engine.fit(fine, part.take(own), above[own], begin, fixed, task.template_errors)
@@ -197,7 +199,7 @@ def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing:
     def unsettled() -> IntArray:
         return left[~standing.converged[left]]
 
-    def another(values: tuple[float, ...], needed: Callable[[], IntArray]) -> Rung[Minimum]:
+    def another(values: tuple[float, ...], needed: Callable[[], IntArray]) -> Rung[BlockMinimum]:
         start = task.start.copy()
         start[:4] = values[0], values[1] ** 2, values[2], values[3]
         start = np.where(task.fixed, task.start, start)
@@ -209,7 +211,7 @@ def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing:
     rungs += [another(values, lambda: np.flatnonzero(doubts(standing).narrow)) for values in NARROW]
     rungs += [another(values, lambda: np.flatnonzero(doubts(standing).empty)) for values in STEEP]
 
-    def no_background(at: IntArray) -> Minimum:
+    def no_background(at: IntArray) -> BlockMinimum:
         start, fixed = task.start.copy(), task.fixed.copy()
         start[2:], fixed[2:] = 0.0, True
         found = from_start(at, start, fixed)
@@ -223,23 +225,23 @@ def _further(task: Task, engine: Engine, block: Block, left: IntArray, standing:
     climb(rungs, standing)
 
 
-def _minuit(task: Task, block: Block, needed: Callable[[], IntArray]) -> Rung[Minimum]:
+def _minuit(task: BlockTask, block: Block, needed: Callable[[], IntArray]) -> Rung[BlockMinimum]:
     return Rung("minuit", needed, lambda at: by_minuit(task, block.take(at)))
 
 
-def by_minuit(task: Task, block: Block) -> Minimum:
+def by_minuit(task: BlockTask, block: Block) -> BlockMinimum:
     """Fit categories one at a time on the model with error functions (MIGRAD and HESSE).
 
     Parameters
     ----------
-    task : Task
+    task : BlockTask
         Its fine problem, start and fixed parameters are used.
     block : Block
         Of n categories.
 
     Returns
     -------
-    Minimum
+    BlockMinimum
         In (lambda, v, background, slope[, curvature]).
     """
     shared, start, fixed = task.fine, task.start, task.fixed

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from calib.fitting.kernel.block import Block, Minimum
+from calib.fitting.kernel.block import Block, BlockMinimum
 from calib.fitting.kernel.problem import Problem
 from calib.types import AnyArray, Array, BoolArray
 
@@ -68,7 +68,7 @@ def own_variance(shared: Problem, g: AnyArray) -> float:
 
 
 def undetermined(
-    shared: Problem, block: Block, g: AnyArray, theta: Array, cov: Array, fits: list[Minimum]
+    shared: Problem, block: Block, g: AnyArray, theta: Array, cov: Array, fits: list[BlockMinimum]
 ) -> BoolArray:
     """Return which fits do not say where the minimum is: it rings or depends on the start.
 
@@ -84,7 +84,7 @@ def undetermined(
         What stands.
     cov : array, shape (n, parameters, parameters)
         Its covariance.
-    fits : list of Minimum
+    fits : list of BlockMinimum
         From all starts.
 
     Returns

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from calib.fitting.kernel.block import Minimum
+from calib.fitting.kernel.block import BlockMinimum
 from calib.fitting.kernel.checks import Data
 from calib.fitting.kernel.problem import Problem
 from calib.fitting.kernel.result import CategoryFits
@@ -58,7 +58,7 @@ def empty(n: int, p: int) -> Solution:
 
 
 def put(
-    shared: Problem, rows: IntArray, found: Minimum, step: str | AnyArray, solution: Solution
+    shared: Problem, rows: IntArray, found: BlockMinimum, step: str | AnyArray, solution: Solution
 ) -> None:
     """Write the minima of some categories into the solution, with their status.
 
@@ -68,7 +68,7 @@ def put(
         Tells how many parameters there are.
     rows : int array, shape (m,)
         Categories.
-    found : Minimum
+    found : BlockMinimum
         Of the m categories.
     step : str or array of str, shape (m,)
         Rung that found the minima.

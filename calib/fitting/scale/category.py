@@ -8,7 +8,7 @@ import numpy as np
 
 from calib.errors import InputError
 from calib.fitting.kernel import covariance, numpy_engine
-from calib.fitting.kernel.numpy_engine import State
+from calib.fitting.kernel.numpy_engine import ModelState
 from calib.fitting.kernel.problem import FLOOR, Problem, coefficients, problem
 from calib.fitting.scale.model import Means
 from calib.types import AnyArray, Array, BoolArray
@@ -265,7 +265,7 @@ def adjustment(data: Prepared, theta: Array, held: BoolArray) -> Array:
     return out
 
 
-def _second(data: Prepared, state: State, theta: Array) -> Array:
+def _second(data: Prepared, state: ModelState, theta: Array) -> Array:
     """Return d2 t / dl2 of the background's parameters, shape (n, p - 2, p - 2, bins)."""
     share = 1 - FLOOR
     p = theta.shape[1] - 2

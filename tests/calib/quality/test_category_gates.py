@@ -7,10 +7,10 @@ import pytest
 
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.calibrations.mass_resolution.sums.collect import categories
-from calib.quality.category_gates import Candidate, Limits, judge
+from calib.quality.category_gates import CategoryValue, GateLimits, judge
 from calib.results import Status
 
-LIMITS = Limits(1000, 0.15, 1e-6, 5.0, 0.02, (0.5, 2.0))
+LIMITS = GateLimits(1000, 0.15, 1e-6, 5.0, 0.02, (0.5, 2.0))
 
 
 def candidate(**changes):
@@ -24,7 +24,7 @@ def candidate(**changes):
         "fit": Status.OK,
         "at_limit": False,
     }
-    return Candidate(**{**start, **changes})
+    return CategoryValue(**{**start, **changes})
 
 
 def same_rings(all_of_them):

@@ -27,7 +27,7 @@ from .collect import (
     N_RUN_BINS,
     PREDICTED_EDGES,
     RUN_STEP,
-    Selected,
+    MadeCuts,
     categories,
     category_of,
     cuts,
@@ -458,7 +458,7 @@ def _scan(  # type: ignore[no-untyped-def]
 def templates(
     pairs: Pairs,
     settings: Settings,
-    selected: Selected,
+    selected: MadeCuts,
     resonance: str,
     seed: int,
     walk: Pass,
@@ -472,7 +472,7 @@ def templates(
         Sources: under the peak, or simulated.
     settings : Settings
         Bins.
-    selected : Selected
+    selected : MadeCuts
         Cuts that made muons must pass.
     resonance : str
         ``z`` or ``h``.
@@ -597,7 +597,7 @@ def _stretches(
     return out[0], out[1], 0.5 * np.hypot(first, second)
 
 
-def _bins(settings: Settings, selected: Selected, kinds: Kinds, unit: float) -> _Bins:
+def _bins(settings: Settings, selected: MadeCuts, kinds: Kinds, unit: float) -> _Bins:
     limits = cuts(settings, selected)
     edges = limits.mass_edges
     n = len(edges) - 1

@@ -17,7 +17,7 @@ from calib.events.random import half, keys, uniforms
 from calib.physics.constants import RESONANCES, Z_MASS
 from calib.physics.embedding import Generated, embed, fsr_weight
 from calib.physics.kinematics import mass as pair_mass
-from calib.physics.line_shapes import Line, line_weight, narrow_line, z_line
+from calib.physics.line_shapes import LineTable, line_weight, narrow_line, z_line
 from calib.physics.radiated import radiated_ratio
 from calib.physics.radiation import Radiation
 from calib.results import Pass
@@ -38,7 +38,7 @@ RUN_STEP, N_RUN_BINS = 2, 250_000
 
 
 @dataclass(frozen=True)
-class Selected:
+class MadeCuts:
     """What the event loop knows of the selection: the cuts that made muons must pass too."""
 
     leading_pt: float = 26.0
@@ -127,14 +127,14 @@ def rejects(pairs: Pairs, settings: Settings) -> Mapping[str, BoolArray]:
     return found
 
 
-def cuts(settings: Settings, selected: Selected) -> Cuts:
+def cuts(settings: Settings, selected: MadeCuts) -> Cuts:
     """Return the cuts that made muons must pass.
 
     Parameters
     ----------
     settings : Settings
         Edges.
-    selected : Selected
+    selected : MadeCuts
         Least pt of both muons.
 
     Returns
@@ -264,7 +264,7 @@ def observed(pairs: Pairs, settings: Settings) -> dict[str, Fill | AnyArray]:
     }
 
 
-def line_of(resonance: str) -> Line:
+def line_of(resonance: str) -> LineTable:
     """Return the line shape of a resonance."""
     return z_line() if resonance == "z" else narrow_line(RESONANCES[resonance].masses[0])
 
@@ -371,7 +371,7 @@ def varied(made: Generated, resonance: str, names: tuple[str, ...]) -> Array:
 
 
 def embedded(
-    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int, walk: Pass
+    pairs: Pairs, settings: Settings, selected: MadeCuts, resonance: str, seed: int, walk: Pass
 ) -> dict[str, AnyArray]:
     """Return templates made from the pairs under the peak, by half and category.
 
@@ -381,7 +381,7 @@ def embedded(
         Reconstructed ones of the target, GeV.
     settings : Settings
         Edges, source window, copies.
-    selected : Selected
+    selected : MadeCuts
         Cuts that made muons must pass.
     resonance : str
         ``z`` or ``h``.
@@ -465,7 +465,7 @@ def embedded_copies(
 
 
 def kernel_embedded(
-    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int, walk: Pass
+    pairs: Pairs, settings: Settings, selected: MadeCuts, resonance: str, seed: int, walk: Pass
 ) -> dict[str, AnyArray]:
     """Return generated shapes made from the pairs under the peak, by half and category.
 
@@ -475,7 +475,7 @@ def kernel_embedded(
         Reconstructed ones of the target, GeV.
     settings : Settings
         Edges, source window, copies.
-    selected : Selected
+    selected : MadeCuts
         Cuts that made muons must pass.
     resonance : str
         ``z`` or ``h``.
@@ -500,7 +500,7 @@ def kernel_embedded(
 
 
 def kernel_simulated(
-    pairs: Pairs, settings: Settings, selected: Selected, resonance: str
+    pairs: Pairs, settings: Settings, selected: MadeCuts, resonance: str
 ) -> dict[str, AnyArray]:
     """Return generated shapes of simulated pairs, by category.
 
@@ -510,7 +510,7 @@ def kernel_simulated(
         With generated masses, GeV.
     settings : Settings
         Edges.
-    selected : Selected
+    selected : MadeCuts
         Cuts that smeared muons must pass.
     resonance : str
         ``z`` or ``h``.
@@ -529,7 +529,7 @@ def kernel_simulated(
 
 
 def simulated(
-    pairs: Pairs, settings: Settings, selected: Selected, resonance: str, seed: int
+    pairs: Pairs, settings: Settings, selected: MadeCuts, resonance: str, seed: int
 ) -> dict[str, AnyArray]:
     """Return templates from simulated pairs, their residuals stretched, by category.
 
@@ -539,7 +539,7 @@ def simulated(
         With generated masses, GeV.
     settings : Settings
         Edges.
-    selected : Selected
+    selected : MadeCuts
         Cuts that stretched muons must pass.
     resonance : str
         ``z`` or ``h``.
@@ -569,7 +569,7 @@ RADIATED_COPY = 4000
 
 
 def radiated_sums(
-    source: Pairs, generated: Generated, settings: Settings, selected: Selected, seed: int
+    source: Pairs, generated: Generated, settings: Settings, selected: MadeCuts, seed: int
 ) -> dict[str, AnyArray]:
     """Return the generated mass of simulated pairs, and of pairs like them that are made anew.
 
@@ -584,7 +584,7 @@ def radiated_sums(
         Their generated muons.
     settings : Settings
         Source window.
-    selected : Selected
+    selected : MadeCuts
         Cuts that muons must pass.
     seed : int
         Of the pairs that are made.

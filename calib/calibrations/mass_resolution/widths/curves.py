@@ -23,7 +23,7 @@ from calib.fitting.profile import SLOPE_SIGMA, Profile, Window, fractions, profi
 from calib.results import Curve
 from calib.types import Array, BoolArray, IntArray
 
-from .peaks import Shapes
+from .peaks import PeakShapes
 
 FINE = 401
 """Points at which a likelihood is looked up."""
@@ -33,7 +33,7 @@ ENOUGH_POINTS = 0.8
 
 
 @dataclass(frozen=True)
-class Rows:
+class CountedRows:
     """What was counted in the bins of the fit: sums of weights and of squared weights, (n, bins).
 
     Shapes are given in even bins; the fit's are ``first`` to ``last`` of them.
@@ -45,7 +45,7 @@ class Rows:
     first: int
     last: int
 
-    def take(self, at: Sequence[int]) -> Rows:
+    def take(self, at: Sequence[int]) -> CountedRows:
         """Return some of the rows."""
         rows = list(at)
         return replace(self, counts=self.counts[rows], variance=self.variance[rows])
@@ -273,14 +273,14 @@ def _least(values: Array) -> Array:
     return np.asarray(np.where(inside, middle - deeper, np.minimum(low, high)))
 
 
-def curves(rows: Rows, shapes: Shapes) -> Curves:
+def curves(rows: CountedRows, shapes: PeakShapes) -> Curves:
     """Return the likelihood of x of each row.
 
     Parameters
     ----------
-    rows : Rows
+    rows : CountedRows
         What was counted.
-    shapes : Shapes
+    shapes : PeakShapes
         Of the same rows.
 
     Returns
@@ -342,7 +342,7 @@ def curves(rows: Rows, shapes: Shapes) -> Curves:
     )
 
 
-def scale_of(rows: Rows) -> Array:
+def scale_of(rows: CountedRows) -> Array:
     """Return what turns sums of weights into effective counts, shape (rows,)."""
     squares = rows.variance.sum(1)
     return np.asarray(
@@ -350,7 +350,7 @@ def scale_of(rows: Rows) -> Array:
     )
 
 
-def floors_of(shapes: Shapes) -> Array:
+def floors_of(shapes: PeakShapes) -> Array:
     """Return half of what one source event is worth in a bin: the least that is known of it.
 
     A smoothed bin has a share of the events of its neighbours. Without any event a shape is flat.
@@ -358,12 +358,12 @@ def floors_of(shapes: Shapes) -> Array:
     return np.asarray(np.maximum(0.5 * shapes.smoothing * np.abs(shapes.sources), 1e-9))
 
 
-def between(shapes: Shapes, x: Array) -> Array:
+def between(shapes: PeakShapes, x: Array) -> Array:
     """Return the cumulative histogram of each row at its x.
 
     Parameters
     ----------
-    shapes : Shapes
+    shapes : PeakShapes
         Templates on their grid of x.
     x : array, shape (rows,)
         Where; outside the grid the line goes on.
@@ -396,7 +396,7 @@ def _falling(window: Window, slope: Array) -> Array:
 
 
 def _information(
-    rows: Rows, shapes: Shapes, floors: Array, found: Profile, at: Array, scale: Array
+    rows: CountedRows, shapes: PeakShapes, floors: Array, found: Profile, at: Array, scale: Array
 ) -> Information:
     """Return the expected errors of each row at its x, nuisances at their best there."""
     nuisances = _nuisances(found, shapes.x, at)
@@ -436,7 +436,9 @@ def _free(background: Array, has_background: bool) -> BoolArray:
     return np.stack([true, true, some, some], axis=1)
 
 
-def _noise(rows: Rows, shapes: Shapes, influence: Array, signal: Array, share: Array) -> Array:
+def _noise(
+    rows: CountedRows, shapes: PeakShapes, influence: Array, signal: Array, share: Array
+) -> Array:
     """Return the variance of x from the templates, counted by source events."""
     centred = influence - np.sum(influence * signal, axis=1)[:, None]
     bins, coarse = shapes.cumulative.shape[2] - 1, shapes.pairs.shape[1]
@@ -453,7 +455,9 @@ def _noise(rows: Rows, shapes: Shapes, influence: Array, signal: Array, share: A
     return np.asarray(per_entry**2 * np.einsum("rk,rkl,rl->r", own, shapes.pairs, own))
 
 
-def _shifts(rows: Rows, shapes: Shapes, influence: Array, share: Array) -> dict[str, Array]:
+def _shifts(
+    rows: CountedRows, shapes: PeakShapes, influence: Array, share: Array
+) -> dict[str, Array]:
     """Return what each other line shape in the data would do to x."""
 
     def normalised(template: Array) -> Array:
@@ -469,7 +473,9 @@ def _shifts(rows: Rows, shapes: Shapes, influence: Array, share: Array) -> dict[
     }
 
 
-def _chi2(rows: Rows, expected: Array, shapes: Shapes, scale: Array) -> tuple[Array, IntArray]:
+def _chi2(
+    rows: CountedRows, expected: Array, shapes: PeakShapes, scale: Array
+) -> tuple[Array, IntArray]:
     """Return chi2 and ndf of each row; the templates' noise of a bin is in its variance."""
     inside = shapes.varied["nominal"]
     own = inside[:, rows.first : rows.last]

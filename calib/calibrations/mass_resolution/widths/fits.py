@@ -27,7 +27,7 @@ from calib.physics.constants import RESONANCES
 from calib.results import Curve, Status
 from calib.types import AnyArray, Array, IntArray
 
-from .curves import FINE, Curves, Rows
+from .curves import FINE, CountedRows, Curves
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Observed:
             for own, variance in zip(self.predicted, self.predicted_variance, strict=True)
         ]
 
-    def rows(self, settings: Settings) -> Rows:
+    def rows(self, settings: Settings) -> CountedRows:
         """Return the counts in the range of the fit."""
         edges = settings.mass_edges
         first = int(round((settings.fit.range[0] - edges[0]) / settings.step))
@@ -77,13 +77,13 @@ class Observed:
             settings.fit.background != "none",
         )
         counts, variance = self.counts[:, first:last], self.variance[:, first:last]
-        return Rows(counts, variance, window, first, last)
+        return CountedRows(counts, variance, window, first, last)
 
-    def wide_rows(self, settings: Settings) -> Rows:
+    def wide_rows(self, settings: Settings) -> CountedRows:
         """Return the counts in the whole window."""
         edges, n = settings.mass_edges, self.counts.shape[1]
         window = Window(edges, float(edges[0]), settings.step, settings.fit.background != "none")
-        return Rows(self.counts, self.variance, window, 0, n)
+        return CountedRows(self.counts, self.variance, window, 0, n)
 
 
 def observed(sums: Mapping[str, AnyArray], rows: Sequence[slice]) -> Observed:
@@ -286,7 +286,7 @@ class Fitter:
         )
 
 
-def parabolas(fits: Sequence[PeakFit], data: Observed, rows: Rows, pole: float) -> Curves:
+def parabolas(fits: Sequence[PeakFit], data: Observed, rows: CountedRows, pole: float) -> Curves:
     """Return fits as likelihoods: parabolas in the logarithm of the factor, x = 0 at factor 1.
 
     Parameters
@@ -295,7 +295,7 @@ def parabolas(fits: Sequence[PeakFit], data: Observed, rows: Rows, pole: float) 
         One of each category.
     data : Observed
         The same categories.
-    rows : Rows
+    rows : CountedRows
         What was fitted.
     pole : float
         Mass of the resonance, in GeV.
@@ -342,7 +342,7 @@ def parabolas(fits: Sequence[PeakFit], data: Observed, rows: Rows, pole: float) 
     )
 
 
-def _drawn(rows: Rows, c: int, result: FitResult | None) -> Curve:
+def _drawn(rows: CountedRows, c: int, result: FitResult | None) -> Curve:
     """Return the picture of a fit."""
     edges = rows.window.edges
     expected = np.zeros(len(edges) - 1) if result is None else result.expected

@@ -19,8 +19,8 @@ from calib.fitting.minuit import chi_square
 from calib.fitting.profile import Window, fractions
 from calib.types import AnyArray, Array, BoolArray
 
-from .curves import Curves, Rows, between, floors_of, scale_of
-from .peaks import Shapes
+from .curves import CountedRows, Curves, between, floors_of, scale_of
+from .peaks import PeakShapes
 
 _ITERATIONS = 40
 
@@ -136,7 +136,9 @@ def model_of(names: Sequence[str]) -> Array:
     return np.array([MODEL[name] for name in names])
 
 
-def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: BoolArray) -> LineFit:
+def line_fit(
+    wide: CountedRows, narrow: CountedRows, shapes: PeakShapes, found: Curves, used: BoolArray
+) -> LineFit:
     """Return how much of each variation of the line shape the data have.
 
     One likelihood of all rows over the whole window: the variations are common, the numbers of
@@ -144,9 +146,9 @@ def line_fit(wide: Rows, narrow: Rows, shapes: Shapes, found: Curves, used: Bool
 
     Parameters
     ----------
-    wide, narrow : Rows
+    wide, narrow : CountedRows
         The same events in the whole window, and in the range of the fit.
-    shapes : Shapes
+    shapes : PeakShapes
         Of the same rows.
     found : Curves
         The fits in the narrow range.
@@ -186,7 +188,7 @@ class _WideRows:
     """What the fit of the line shape looks at: effective counts and shapes over the window."""
 
     counts: Array
-    shapes: Shapes
+    shapes: PeakShapes
     floors: Array
     window: Window
     changes: Array
@@ -195,9 +197,9 @@ class _WideRows:
     @classmethod
     def of(
         cls,
-        wide: Rows,
-        narrow: Rows,
-        shapes: Shapes,
+        wide: CountedRows,
+        narrow: CountedRows,
+        shapes: PeakShapes,
         found: Curves,
         used: BoolArray,
         names: Sequence[str],

@@ -26,7 +26,7 @@ POINTS = 41
 
 
 @dataclass(frozen=True)
-class Shapes:
+class PeakShapes:
     """Templates of some rows on a grid of the logarithm x of a common factor.
 
     Parameters
@@ -57,7 +57,7 @@ class Shapes:
     varied: Mapping[str, Array]
     smoothing: float
 
-    def take(self, at: Sequence[int] | IntArray) -> Shapes:
+    def take(self, at: Sequence[int] | IntArray) -> PeakShapes:
         """Return some of the rows.
 
         Parameters
@@ -67,12 +67,12 @@ class Shapes:
 
         Returns
         -------
-        Shapes
+        PeakShapes
             Of these rows.
         """
         rows = np.asarray(at, dtype=np.int64)
         varied = {name: values[rows] for name, values in self.varied.items()}
-        return Shapes(
+        return PeakShapes(
             self.x[rows],
             self.cumulative[rows],
             self.widths[rows],
@@ -91,7 +91,7 @@ class Templates:
     ``template`` (categories, order, order, bins) holds the coefficients of the polynomial in
     the logarithms of both factors (of the one factor, in its first row, where both muons are
     in one ring), ``residual`` likewise; ``raw`` the templates at the middle node, ``pairs`` and
-    ``varied`` as in `Shapes`; ``rings`` the pair of rings of each category, ``unit`` of the
+    ``varied`` as in `PeakShapes`; ``rings`` the pair of rings of each category, ``unit`` of the
     residuals.
     """
 
@@ -104,7 +104,7 @@ class Templates:
     unit: float
     smoothing: float
 
-    def shapes(self, groups: Sequence[Sequence[int]], log_rings: Array) -> Shapes:
+    def shapes(self, groups: Sequence[Sequence[int]], log_rings: Array) -> PeakShapes:
         """Return the shapes of some groups of categories, each together.
 
         Parameters
@@ -116,7 +116,7 @@ class Templates:
 
         Returns
         -------
-        Shapes
+        PeakShapes
             One row a group.
         """
         n = len(groups)
@@ -146,7 +146,7 @@ class Templates:
         )
         varied = {k: np.array([v[list(m)].sum(0) for m in groups]) for k, v in self.varied.items()}
         varied["nominal"] = np.array([self.raw[list(m)].sum(0) for m in groups])
-        return Shapes(
+        return PeakShapes(
             x,
             cumulative,
             widths * self.unit,

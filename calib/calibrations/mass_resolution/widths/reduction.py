@@ -27,8 +27,7 @@ from .curves import Curves, curves
 from .fits import Fitter, Observed, observed, parabolas
 from .line_check import LineFit, line_fit, simulated_radiation
 from .muons import muon_factors
-from .peaks import Shapes as TemplateShapes
-from .peaks import Templates, prepare
+from .peaks import PeakShapes, Templates, prepare
 from .population import CurvesAt, FitSet, Members, fit_set, judged
 
 WITH_TEMPLATES = ("embedded", "simulation")
@@ -37,7 +36,7 @@ FLAT = 0.98
 
 
 @dataclass(frozen=True)
-class Input:
+class ReductionInput:
     """What the reduction starts from: the sums of the target and the templates by model."""
 
     sums: Sums
@@ -257,7 +256,7 @@ class WithTemplates:
         wide, narrow = self.data.wide_rows(self.settings), self.data.rows(self.settings)
         return line_fit(wide, narrow, self._shapes(log_rings), found, used)
 
-    def _shapes(self, log_rings: Array) -> TemplateShapes:
+    def _shapes(self, log_rings: Array) -> PeakShapes:
         return self.templates.shapes([[c] for c in self.at], log_rings)
 
 
@@ -298,7 +297,7 @@ class WithoutTemplates:
         return LineFit.unknown(())
 
 
-def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Reduction:
+def reduce(start: ReductionInput, model: str, compare: Sequence[str], edits: Edits) -> Reduction:
     """Return fits, factors, checks and pictures; what the closure needs is in ``state``.
 
     What categories have in common, and the gates of all others, are those without edits: an edit
@@ -306,7 +305,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
 
     Parameters
     ----------
-    start : Input
+    start : ReductionInput
         The sums.
     model : str
         Of the mass, whose factors are published.
@@ -375,7 +374,7 @@ def reduce(start: Input, model: str, compare: Sequence[str], edits: Edits) -> Re
     )
 
 
-def _muon_state(start: Input, main: FitSet, model: str) -> dict[str, AnyArray]:
+def _muon_state(start: ReductionInput, main: FitSet, model: str) -> dict[str, AnyArray]:
     """Return the factors of muons, of all events and of each half, as the state keeps them."""
     if model not in WITH_TEMPLATES or not np.isfinite(main.factor).any():
         return {}
@@ -410,7 +409,7 @@ def _pictures(found: FitSet, group: str) -> list[Curve]:
 
 
 def _edited(
-    start: Input, found: FitSet, parts: Sequence[int], own: Mapping[str, Settings]
+    start: ReductionInput, found: FitSet, parts: Sequence[int], own: Mapping[str, Settings]
 ) -> FitSet:
     """Return the same with some categories fitted again, each with settings of its own."""
     for name, settings in own.items():
@@ -423,12 +422,12 @@ def _edited(
     return found
 
 
-def breit_wigner_bias(start: Input, main: FitSet) -> pd.DataFrame:
+def breit_wigner_bias(start: ReductionInput, main: FitSet) -> pd.DataFrame:
     """Return what the Breit-Wigner model finds on the template itself, whose width is known.
 
     Parameters
     ----------
-    start : Input
+    start : ReductionInput
         The sums.
     main : FitSet
         With pictures whose shapes are templates.

@@ -29,7 +29,7 @@ from calib.results import Check, Status
 from calib.types import Array, BoolArray
 
 from . import axes
-from .cross_validation import Crossed, Fits, weighted_mean
+from .cross_validation import AxisFits, Crossed, weighted_mean
 
 PROBABILITY = 1e-3
 TOLERANCE = 5e-5
@@ -42,7 +42,7 @@ MOST_MEAN = 3.0
 
 
 # fits --------------------------------------------------------------------------------------------
-def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
+def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> AxisFits:
     """Fit the data along the axes, and the reference with the background of the data under it.
 
     Parameters
@@ -58,7 +58,7 @@ def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
 
     Returns
     -------
-    Fits
+    AxisFits
         One of each row of `axes.rows`.
     """
     background = settings.of(g.resonance).background
@@ -94,13 +94,13 @@ def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> Fits:
     before, before_err = over(fit(*sums_of(data, "axes/before"), template))
     events = sums_of(data, "axes/after")[0].sum(1)
     if "axes/moves" not in data:  # sums of an earlier version
-        return Fits(before, before_err, after, after_err, err, None, None, None, events)
+        return AxisFits(before, before_err, after, after_err, err, None, None, None, events)
     counts, variance = sums_of(data, "axes/half")
     halves, halves_err = over(fit(counts, variance, np.tile(template, (2, 1))))
     n = len(counts)
     total = np.where(counts.sum(1) > 0, counts.sum(1), np.nan)
     moves = np.asarray(data["axes/moves"]).reshape(n, -1) / total[:, None]
-    return Fits(
+    return AxisFits(
         before,
         before_err,
         after,
@@ -122,7 +122,7 @@ def _log_mu(fits: CategoryFits, good: BoolArray) -> tuple[Array, Array]:
 
 
 # the table ---------------------------------------------------------------------------------------
-def table_of(g: Grid, sample: str, found: Fits, settings: Settings) -> pd.DataFrame:
+def table_of(g: Grid, sample: str, found: AxisFits, settings: Settings) -> pd.DataFrame:
     """Return one row a bin of each axis, all events together.
 
     phi is compared with the mean of all its bins, which is judged apart.
@@ -133,7 +133,7 @@ def table_of(g: Grid, sample: str, found: Fits, settings: Settings) -> pd.DataFr
         Of the resonance.
     sample : str
         Name of the data.
-    found : Fits
+    found : AxisFits
         One of each row.
     settings : Settings
         Edges of the axes.

@@ -33,7 +33,7 @@ HALVES = ("0", "1")
 
 
 @dataclass(frozen=True)
-class Halves:
+class ScaleHalves:
     """Constants of each half of the events, as differences to those of both.
 
     Parameters
@@ -50,7 +50,7 @@ class Halves:
     kinds: tuple[Kind, Kind]
 
 
-def halves_of(first: Kind, second: Kind) -> Halves:
+def halves_of(first: Kind, second: Kind) -> ScaleHalves:
     """Return the constants of the halves about their weighted mean.
 
     Parameters
@@ -60,7 +60,7 @@ def halves_of(first: Kind, second: Kind) -> Halves:
 
     Returns
     -------
-    Halves
+    ScaleHalves
         A without unit, e in GeV, M in 1/GeV.
     """
     n = 3 * first.settings.n_eta
@@ -75,12 +75,12 @@ def halves_of(first: Kind, second: Kind) -> Halves:
     mean = both @ (weight[0] @ (values[0, at] / scale) + weight[1] @ (values[1, at] / scale))
     moves = np.full_like(values, np.nan)
     moves[:, at] = values[:, at] - scale * mean
-    return Halves(moves, np.nan_to_num(covariance), (first, second))
+    return ScaleHalves(moves, np.nan_to_num(covariance), (first, second))
 
 
 # along the axes ---------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Fits:
+class AxisFits:
     """ln(mu of the data / mu of the reference) along the axes, and errors of both.
 
     ``halves`` and ``halves_err`` have shape (2, rows); None where the sums have no halves.
@@ -241,7 +241,11 @@ class Crossed:
 
 
 def crossed(
-    resonance: str, found: Fits, halves: Halves, settings: Settings, events: Sequence[Array]
+    resonance: str,
+    found: AxisFits,
+    halves: ScaleHalves,
+    settings: Settings,
+    events: Sequence[Array],
 ) -> list[Crossed]:
     """Return ln(mass) of each half in bins of eta with the constants of the other half.
 
@@ -249,9 +253,9 @@ def crossed(
     ----------
     resonance : str
         Whose bins these are.
-    found : Fits
+    found : AxisFits
         Along the axes, with halves.
-    halves : Halves
+    halves : ScaleHalves
         Constants of the halves.
     settings : Settings
         Edges of the eta bins.
@@ -325,7 +329,7 @@ def crossed_rows(table: pd.DataFrame, tests: Sequence[Crossed]) -> pd.DataFrame:
 
 
 def mean_of(
-    resonance: str, table: pd.DataFrame, found: Fits, whole: Kind, settings: Settings
+    resonance: str, table: pd.DataFrame, found: AxisFits, whole: Kind, settings: Settings
 ) -> tuple[float, float]:
     """Return the mean of ln(mass) over phi, every event once, and its error.
 
@@ -339,7 +343,7 @@ def mean_of(
         Whose mass it is.
     table : DataFrame
         Not looked at.
-    found : Fits
+    found : AxisFits
         Along the axes.
     whole : Kind
         The result of all events.

@@ -147,7 +147,7 @@ def _problem(p: Peaks, theta: Array) -> Problem:
 
 
 def _of_block(p: Peaks, shared: Problem, theta: Array, at: IntArray) -> Array:
-    def state(strength: float) -> numpy_engine.State:
+    def state(strength: float) -> numpy_engine.ModelState:
         made = stronger(p.templates[at], p.template_mass, p.resonance, strength)
         return numpy_engine.evaluate(shared, coefficients(shared, made, p.template_mass), theta[at])
 

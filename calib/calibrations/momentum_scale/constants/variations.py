@@ -12,7 +12,7 @@ N_PT = 25
 
 
 @dataclass(frozen=True)
-class Variations:
+class ScaleVariations:
     """Shifts of (A, e, M) by one standard deviation each.
 
     Parameters
@@ -54,7 +54,7 @@ def gradient(pt: Array, charge: Array) -> Array:
 
 def variations(
     covariance: Array, usable: BoolArray, pt_range: Array, share: float, most: int
-) -> Variations:
+) -> ScaleVariations:
     """Return the directions that together carry a share of the variance of the correction.
 
     A has no unit, e and M have others, so that eigenvectors of their covariance as it stands
@@ -76,7 +76,7 @@ def variations(
 
     Returns
     -------
-    Variations
+    ScaleVariations
         Of n eta bins.
     """
     n = len(usable)
@@ -86,7 +86,7 @@ def variations(
     values, vectors = np.maximum(values[::-1], 0.0), vectors[:, ::-1]
     total = float(values.sum())
     if not total > 0:
-        return Variations(np.zeros((0, 3, n)), 1.0, 0.0)
+        return ScaleVariations(np.zeros((0, 3, n)), 1.0, 0.0)
     known = int((values > 1e-12 * values[0]).sum())
     enough = int(np.searchsorted(np.cumsum(values) / total, share * (1 - 1e-12))) + 1
     number = min(enough, most, known)
@@ -96,7 +96,7 @@ def variations(
     shifts = shifts * np.sign(vectors[largest, np.arange(number)])
     covered = float(values[:number].sum()) / total
     made = np.where(usable, shifts.T.reshape(number, 3, n), 0.0)  # no rounding in the others
-    return Variations(made, covered, float(np.sqrt(total)))
+    return ScaleVariations(made, covered, float(np.sqrt(total)))
 
 
 def effect_on_pt(pt_range: Array) -> Array:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from calib.calibrations.momentum_scale.constants.variations import Variations, variations
+from calib.calibrations.momentum_scale.constants.variations import ScaleVariations, variations
 from calib.fitting.scale.model import KINDS
 from calib.payload import nodes
 from calib.results import Reduction, Status
@@ -278,7 +278,7 @@ def binned(edges: Array, content: Sequence[Any], flow: Any) -> dict[str, Any]:
 
 
 def _scale(
-    name: str, whose: str, edges: Array, found: Published, shifts: Variations
+    name: str, whose: str, edges: Array, found: Published, shifts: ScaleVariations
 ) -> dict[str, Any]:
     unchanged = nodes.formula("x", ("pt",))
     sets = {"nom": found.values[:3]}

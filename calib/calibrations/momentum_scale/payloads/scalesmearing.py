@@ -244,7 +244,7 @@ def _to_edge(edges: Array, most: float = float(ABS_ETA[-1])) -> tuple[Array, lis
 
 # k -----------------------------------------------------------------------------------------------
 @dataclass(frozen=True)
-class Widths:
+class SmearingWidths:
     """k by |eta| bin; arrays of shape (n,), ``edges`` (n + 1,).
 
     ``smearing`` is the relative width that is added at ``pt``, ``apart`` how far both sides in eta
@@ -258,7 +258,7 @@ class Widths:
     apart: Array
 
 
-def _widths(data: Side, mc: Side | None, shape: Shape) -> Widths:
+def _widths(data: Side, mc: Side | None, shape: Shape) -> SmearingWidths:
     all_edges = np.abs([*data.scale.edges, *ABS_ETA])
     edges: Array = np.unique(np.round(all_edges, 10)).astype(np.float64)
     middle = 0.5 * (edges[1:] + edges[:-1])
@@ -296,10 +296,12 @@ def _widths(data: Side, mc: Side | None, shape: Shape) -> Widths:
             "stat": np.where(known, error / (2 * value * std2), 1.0),
         }
     added = np.sqrt(np.maximum(measured - simulated, 0.0))
-    return Widths(edges, k, np.where(known, added, 0.0), pt, np.where(known, apart, np.zeros(n)))
+    return SmearingWidths(
+        edges, k, np.where(known, added, 0.0), pt, np.where(known, apart, np.zeros(n))
+    )
 
 
-def _k(found: Widths) -> list[dict[str, Any]]:
+def _k(found: SmearingWidths) -> list[dict[str, Any]]:
     inputs = [("abseta", "|eta| of the muon"), ("variation", "nom, stat, syst")]
     return [
         nodes.correction(
@@ -321,7 +323,7 @@ def _k(found: Widths) -> list[dict[str, Any]]:
     ]
 
 
-def _by_layers(shape: Shape, widths: Widths) -> list[dict[str, Any]]:
+def _by_layers(shape: Shape, widths: SmearingWidths) -> list[dict[str, Any]]:
     centre = 0.5 * (ABS_ETA[1:] + ABS_ETA[:-1])
     at = np.searchsorted(widths.edges, centre, side="right") - 1
     # smearing is symmetric in k where it is measured, but in pt here: pt is higher by its square
@@ -393,7 +395,7 @@ def _random() -> Any:
 
 # what is lost ------------------------------------------------------------------------------------
 def _lost(
-    data: Side, mc: Side | None, shape: Shape, widths: Widths, at: float | None
+    data: Side, mc: Side | None, shape: Shape, widths: SmearingWidths, at: float | None
 ) -> tuple[tuple[str, ...], dict[str, Any]]:
     numbers: dict[str, Any] = {}
     lost = [_where_absorbed(data, at)]
@@ -452,12 +454,12 @@ def _full_shift(own: Side, pt: float) -> Array:
     return np.concatenate([(s.A - s.e / pt + q * s.M * pt)[own.good] for q in (-1, 1)])
 
 
-def _total2(widths: Widths, shape: Shape) -> Array:
+def _total2(widths: SmearingWidths, shape: Shape) -> Array:
     middle = 0.5 * (widths.edges[1:] + widths.edges[:-1])
     return np.asarray((widths.k["data"]["nom"] * shape.std(middle, widths.pt)) ** 2)
 
 
-def _bent(data: Side, mc: Side, shape: Shape, widths: Widths) -> dict[str, float]:
+def _bent(data: Side, mc: Side, shape: Shape, widths: SmearingWidths) -> dict[str, float]:
     """Return the largest relative error of the width of a smeared muon, by pt."""
     middle = 0.5 * (data.scale.edges[1:] + data.scale.edges[:-1])
     good = data.good & mc.good

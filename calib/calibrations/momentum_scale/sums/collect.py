@@ -19,7 +19,7 @@ from calib.errors import InputError
 from calib.events.pairs import Muons, Pairs
 from calib.events.random import keys
 from calib.physics.constants import RESONANCES
-from calib.physics.embedding import Line, embed, narrow_line, z_line
+from calib.physics.embedding import LineTable, embed, narrow_line, z_line
 from calib.types import AnyArray, Array
 
 from .grid import LOOSE, Grid
@@ -240,7 +240,7 @@ def _with_pt(pairs: Pairs, placed: Placed, at: AnyArray) -> Pairs:
     return replace(pairs, leading=moved(pairs.leading), subleading=moved(pairs.subleading))
 
 
-def line_of(resonance: str, shares: tuple[float, ...]) -> Line:
+def line_of(resonance: str, shares: tuple[float, ...]) -> LineTable:
     """Return the line shape; several peaks with their shares.
 
     Parameters
@@ -252,7 +252,7 @@ def line_of(resonance: str, shares: tuple[float, ...]) -> Line:
 
     Returns
     -------
-    Line
+    LineTable
         Masses before radiation, in GeV.
     """
     masses = RESONANCES[resonance].masses
@@ -262,7 +262,7 @@ def line_of(resonance: str, shares: tuple[float, ...]) -> Line:
         return narrow_line(masses[0])
     parts = np.asarray(shares, dtype=float) / sum(shares)
     n = np.rint(np.cumsum(parts) * (1 << 17)).astype(int)
-    return Line(np.repeat(masses, np.diff(n, prepend=0)))
+    return LineTable(np.repeat(masses, np.diff(n, prepend=0)))
 
 
 def reference(copies: Iterator[Copy], grid: Grid, prefix: str, unit: bool) -> dict[str, AnyArray]:

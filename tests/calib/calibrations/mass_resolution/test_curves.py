@@ -14,8 +14,14 @@ from calib.calibrations.mass_resolution.sums.template_grid import (
     RESIDUAL_EDGES,
     count_pairs,
 )
-from calib.calibrations.mass_resolution.widths.curves import FINE, Curves, Rows, curves, floors_of
-from calib.calibrations.mass_resolution.widths.peaks import POINTS, Shapes, prepare
+from calib.calibrations.mass_resolution.widths.curves import (
+    FINE,
+    CountedRows,
+    Curves,
+    curves,
+    floors_of,
+)
+from calib.calibrations.mass_resolution.widths.peaks import POINTS, PeakShapes, prepare
 from calib.fitting.profile import Window, fractions
 
 EDGES = np.linspace(75, 105, 181)
@@ -108,7 +114,7 @@ def ideal_shapes(rows):
     x = np.linspace(-0.69, 0.69, POINTS)
     cumulative = np.zeros((POINTS, len(EDGES)))
     cumulative[:, 1:] = np.cumsum([1e6 * peak(v) for v in x], axis=1)
-    return Shapes(
+    return PeakShapes(
         np.tile(x, (rows, 1)),
         np.tile(cumulative, (rows, 1, 1)),
         np.tile(SIGMA * np.exp(x), (rows, 1)),
@@ -121,7 +127,7 @@ def ideal_shapes(rows):
 
 
 def rows_of(counts, weight=1.0):
-    return Rows(weight * counts, weight**2 * counts, WINDOW, FIRST, LAST)
+    return CountedRows(weight * counts, weight**2 * counts, WINDOW, FIRST, LAST)
 
 
 def model(n, share=0.05, slope=1.0):

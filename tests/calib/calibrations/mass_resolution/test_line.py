@@ -16,7 +16,7 @@ from calib.calibrations.mass_resolution.widths.line_check import (
     simulated_radiation,
 )
 from calib.calibrations.mass_resolution.widths.population import FitSet
-from calib.calibrations.mass_resolution.widths.reduction import Input
+from calib.calibrations.mass_resolution.widths.reduction import ReductionInput
 from calib.calibrations.mass_resolution.widths.tables import radiation_check
 from calib.toys.generation import ToyEvents
 from tests.independent import World, generate
@@ -29,7 +29,7 @@ STRENGTH = 1.15
 
 def fitted(run: Run, model: str = "embedded") -> FitSet:
     calibration = run.calibration
-    start = Input(
+    start = ReductionInput(
         run.sums["data"],
         run.sums.get("mc"),
         "data",

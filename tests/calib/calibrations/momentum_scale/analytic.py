@@ -193,7 +193,7 @@ class Closed:
     whole: Kind
     first: Kind
     second: Kind
-    fits: cross_validation.Fits
+    fits: cross_validation.AxisFits
     table: pd.DataFrame
     tests: list[cross_validation.Crossed]
     reduction: Reduction
