@@ -13,7 +13,7 @@ import pytest
 from calib import calibrations
 from calib.errors import CalibError, InputError
 from jobs.clusters import client, environment, fingerprint, shipping
-from jobs.clusters.environment import CODE, Checked, AllVersions
+from jobs.clusters.environment import CODE, AllVersions, Checked
 from jobs.config.cluster import Cluster
 from jobs.config.schema import Config
 
