@@ -155,8 +155,7 @@ def toys(
     from calib.errors import InputError
     from calib.physics.constants import RESONANCES
     from calib.toys.generation import generate
-    from jobs.events.toys import truth_of_toys, write_toys
-    from jobs.events.truths import add_truths
+    from jobs.events.toys import add_truths, truth_of_toys, write_toys
 
     if format not in ("nanoaod", "stage1"):
         raise InputError(f"option --format: found {format!r}; give nanoaod or stage1")

@@ -14,8 +14,7 @@ from calib.documents import json_values, yaml_text, yaml_values
 from calib.errors import InputError
 from calib.later import pandas as pd
 from calib.toys.generation import Truth, generate
-from jobs.events.toys import write_toys
-from jobs.events.truths import add_truths, truth_of
+from jobs.events.toys import add_truths, truth_of, write_toys
 from jobs.progress import Progress
 from jobs.run.run import Run
 from jobs.storage.files import plain, write_csv, write_text

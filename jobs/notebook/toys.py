@@ -8,9 +8,8 @@ from typing import Any
 from calib.documents import json_values
 from calib.errors import InputError
 from calib.toys.generation import generate
-from jobs.events.toys import truth_of_toys
+from jobs.events.toys import add_truths, truth_of_toys
 from jobs.events.toys import write_toys as write
-from jobs.events.truths import add_truths
 
 
 def write_toys(
