@@ -217,7 +217,7 @@ def noting(kind: Any, refused: list[str]) -> Any:
     """
     from distributed.core import Status
 
-    class BatchJob(kind):  # type: ignore[misc]
+    class Job(kind):  # type: ignore[misc]
         async def _submit_job(self, script_filename: str) -> str:
             try:
                 return str(await super()._submit_job(script_filename))
@@ -227,7 +227,7 @@ def noting(kind: Any, refused: list[str]) -> Any:
                 self.status = Status.failed  # which is how a cluster expects it when it closes
                 raise
 
-    return BatchJob
+    return Job
 
 
 @contextmanager
