@@ -33,6 +33,7 @@ from calib.payload import parameters
 from calib.payload.parameters import Payload
 from calib.payload.values import numbers
 from calib.physics.constants import RESONANCES
+from calib.quality.error_budget import ErrorBudget, budget_of
 from calib.quality.publication_gate import Effects, effects_of
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 from calib.schema import Sample, Selection, Strict
@@ -396,17 +397,47 @@ class Calibration(ABC, Generic[EventsT]):
         InputError
             If there is no ``covariance``.
         """
-        if "covariance" not in arrays:
-            raise InputError(
-                f"calibration {cls.name}: it gives no 'covariance' in the arrays of its reduction,"
-                " so nobody knows whether it moves; add it, or an `effects` of its own"
-            )
-        found = effects_of(arrays["covariance"], tables, positive=cls.positive)
+        covariance = _covariance_of(cls.name, arrays, "whether it moves")
+        found = effects_of(covariance, tables, positive=cls.positive)
         return replace(found, relative=cls.positive or corrects(cls) != "nothing")
+
+    @classmethod
+    def error_budget(
+        cls, tables: Mapping[str, pd.DataFrame], arrays: Mapping[str, Mapping[str, AnyArray]]
+    ) -> ErrorBudget:
+        """Return what the errors of a result are made of, and so what more events would bring.
+
+        Parameters
+        ----------
+        tables, arrays : mappings
+            Those of the `Reduction`, or read back from the files of a run.
+
+        Returns
+        -------
+        ErrorBudget
+            By default all that is statistical falls with the luminosity.
+
+        Raises
+        ------
+        InputError
+            If there is no ``covariance``.
+        """
+        return budget_of(_covariance_of(cls.name, arrays, "what its errors are made of"))
 
     def growing(self) -> Mapping[str, Any]:
         """Return settings, dotted, with which its sums stay valid while files are added."""
         return {}
+
+
+def _covariance_of(
+    name: str, arrays: Mapping[str, Mapping[str, AnyArray]], what: str
+) -> Mapping[str, AnyArray]:
+    if "covariance" not in arrays:
+        raise InputError(
+            f"calibration {name}: it gives no 'covariance' in the arrays of its reduction, so"
+            f" nobody knows {what}; add it, or a method of its own"
+        )
+    return arrays["covariance"]
 
 
 class TableCalibration(Calibration[Records]):

@@ -511,6 +511,7 @@ app.add_typer(catalog.app, name="catalog")
 app.add_typer(cluster.app, name="cluster")
 app.command(cls=Command)(plugins.plugins)
 app.command(cls=Command)(store.publish)
+app.command(cls=Command)(store.gain)
 app.add_typer(store.app, name="store")
 app.command(cls=Command)(serve.serve)
 

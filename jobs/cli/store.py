@@ -117,6 +117,44 @@ def publish(
     own.result({"store": store, **made[-1].as_dict(), "revisions": [r.as_dict() for r in made]})
 
 
+def gain(
+    place: Annotated[
+        str, typer.Argument(metavar="DIR|STORE", help="Directory of a run, or a store.")
+    ],
+    times: Annotated[
+        float, typer.Option(min=1e-3, max=1e6, help="Luminosity of the data over that of now.")
+    ] = 2.0,
+    least: Annotated[
+        float,
+        typer.Option(
+            min=0, max=1, help="Of a store: share by which an error must fall to be worth it."
+        ),
+    ] = 0.1,
+    tag: TagName = "main",
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Say what error more data would give, kind by kind of parameter (--json: each parameter).
+
+    What is measured falls with the luminosity; systematic variations and the statistics of a
+    simulation stay. Of a store: which calibrations are worth redoing, the most gain first.
+
+    Example: [bold]calib gain z-2018[/bold], or [bold]calib gain constants --times 3[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs.nightly import gain as gains
+
+    if "://" in place or (Path(place) / "store.sqlite").is_file():
+        found = gains.of_store(_opened(place), times, tag, least)
+    else:
+        found = gains.of_run(Path(place), times)
+    own.show(gains.table(found))
+    for line in gains.lines(found):
+        own.say(line)
+    own.result(found)
+
+
 @app.command(cls=StoreCommand)
 def init(
     store: Place,

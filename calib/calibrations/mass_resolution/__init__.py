@@ -23,6 +23,7 @@ from calib.events.categories import Categories
 from calib.events.histograms import Fill, Layout, Sums, add
 from calib.events.pairs import Pairs
 from calib.later import pandas as pd
+from calib.quality.error_budget import ErrorBudget
 from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
 from calib.schema import Sample
@@ -392,6 +393,26 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         from .effects import effects
 
         return effects(tables, arrays)
+
+    @classmethod
+    def error_budget(
+        cls, tables: Mapping[str, pd.DataFrame], arrays: Mapping[str, Mapping[str, AnyArray]]
+    ) -> ErrorBudget:
+        """Return what the errors of the factors are made of: own events, the rings, variations.
+
+        Parameters
+        ----------
+        tables, arrays : mappings
+            Those of the reduction: ``factors``, ``rings`` and ``covariance``.
+
+        Returns
+        -------
+        ErrorBudget
+            One of each category, without unit.
+        """
+        from .effects import error_budget
+
+        return error_budget(tables)
 
     def growing(self) -> Mapping[str, Any]:
         """Return a number of copies that does not depend on how many events there are."""

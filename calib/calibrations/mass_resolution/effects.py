@@ -1,4 +1,4 @@
-"""What the factors do: the relative change of the predicted resolution, by category."""
+"""What the factors do, the relative change of the predicted resolution by category, and how well."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from calib.later import pandas as pd
+from calib.quality.error_budget import ErrorBudget
 from calib.quality.publication_gate import Effects
 from calib.results import Status
 from calib.types import AnyArray, Array
@@ -47,6 +48,46 @@ def effects(
     measured = np.array([s in (Status.OK, Status.MERGED) for s in status])
     own = measured & np.isfinite(value + np.diagonal(covariance))
     return Effects(tuple(table["category"]), value, covariance, own)
+
+
+def error_budget(tables: Mapping[str, pd.DataFrame]) -> ErrorBudget:
+    """Return what the errors of the factors are made of.
+
+    A category knows its factor from its own events and from what the categories of its rings have
+    in common; the latter falls with more data down to the spread among categories. What is
+    systematic stays. Templates of a simulation, too, are taken to grow with the data.
+
+    Parameters
+    ----------
+    tables : mapping of str to DataFrame
+        With ``factors`` and ``rings``.
+
+    Returns
+    -------
+    ErrorBudget
+        One of each category, without unit.
+    """
+    table = tables["factors"]
+    factor, total, statistical, own = (
+        table[name].to_numpy(dtype=np.float64)
+        for name in ("factor", "factor_err", "factor_err_stat", "own_factor_err")
+    )
+    rings = tables["rings"].set_index("name")["value"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        measured = np.where(own > 0, own**2, np.inf)
+        shared = 1 / (statistical**-2.0 - 1 / measured)
+        # one that stands alone, or whose own fit says more than the sum
+        alone = ~(shared > 0) | (own <= statistical)
+        spread = np.where(alone, np.inf, np.minimum((rings["spread"] * factor) ** 2, shared))
+    return ErrorBudget(
+        tuple(table["category"]),
+        ("factor",) * len(table),
+        factor,
+        np.where(alone, statistical**2, measured),
+        np.where(alone, 0.0, shared - np.where(alone, 0.0, spread)),
+        spread,
+        np.maximum(total**2 - statistical**2, 0.0),
+    )
 
 
 def _covariance(table: pd.DataFrame, known: Mapping[str, AnyArray], factor: Array) -> Array:

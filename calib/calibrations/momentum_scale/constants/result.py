@@ -11,6 +11,7 @@ from calib.calibrations.momentum_scale.settings import Settings
 from calib.calibrations.momentum_scale.sums.passes import pass_number
 from calib.fitting.scale.model import KINDS
 from calib.physics.constants import RESONANCES
+from calib.quality.error_budget import SHARE
 from calib.results import Pass, Reduction, Status
 from calib.types import AnyArray, Array
 
@@ -147,8 +148,25 @@ def _covariance(kind: Kind, syst: Mapping[str, Array]) -> dict[str, AnyArray]:
         "values": np.where(found.determined, np.concatenate([total[k] for k in KINDS]), np.nan),
         "covariance": covariance,
         "covariance_stat": found.covariance,
+        SHARE: np.array(_simulation_share(kind)),
         **syst,
     }
+
+
+def _simulation_share(kind: Kind) -> float:
+    """Return the share of the variance of ln(mu) that is of simulated reference events.
+
+    The mean over the categories, each by its information on the scale. A reference that is made
+    from the events themselves has none: it grows with them.
+    """
+    shares, weights = [np.zeros(0)], [np.zeros(0)]
+    for p in kind.peaks:
+        total = p.covariance[p.ok, 0, 0]
+        simulated = p.reference is not None and p.source.made == "simulation" and p.source.copies
+        shares.append(p.reference_covariance[p.ok, 0, 0] / total if simulated else 0.0 * total)
+        weights.append(1 / total)
+    weight = np.concatenate(weights)
+    return float(np.average(np.concatenate(shares), weights=weight)) if len(weight) else 0.0
 
 
 def _pt_range(kind: Kind) -> Array:
