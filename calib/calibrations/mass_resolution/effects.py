@@ -1,4 +1,4 @@
-"""What the factors do, the relative change of the predicted resolution by category, and how well."""
+"""What the factors do, by category: they change the predicted resolution; and how well known."""
 
 from __future__ import annotations
 
