@@ -160,6 +160,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_toys(place / "mc", generate("z", 10_000, seed=2, simulation=True), "nanoaod")
     put_in = named_truth("momentum-scale", "z", False)
     write_toys(place / "z", generate("z", 15_000, seed=3, truth=put_in), "nanoaod")
+    write_toys(place / "h", generate("h", 5000, seed=5, simulation=True), "nanoaod")
+    higgs = {"name": "h", "resonance": "h", "format": "nanoaod", "files": ["h"], "simulation": True}
+    (place / "h.yaml").write_text(yaml.safe_dump({**z, "name": "h", "samples": [higgs]}))
     few = generate("z", 2000, seed=4).pairs
     write_stage1(place / "z" / "pairs.parquet", few, simulation=False)
     write_stage1(place / "events.parquet", few, simulation=False)
@@ -178,7 +181,7 @@ def readme(prepared: Path) -> list[Ran]:
 
 def in_order(command: str, exit_code: int) -> bool:
     """Return whether a command did what it is for: a verdict on few events may be either."""
-    judges = ("run", "reduce", "closure", "report", "status", "audit")
+    judges = ("run", "reduce", "closure", "report", "status", "audit", "validate")
     return exit_code == 0 or (exit_code == 3 and command.split()[1] in judges)
 
 

@@ -21,7 +21,7 @@ from calib.schema import Configured, validated
 
 log = logging.getLogger(__name__)
 
-FRAMEWORK = ("audit", "base", "capabilities")
+FRAMEWORK = ("audit", "base", "capabilities", "validation")
 """Modules here that are no calibrations."""
 
 OTHERS = {"m_data": "calib.payload.scale_smearing:ScaleSmearing"}

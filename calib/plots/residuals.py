@@ -1,4 +1,4 @@
-"""Residuals against several axes, one panel each."""
+"""What is left of a correction: residuals against several axes, widths beside predictions."""
 
 from __future__ import annotations
 
@@ -48,4 +48,40 @@ def against_axes(table: pd.DataFrame, quantity: str) -> Figure:
         if len(set(table[table["axis"] == axis]["kind"])) > 1:
             panel.legend(fontsize="small")
     panels[0].set_ylabel(f"{quantity}, data / simulation - 1")
+    return figure
+
+
+def beside_prediction(table: pd.DataFrame, tolerance: float) -> Figure:
+    """Return a figure of fitted against predicted resolution, and of their ratio below.
+
+    Parameters
+    ----------
+    table : DataFrame
+        ``kind, low, high, predicted, fitted, error, ratio, ratio_err``; GeV.
+    tolerance : float
+        Of the ratio around 1, drawn as a band.
+
+    Returns
+    -------
+    Figure
+    """
+    good = table[np.isfinite(table["fitted"])]
+    figure = Figure(figsize=(5.0, 5.0), layout="constrained")
+    top, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    ends = np.array([good["low"].min(), good["high"].max()]) if len(good) else np.array([0.0, 1.0])
+    top.plot(ends, ends, color="0.6", linewidth=0.8)
+    below.axhspan(1 - tolerance, 1 + tolerance, color="0.9")
+    below.axhline(1.0, color="0.6", linewidth=0.8)
+    for colour, (kind, own) in zip(
+        COLOURS.values(), good.groupby("kind", sort=False), strict=False
+    ):
+        wide = (own["predicted"] - own["low"], own["high"] - own["predicted"])
+        style = {"fmt": "o", "ms": 4, "color": colour}
+        top.errorbar(own["predicted"], own["fitted"], own["error"], wide, label=kind, **style)
+        below.errorbar(own["predicted"], own["ratio"], own["ratio_err"], **style)
+    if len(good):
+        top.legend()
+    top.set_ylabel("fitted resolution [GeV]")
+    below.set_ylabel("ratio")
+    below.set_xlabel("predicted resolution, calibrated [GeV]")
     return figure

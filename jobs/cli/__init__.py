@@ -444,6 +444,39 @@ def audit(
 
 
 @app.command(cls=Command)
+def validate(
+    payload: Annotated[
+        str, typer.Argument(metavar="PAYLOAD", help="Of the mass resolution, or DIR of its run.")
+    ],
+    samples: Annotated[
+        list[Path],
+        typer.Option(
+            metavar="CONFIG|FILE",
+            help="Configuration with simulated Higgs bosons, DIR of a run, or a file of events.",
+        ),
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Directory to make, or to go on in.")],
+    quiet: Quiet = False,
+    verbose: Verbose = 0,
+    json: Json = False,
+) -> None:
+    """Hold a mass resolution against simulated Higgs bosons: predicted beside fitted, bin by bin.
+
+    The mass in bins of the calibrated prediction is fitted with a double-sided Crystal Ball; the
+    page shows the predictions in signal region and sidebands too. Exit code 3: they disagree.
+
+    Example: [bold]calib validate z-2018/payload.json --samples h.yaml --out validation[/bold]
+    """
+    own = console(quiet, verbose, json)
+    from jobs.run.audit import validation_of
+
+    made = validation_of(payload, samples, out)
+    with made.held(_command()), own.working():
+        made.execute(own.progress)
+    _end(own, made.conclude(own))
+
+
+@app.command(cls=Command)
 def status(
     place: Annotated[
         str, typer.Argument(metavar="DIR|STORE", help="Directory of a run, or a store.")

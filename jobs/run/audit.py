@@ -1,16 +1,23 @@
-"""An audit of a correction: a run of `calib.calibrations.audit` on events that it has corrected."""
+"""Runs that look at what a correction does to events: an audit, a validation on the Higgs boson.
+
+They are runs of `calib.calibrations.audit` and `calib.calibrations.validation` on events that it
+has corrected.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import uproot
 
+from calib.calibrations import of_payload
+from calib.calibrations.capabilities import CorrectsPairs
 from calib.errors import InputError
+from calib.payload.payload import read
 from jobs.config.complete import absolute, absolute_in, filled
 from jobs.config.schema import Config, configuration, load
 from jobs.events.addresses import is_remote
@@ -18,6 +25,7 @@ from jobs.events.apply import SIMULATED
 from jobs.run.run import Run
 
 CALIBRATION = "calib.calibrations.audit:Audit"
+VALIDATION = "calib.calibrations.validation:Validation"
 NOTHING = "none"
 """The correction that does nothing: the events as they are."""
 
@@ -50,6 +58,65 @@ def audit_of(correction: str, sources: Sequence[Path], resonance: str, out: Path
         If there is no such correction, or the events cannot be used.
     """
     config, base = _events(sources, resonance)
+    selection = {}
+    if is_column(correction):
+        if correction != NOTHING:
+            selection["muon_pt"] = correction.removeprefix("Muon_")
+        correction = NOTHING
+    return _looking(CALIBRATION, config, base, correction, selection, sources[0], out)
+
+
+def validation_of(payload: str, sources: Sequence[Path], out: Path) -> Run:
+    """Return the run that holds a mass resolution against simulated Higgs bosons.
+
+    Parameters
+    ----------
+    payload : str
+        A payload of the mass resolution, or the directory of its run.
+    sources : sequence of Path
+        A configuration, or the directory of a run, whose samples of resonance ``h`` are taken; or
+        files with events.
+    out : Path
+
+    Returns
+    -------
+    Run
+        Not begun.
+
+    Raises
+    ------
+    InputError
+        If the payload is of something else, or there are no such samples.
+    """
+    config, base = _events(sources, "h")
+    samples = [sample for sample in config.samples if sample.resonance == "h"]
+    if not samples:
+        raise InputError(
+            f"{sources[0]}: key 'samples': none is of resonance 'h', on which a validation is made;"
+            " add simulated Higgs bosons"
+        )
+    path = _payload(payload)
+    if not is_remote(path):
+        kind = of_payload(read(Path(path)))
+        if not issubclass(kind, CorrectsPairs):
+            raise InputError(
+                f"{payload}: a payload of {kind.name}, which predicts no resolution of pairs; name"
+                " one that does, and this one under 'payloads' in the configuration of the samples"
+            )
+    config = config.model_copy(update={"samples": tuple(samples)})
+    return _looking(VALIDATION, config, base, payload, {}, sources[0], out)
+
+
+def _looking(
+    calibration: str,
+    config: Config,
+    base: Path,
+    correction: str,
+    more: Mapping[str, Any],
+    source: Path,
+    out: Path,
+) -> Run:
+    """Return a run on the events of a configuration, with a correction after its own payloads."""
     keys = {"samples", "cluster", "seed", "chunk_size", "duplicates", "bad_files"}
     values = config.model_dump(mode="json", include=keys, exclude_unset=True)
     for sample, own in zip(values["samples"], config.samples, strict=True):
@@ -59,26 +126,24 @@ def audit_of(correction: str, sources: Sequence[Path], resonance: str, out: Path
     if selection.get("certified"):
         selection["certified"] = absolute(selection["certified"], base)
     before = [absolute(p, base) for p in config.payloads]
-    if is_column(correction):
-        if correction != NOTHING:
-            selection["muon_pt"] = correction.removeprefix("Muon_")
-    else:
+    if correction != NOTHING:
         before.append(_payload(correction))
         for sample in values["samples"]:
             if sample.get("payloads") is not None:
                 sample["payloads"] = [*sample["payloads"], before[-1]]
-    where = f"the audit of {correction}"
+    name = calibration.partition(":")[0].rpartition(".")[2]
+    where = f"the {name} of {correction}"
     made = configuration(
         {
             **values,
-            "name": "audit",
-            "calibration": CALIBRATION,
-            "selection": selection,
+            "name": name,
+            "calibration": calibration,
+            "selection": {**selection, **more},
             "payloads": before,
         },
         where,
     )
-    return Run.of(filled(made, where, base), Path(str(sources[0])), out)
+    return Run.of(filled(made, where, base), source, out)
 
 
 def is_column(correction: str) -> bool:
