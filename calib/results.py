@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import product
 from typing import Any, Literal
@@ -352,6 +352,46 @@ class Reduction:
             arrays = {"covariance": with_covariance(self.parameters), **self.arrays}
             object.__setattr__(self, "tables", tables)
             object.__setattr__(self, "arrays", arrays)
+
+
+def with_shifts(reduction: Reduction, shifts: Mapping[str, AnyArray]) -> Reduction:
+    """Return a result with systematic shifts in the covariance of its parameters.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        With ``covariance``.
+    shifts : mapping of name to array, shape (n,)
+        Change of each parameter for one standard deviation.
+
+    Returns
+    -------
+    Reduction
+        ``covariance`` has them as ``syst_NAME``, its statistical part as ``statistical`` unless
+        it has one apart; tables of ``parameters`` are those of the new errors.
+    """
+    old = dict(reduction.arrays["covariance"])
+    total = np.asarray(old["covariance"], dtype=np.float64)
+    added = sum((np.outer(s, s) for s in shifts.values()), np.zeros_like(total))
+    apart = {"statistical", "covariance_stat"} & old.keys()
+    kept = {} if apart else {"statistical": total}
+    named = {f"syst_{name}": np.asarray(s) for name, s in shifts.items()}
+    found, at = {}, 0
+    for key, own in reduction.parameters.items():
+        n = own.values.size
+        part = added[at : at + n, at : at + n]
+        found[key] = replace(own, covariance=own.covariance + part)
+        at += n
+    of_parameters = tables_of(reduction.parameters).keys()
+    return replace(
+        reduction,
+        parameters=found,
+        tables={k: t for k, t in reduction.tables.items() if k not in of_parameters},
+        arrays={
+            **reduction.arrays,
+            "covariance": {**old, **kept, "covariance": total + added, **named},
+        },
+    )
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from calib.payload.values import numbers
 from calib.physics.constants import RESONANCES
 from calib.quality.error_budget import ErrorBudget, budget_of
 from calib.quality.publication_gate import Effects, effects_of
-from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
+from calib.results import MAIN, Check, Closure, Pass, Reduction, Section, with_shifts
 from calib.schema import Sample, Selection, Strict
 from calib.types import AnyArray, BoolArray
 
@@ -269,6 +269,25 @@ class Calibration(ABC, Generic[EventsT]):
         InputError
             If an edit names a category or a key that does not exist.
         """
+
+    def with_systematics(self, reduction: Reduction, shifts: Mapping[str, AnyArray]) -> Reduction:
+        """Return a result whose errors contain systematic variations that a user has named.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            With ``covariance``.
+        shifts : mapping of name to array, shape (n,)
+            Change of each parameter for one standard deviation of each variation, in the order
+            and the units of ``covariance``.
+
+        Returns
+        -------
+        Reduction
+            By default with them in ``covariance`` (``syst_NAME``, and ``statistical`` without),
+            and in that of its parameters, of which payload and tables are made.
+        """
+        return with_shifts(reduction, shifts)
 
     # out ---------------------------------------------------------------------------------------
     def publish(self, reduction: Reduction) -> Mapping[str, Any]:

@@ -229,7 +229,9 @@ def _of_run(config: Config) -> dict[str, Any]:
 
 def _of_sums(config: Config, calibration: Calibration) -> dict[str, Any]:
     """Return everything in a configuration that the sums over the events depend on."""
-    values = config.model_dump(mode="json", exclude={"cluster", "bad_files", "duplicates"})
+    values = config.model_dump(
+        mode="json", exclude={"cluster", "bad_files", "duplicates", "variations"}
+    )
     return values | {"settings": dict(calibration.collect_settings())}
 
 

@@ -6,6 +6,7 @@ configuration file.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -60,6 +61,11 @@ class Config(Strict):
     samples: tuple[Sample, ...] = Field(min_length=1)
     selection: Selection = Selection()
     settings: dict[str, Any] = Field(default_factory=dict)
+    variations: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="systematic ones, by name: settings that are changed, {looser: {gates:"
+        " {min_events: 100}}}; on the same sums where these serve; each becomes a syst_NAME",
+    )
     payloads: tuple[str, ...] = Field(
         default=(),
         description="payload.json files of earlier calibrations, relative to this file; applied"
@@ -79,6 +85,18 @@ class Config(Strict):
         default="auto", description="events per chunk; auto: from the files and the cores"
     )
     seed: int = Field(default=1, ge=0, lt=2**63)
+
+    @field_validator("variations")
+    @classmethod
+    def _named(cls, found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, changed in found.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]{0,39}", name):
+                raise ValueError(
+                    f"found {name!r}, expected a name of small letters, digits and '_'"
+                )
+            if not changed:
+                raise ValueError(f"{name!r} changes nothing; name a setting in it")
+        return found
 
     @field_validator("payloads")
     @classmethod

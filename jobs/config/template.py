@@ -120,7 +120,11 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
         "cluster:",
         *_lines(Cluster(), 1),
         "",
-        *_lines(config, 0, only=("payloads", "bad_files", "duplicates", "chunk_size", "seed")),
+        *_lines(
+            config,
+            0,
+            only=("variations", "payloads", "bad_files", "duplicates", "chunk_size", "seed"),
+        ),
     ]
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,7 @@ import numpy as np
 from calib.calibrations.capabilities import Closes, following_pass
 from calib.digests import digest
 from calib.documents import json_values
-from calib.errors import CalibError
+from calib.errors import CalibError, InputError
 from calib.events import histograms
 from calib.later import pandas as pd
 from calib.payload import description
@@ -36,7 +36,7 @@ from jobs.event_loop import collection
 from jobs.events import files as datasets
 from jobs.progress import Progress, silent
 from jobs.run import accounting as accounts
-from jobs.run import input_checks, payloads, provenance, summary
+from jobs.run import input_checks, payloads, provenance, summary, variations
 from jobs.storage.files import (
     RunDirectory,
     write_csv,
@@ -157,6 +157,7 @@ class Run(Work):
 
     def adopt(self) -> None:
         """Write the configuration into the directory (held)."""
+        list(variations.variations(self))  # refused before any event is read
         path = self.directory / "config.yaml"
         if path.is_file() and self.directory.has_events:
             old = complete.complete(path)
@@ -203,7 +204,7 @@ class Run(Work):
             walk_over(Pass())
             if self.is_current:
                 return self.verdict()
-            reduced = self._iterated(walk_over, progress)
+            reduced = self._varied(self._iterated(walk_over, progress), progress, workers)
             self.write_reduction(reduced)
             closure = self.test(reduced, walk_over, progress)
         return self.finish(reduced, closure, progress)
@@ -515,6 +516,9 @@ class Run(Work):
         sections = self.calibration.sections(
             reduced.reduction, closure, json_values(text) if text else None
         )
+        if self.config.variations:
+            own = self.config.variations
+            sections = (*sections, variations.section(reduced.reduction, own))
         made = self._write_provenance()
         context = ReportContext(
             config=self.config,
@@ -595,7 +599,81 @@ class Run(Work):
 
     def _from_sums(self, progress: Progress, edits: Edits | None = None) -> ReducedPass:
         edits = self.directory.edits() if edits is None else edits
-        return self.reduced(self.last_pass, edits, progress)
+        return self._varied(self.reduced(self.last_pass, edits, progress), progress, edits=edits)
+
+    def _varied(
+        self,
+        reduced: ReducedPass,
+        progress: Progress,
+        workers: Workers | None = None,
+        edits: Edits | None = None,
+    ) -> ReducedPass:
+        """Return a reduction with the shifts of the variations in its errors.
+
+        Those that need other sums are runs of their own below the directory; without workers no
+        event is touched.
+        """
+        if following_pass(self.calibration, reduced.reduction, reduced.walk) is not None:
+            return reduced  # not the last pass yet
+        edits = self.directory.edits() if edits is None else edits
+        shifts = {}
+        for own in variations.variations(self):
+            config, calibration = own.made
+            if own.same_sums:
+                twin = Run(self.directory, config, calibration)
+                found = twin.reduced(reduced.walk, edits, progress).reduction
+            else:
+                place = self.directory.path / variations.FOLDER / own.name
+                where = Path(f"variation {own.name}")
+                twin = Run.of(own.made, where, place)
+                found = twin.repeated(edits, workers, progress).reduction
+            shifts[own.name] = variations.shift(reduced.reduction, found, own.name)
+        if not shifts:
+            return reduced
+        with blaming(self.calibration, "with_systematics"):
+            varied = self.calibration.with_systematics(reduced.reduction, shifts)
+        return replace(reduced, reduction=varied)
+
+    def repeated(self, edits: Edits, workers: Workers | None, progress: Progress) -> ReducedPass:
+        """Return the reduction of this run as a variation of another one, without a report.
+
+        Parameters
+        ----------
+        edits : mapping
+            Those of the other one.
+        workers : Workers, optional
+            Of the other one; without them the sums must be there.
+        progress : callable
+            Told how far it is.
+
+        Returns
+        -------
+        ReducedPass
+            Of its last pass.
+
+        Raises
+        ------
+        InputError
+            If no event may be touched and the sums are not there.
+        """
+        if workers is None:
+            if not collection.collected(self, Pass()):
+                raise InputError(
+                    f"{self.directory.path}: this variation needs sums of its own, which are not"
+                    " collected yet; calib run does it"
+                )
+            return self.reduced(self.last_pass, edits, progress)
+        self.adopt()
+        self.directory.write_edits(edits)
+        inspection = self.inspect(progress)
+
+        def walk_over(walk: Pass) -> None:
+            collection.collect(self, inspection, walk, workers, progress)
+
+        walk_over(Pass())
+        reduced = self._iterated(walk_over, progress)
+        self.write_reduction(reduced)
+        return reduced
 
     def _is_collected(self, walk: Pass) -> bool:
         """Return whether the sums of a pass are there, with values that are the wanted ones.
@@ -663,6 +741,7 @@ class Run(Work):
             provenance.code_of_jobs(),
             self.directory.edits(),
             self.config.settings,
+            self.config.variations,
             self.config.allowed_bad,
             self._earlier_text(),
         )

@@ -25,7 +25,7 @@ from calib.events.pairs import Pairs
 from calib.later import pandas as pd
 from calib.quality.error_budget import ErrorBudget
 from calib.quality.publication_gate import Effects
-from calib.results import MAIN, Check, Closure, Pass, Reduction, Section
+from calib.results import MAIN, Check, Closure, Pass, Reduction, Section, with_shifts
 from calib.schema import Sample
 from calib.types import AnyArray, BoolArray
 
@@ -413,6 +413,34 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
         from .effects import error_budget
 
         return error_budget(tables)
+
+    def with_systematics(self, reduction: Reduction, shifts: Mapping[str, AnyArray]) -> Reduction:
+        """Return a result whose factors have systematic variations in their errors.
+
+        Those of muons are not varied.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            The result.
+        shifts : mapping of name to array, shape (36,)
+            Change of each factor.
+
+        Returns
+        -------
+        Reduction
+            With ``syst_NAME`` in ``factors``, in ``covariance`` and so in the payload.
+        """
+        found = with_shifts(reduction, shifts)
+        squares = [np.square(shift) for shift in shifts.values()]
+        error = np.sqrt(np.sum([np.square(reduction.state["factor_err"]), *squares], axis=0))
+        named = {f"syst_{name}": shift for name, shift in shifts.items()}
+        factors = found.tables["factors"].assign(factor_err=error, **named)
+        return replace(
+            found,
+            tables={**found.tables, "factors": factors},
+            state={**found.state, "factor_err": error},
+        )
 
     def growing(self) -> Mapping[str, Any]:
         """Return a number of copies that does not depend on how many events there are."""

@@ -435,6 +435,25 @@ class Calibration(Base, Iterates, Closes, CorrectsMuons, Exports):
 
         return values(document)
 
+    def with_systematics(self, reduction: Reduction, shifts: Mapping[str, AnyArray]) -> Reduction:
+        """Return a result whose parameters have systematic variations in their errors.
+
+        Parameters
+        ----------
+        reduction : Reduction
+            The result.
+        shifts : mapping of name to array, shape (n,)
+            Change of each parameter, in the order of ``covariance``.
+
+        Returns
+        -------
+        Reduction
+            With ``syst_NAME`` in ``parameters``, in ``covariance`` and in the payload.
+        """
+        from .constants.tables import with_shifts
+
+        return with_shifts(reduction, shifts)
+
     @classmethod
     def effects(
         cls,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from calib import results
 from calib.distributions import chi2_sf
 from calib.fitting.scale.model import KINDS, Extraction
 from calib.later import pandas as pd
-from calib.results import Status
+from calib.results import Reduction, Status
 from calib.types import AnyArray, Array
 
 from .peaks import Peaks
 from .reduction import Kind
+
+ROOTS = {"a2": "a", "c2": "c"}
+"""Parameters of which the square is fitted."""
 
 
 def parameters(
@@ -55,7 +60,7 @@ def parameters(
     for k in KINDS[:3]:
         table[k] = np.where(known[k], total[k], np.nan)
         table[f"{k}_err"] = full[k]
-    for name, k in (("a", "a2"), ("c", "c2")):
+    for k, name in ROOTS.items():
         root, err = signed_root(total[k], full[k])
         table[name] = np.where(known[k], root, np.nan)
         table[f"{name}_err"] = np.where(known[k], err, np.nan)
@@ -298,3 +303,40 @@ def iterations(history: Array) -> pd.DataFrame:
     table["kind"] = np.where(table["kind"] == 0, "data", "simulation")
     table["max_move"] = table[[f"move_{k}" for k in KINDS]].max(axis=1)
     return table
+
+
+def with_shifts(reduction: Reduction, shifts: Mapping[str, AnyArray]) -> Reduction:
+    """Return a result with systematic shifts in covariance, state and table of its parameters.
+
+    Parameters
+    ----------
+    reduction : Reduction
+        The result.
+    shifts : mapping of name to array, shape (n,)
+        Change of each parameter, in the order of ``covariance``.
+
+    Returns
+    -------
+    Reduction
+        As `calib.calibrations.base.Calibration.with_systematics` says.
+    """
+    found = results.with_shifts(reduction, shifts)
+    table = found.tables["parameters"].copy()
+    kinds = np.array([str(n).split("_")[0] for n in found.arrays["covariance"]["names"]])
+    for k in KINDS:
+        own = {name: np.asarray(shift)[kinds == k] for name, shift in shifts.items()}
+        before = table[f"{k}_err"].to_numpy(dtype=float)
+        after = np.sqrt(sum((s**2 for s in own.values()), before**2))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            wider = np.where(before > 0, after / before, 1.0)
+        table[f"{k}_err"] = after
+        if k in ROOTS:  # the error of the root grows as that of the square
+            table[f"{ROOTS[k]}_err"] *= wider
+        if f"{k}_stat_err" not in table:
+            table[f"{k}_stat_err"] = before
+        for name, s in own.items():
+            table[f"{k}_syst_{name}"] = s
+    named = {f"syst_{name}": np.asarray(shift) for name, shift in shifts.items()}
+    return replace(
+        found, tables={**found.tables, "parameters": table}, state={**found.state, **named}
+    )
