@@ -94,7 +94,8 @@ def test_every_file_of_the_contract_is_there(done: Path) -> None:
         "c_err",
     ]
     with np.load(done / "covariance.npz", allow_pickle=False) as file:
-        assert set(file.files) == {"names", "values", "covariance", "covariance_stat", "syst_fsr"}
+        named = {"names", "values", "covariance", "covariance_stat", "syst_fsr", "simulation_share"}
+        assert set(file.files) == named
         n = len(ETA) - 1
         errors = np.sqrt(np.diagonal(file["covariance"]))
         np.testing.assert_allclose(errors[:n], table["A_err"], rtol=1e-9)

@@ -13,7 +13,7 @@ from jobs.run.run import Run
 
 from .test_commands import calib, told
 
-SIMULATED, MEASURED = 100_000, (50_000, 100_000)
+SIMULATED, MEASURED = 60_000, (30_000, 60_000)
 
 
 @pytest.fixture(scope="module")

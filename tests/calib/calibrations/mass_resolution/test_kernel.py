@@ -9,6 +9,7 @@ from scipy.stats import norm
 from calib.calibrations.mass_resolution import Calibration
 from calib.calibrations.mass_resolution.settings import Settings
 from calib.fitting.models import kernel
+from calib.results import Reduction
 
 from .conftest import Run, make
 
@@ -27,8 +28,12 @@ def run(small: Run) -> Run:
     )
 
 
-def test_kernel_factors_where_the_selection_does_not_carve_the_peak(run: Run):
-    reduction = run.calibration.reduce(run.sums, {})
+@pytest.fixture(scope="module")
+def reduction(run: Run) -> Reduction:
+    return run.calibration.reduce(run.sums, {})
+
+
+def test_kernel_factors_where_the_selection_does_not_carve_the_peak(run: Run, reduction: Reduction):
     table = reduction.tables["factors"].set_index("category")
     assert set(table["model"]) == {"kernel"}
     truth = Calibration.truth(run.pairs["data"])["truth"]
@@ -46,8 +51,7 @@ def test_kernel_factors_where_the_selection_does_not_carve_the_peak(run: Run):
             assert curve.model.sum() == pytest.approx(curve.counts.sum(), rel=1e-6)
 
 
-def test_its_closure_uses_templates_that_carry_the_selection(run: Run):
-    reduction = run.calibration.reduce(run.sums, {})
+def test_its_closure_uses_templates_that_carry_the_selection(run: Run, reduction: Reduction):
     walk = run.calibration.closure_pass(reduction)
     assert str(walk.values["closure_model"]) == "embedded"
     closure = run.calibration.closure(run.walk(walk), reduction)
