@@ -219,7 +219,7 @@ def write(tmp_path: Path, events: Path) -> Write:
                 sample("jpsi", "jpsi", events / "jpsi.parquet"),
                 sample("mc", "jpsi", events / "jpsi_mc.parquet", simulation=True),
             ]
-            settings = {"held_out": []}
+            settings = {"held_out": [], "eta": [-2.4, -0.8, 0.8, 2.4], "max_passes": 2}
         values = {
             "name": "test",
             "calibration": calibration,
