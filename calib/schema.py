@@ -156,6 +156,50 @@ Addresses = Annotated[tuple[str, ...], Field(min_length=1), Tag("a list")]
 Files = Annotated[Addresses | Annotated[Query, Tag("a query")], Discriminator(_kind_of_files)]
 
 
+ENERGY = {"GeV": 1.0, "MeV": 1e-3, "TeV": 1e3}
+INVERSE = {"1/GeV": 1.0, "1/MeV": 1e3, "1/TeV": 1e-3}
+LENGTH = {"cm": 1.0, "mm": 0.1, "um": 1e-4, "m": 100.0}
+UNITS = {**ENERGY, **INVERSE, **LENGTH}
+"""What is multiplied with to have GeV, 1/GeV or cm."""
+
+
+class MappedColumn(Strict):
+    """A branch that holds a quantity which has another name, unit or sign with us."""
+
+    branch: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*$", description="its name in the files")
+    unit: Literal["GeV", "MeV", "TeV", "1/GeV", "1/MeV", "1/TeV", "cm", "mm", "um", "m"] | None = (
+        Field(default=None, description="of the branch; none: as ours, GeV, 1/GeV or cm")
+    )
+    sign: Literal[1, -1] = Field(default=1, description="what the branch is multiplied with")
+
+    @property
+    def factor(self) -> float:
+        """What the branch is multiplied with."""
+        return self.sign * (1.0 if self.unit is None else UNITS[self.unit])
+
+    @model_validator(mode="before")
+    @classmethod
+    def _branch_alone(cls, values: Any) -> Any:
+        """Let a name stand for a branch that differs in nothing else."""
+        return {"branch": values} if isinstance(values, str) else values
+
+
+def _columns(columns: dict[str, MappedColumn]) -> dict[str, MappedColumn]:
+    for name, column in columns.items():
+        quantity = re.sub(r"^(Muon|mu[12]|GenPart)_", "", name)
+        units = None
+        if quantity in ("pt", "ptErr", "gen_pt", "gen_dimuon_mass"):
+            units = ENERGY
+        elif quantity in ("curvature", "curvatureErr"):
+            units = INVERSE
+        elif quantity in ("dxy", "dz", "dxyErr", "dzErr", "d0", "z0", "d0_err", "z0_err"):
+            units = LENGTH
+        if column.unit is not None and column.unit not in (units or ()):
+            expected = f"one of {', '.join(units)}" if units else "none: it has no unit"
+            raise ValueError(f"unit {column.unit!r} of {name!r}, expected {expected}")
+    return columns
+
+
 class Sample(Strict):
     """Files that belong together."""
 
@@ -176,6 +220,12 @@ class Sample(Strict):
     payloads: tuple[str, ...] | None = Field(
         default=None, description="instead of the key 'payloads' of all samples; [] for none"
     )
+    columns: Annotated[dict[str, MappedColumn], AfterValidator(_columns)] = Field(
+        default={},
+        description="where the branches have other names than ours: {pt: Muon_bsConstrainedPt}, or"
+        " {pt: {branch: mu_pt, unit: MeV}}; in stage1 {mu1_pt: lead_pt, mu2_pt: ...}; curvature"
+        " (charge over pt) gives pt and charge",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -184,6 +234,25 @@ class Sample(Strict):
         if isinstance(values, Mapping) and values.get("format") == "table":
             return {"resonance": "none", **values}
         return values
+
+    @model_validator(mode="after")
+    def _without_columns(self) -> Sample:
+        """Refuse what cannot be told apart, or has no meaning."""
+        if self.columns and self.format == "table":
+            raise ValueError("columns: a table has those that its calibration names; leave it out")
+        for name in self.columns:
+            owner, _, quantity = name.rpartition("curvature")
+            if quantity not in ("", "Err") or not name.endswith(f"curvature{quantity}"):
+                continue
+            made = ("ptErr",) if quantity else ("pt", "charge")
+            for other in made:
+                if owner + other in self.columns:
+                    raise ValueError(
+                        f"columns: {owner + other!r} is given twice, {name!r} is it too"
+                    )
+            if quantity and f"{owner}curvature" not in self.columns:
+                raise ValueError(f"columns: {name!r} needs '{owner}curvature' beside it; add it")
+        return self
 
     @field_validator("files", "payloads")
     @classmethod

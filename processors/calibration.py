@@ -20,6 +20,7 @@ from processors.fill import fill
 from processors.input_checks import duplicates
 from processors.readers.chunk import selected, where_of
 from processors.readers.given import GivenColumns
+from processors.readers.mapping import our_names, recipes_of
 from processors.selection import ResolvedSelection, leave_out
 
 log = logging.getLogger(__name__)
@@ -122,7 +123,7 @@ class CalibrationProcessor(ProcessorABC):  # type: ignore[misc]
         >>> work = CalibrationProcessor.for_events(mine, sample, events)  # doctest: +SKIP
         >>> work.process(events)["data"]["counts"]  # doctest: +SKIP
         """
-        have = {"the events": GivenColumns(events).names}
+        have = {"the events": our_names(GivenColumns(events).names, recipes_of(sample))}
         defaults = calibration.selection(sample)
         resolved, notes = resolve(sample, selection or Selection(), defaults, have, None)
         for note in notes:

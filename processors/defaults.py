@@ -10,6 +10,7 @@ from calib.errors import InputError
 from calib.schema import Fallback, Sample, Selection
 from processors.certified import Sections
 from processors.readers.columns import ISOLATION, any_of, identification_column, muon_columns
+from processors.readers.mapping import pt_of
 from processors.selection import ResolvedSelection
 
 DEFAULT_IDENTIFICATION = "medium"
@@ -70,6 +71,11 @@ def resolve(
         if not found:
             notes.append(_degraded(sample, ISOLATION, "isolation"))
     _require_no_veto_of_itself(sample, values)
+    if values["muon_pt"] != "pt" and pt_of(sample) is not None:
+        raise InputError(
+            f"sample {sample.name!r}: its key 'columns' says what pt of the muons is, and so does"
+            f" key 'selection.muon_pt' ({values['muon_pt']}); leave one of them out"
+        )
     window = values["mass_window"]
     resolved = ResolvedSelection(
         triggers=tuple(values["triggers"]),

@@ -27,6 +27,7 @@ from processors.levels import AT, select_nanoaod
 from processors.readers import columns as names
 from processors.readers.chunk import entries_of, open_columns, where_of
 from processors.readers.events import Selected
+from processors.readers.mapping import pt_of
 from processors.readers.stage1 import read_stage1
 from processors.selection import ResolvedSelection, of_chunk
 
@@ -148,7 +149,7 @@ def table_of(pairs: Pairs, kept: Kept, path: str) -> pa.Table:
     }
     for i, muons in enumerate((pairs.leading, pairs.subleading)):
         columns |= {names.muon_columns("stage1", n)[i]: v for n, v in _muon(muons).items()}
-        columns |= _chosen_pt(i + 1, muons, kept.selection.muon_pt)
+        columns |= _chosen_pt(i + 1, muons, pt_of(kept.sample) or kept.selection.muon_pt)
     columns["dimuon_mass"] = pairs.mass.astype(np.float32)
     if pairs.gen_mass is not None:
         columns[names.GEN_MASS] = pairs.gen_mass

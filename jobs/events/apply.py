@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -26,10 +27,10 @@ from calib.calibrations.base import Needs
 from calib.calibrations.capabilities import AddsColumns, CorrectsMuons
 from calib.errors import InputError
 from calib.events.pairs import Muons
-from calib.payload.description import muon_pt_of
+from calib.payload.description import columns_of, muon_pt_of
 from calib.payload.payload import read as read_payload
 from calib.physics.kinematics import mass as pair_mass
-from calib.schema import Sample
+from calib.schema import MappedColumn, Sample
 from calib.types import AnyArray, BoolArray, IntArray
 from jobs.events.facts import uuid_bytes
 from jobs.events.marks import MARK, MEASURED, Mark, Marks, as_text, of_root, of_schema, with_marks
@@ -53,6 +54,13 @@ from processors.readers.columns import (
     stand_ins,
 )
 from processors.readers.events import Events
+from processors.readers.mapping import (
+    MappedColumns,
+    Recipes,
+    missing_branches,
+    our_names,
+    recipes_of,
+)
 from processors.readers.stage1 import RowTable
 from processors.readers.table import records_of
 from processors.selection import REASONS, SELECTED, ResolvedSelection, choose_pairs
@@ -158,14 +166,41 @@ class _Task:
                 f" ...{MEASURED}), or give --again to correct what is there once more"
             )
 
-    def muon_pt(self, path: Path, format: str, have: Collection[str]) -> str:
-        """Return the pt that the payload is for.
+    def columns(
+        self, path: Path, format: str, have: Collection[str], simulated: bool
+    ) -> dict[str, MappedColumn]:
+        """Return the branches that the payload's columns are, where they have other names.
+
+        Raises
+        ------
+        InputError
+            If the file lacks one.
+        """
+        found = columns_of(self.document, format, simulated)
+        missing = missing_branches(have, recipes_of(_sample(format, simulated, found)))
+        for branch, key in missing.items():
+            raise InputError(
+                f"{path}: no column {branch}, which is {key!r} of the muons that {self.path.name}"
+                " is for; give a file that has it, or another payload"
+            )
+        return found
+
+    def muon_pt(
+        self,
+        path: Path,
+        format: str,
+        have: Collection[str],
+        recipes: Recipes = MappingProxyType({}),
+    ) -> str:
+        """Return the pt that the payload is for; ``pt`` where recipes make that of another.
 
         Raises
         ------
         InputError
             If the file lacks it.
         """
+        if muon_columns(format, "pt")[0] in recipes:
+            return "pt"
         name = muon_pt_of(self.document)
         _require(path, list(muon_columns(format, name)), set(have))
         return name
@@ -274,17 +309,15 @@ def apply_payload(
     return found
 
 
-def _read(
-    events: Any, format: str, simulated: bool, selection: ResolvedSelection, needs: Needs
-) -> Events:
-    sample = Sample(
+def _sample(format: str, simulated: bool, columns: Mapping[str, MappedColumn]) -> Sample:
+    return Sample(
         name="events",
         resonance="z",
-        format=format,
+        format=format,  # type: ignore[arg-type]
         files=("-",),
-        simulation=simulated,  # type: ignore[arg-type]
+        simulation=simulated,
+        columns=dict(columns),
     )
-    return reader.read(events, sample, needs, selection)
 
 
 def _pairs(
@@ -341,7 +374,12 @@ def _spread(values: AnyArray, chosen: BoolArray) -> AnyArray:
 # stage1 ----------------------------------------------------------------------------------------
 def _stage1(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
     with _readable(path), pq.ParquetFile(path) as file:
-        have = {*file.schema_arrow.names, *stand_ins(file.schema_arrow.names)}
+        in_file = {*file.schema_arrow.names, *stand_ins(file.schema_arrow.names)}
+        shown = "it has generated muons or their mass" if _has_generated(file, in_file) else ""
+        simulated = bool(shown) if task.simulation is None else task.simulation
+        columns = task.columns(path, "stage1", in_file, simulated)
+        recipes = recipes_of(_sample("stage1", simulated, columns))
+        have = our_names(in_file, recipes)
         needed = [
             c for name in ("pt", "eta", "phi", "charge") for c in muon_columns("stage1", name)
         ]
@@ -349,9 +387,8 @@ def _stage1(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
         marks = of_schema(file.schema_arrow)
         task.refuse_again(path, marks)
         selection = ResolvedSelection(
-            opposite_charge=False, muon_pt=task.muon_pt(path, "stage1", have)
+            opposite_charge=False, muon_pt=task.muon_pt(path, "stage1", have, recipes)
         )
-        shown = "it has generated muons or their mass" if _has_generated(file, have) else ""
         assumed = task.assume(path, shown, () if shown else _signs_in_parquet(file, have))
         task.require(path, "stage1", have, assumed.simulation)
         needs = task.needs(assumed.simulation)
@@ -359,10 +396,11 @@ def _stage1(task: _Task, path: Path, out: Path, progress: Progress) -> _Written:
 
         def columns_of(table: pa.Table, where: dict[str, Any]) -> dict[str, AnyArray]:
             entries = reader.FileEntries({**where, "fileuuid": uuid})
-            chunk = _read(entries, "stage1", assumed.simulation and bool(shown), selection, needs)
+            sample = _sample("stage1", assumed.simulation and bool(shown), columns)
+            chunk = reader.read(entries, sample, needs, selection)
             part = _pairs(task.kind, task.document, _told(chunk, assumed), selection)
             task.tally.update(part.left_alone)
-            return _by_row(part, table)
+            return _by_row(part, table, recipes)
 
         def marked(columns: Mapping[str, AnyArray]) -> Marks:
             replaced = [name for name in columns if f"{name}{MEASURED}" in {*columns, *have}]
@@ -469,8 +507,9 @@ def _has_generated(file: pq.ParquetFile, have: set[str]) -> bool:
     )
 
 
-def _by_row(part: Corrected, table: pa.Table) -> dict[str, AnyArray]:
+def _by_row(part: Corrected, rows: pa.Table, recipes: Recipes) -> dict[str, AnyArray]:
     """Return the columns with what was corrected given back to the muon that it belongs to."""
+    table = _under_our_names(rows, recipes)
     columns = {
         name: values
         for name, values in part.columns.items()
@@ -495,9 +534,21 @@ def _by_row(part: Corrected, table: pa.Table) -> dict[str, AnyArray]:
         columns.setdefault(MASS, _mass(columns, table, part.chosen))
     replaced = [name for name in (*REPLACED, MASS) if name in columns]
     for name in replaced if "mu1_pt" in columns else ():
-        if f"{name}{MEASURED}" not in table.column_names:
-            columns[f"{name}{MEASURED}"] = table.column(name).to_numpy()
+        if f"{name}{MEASURED}" not in rows.column_names and name in rows.column_names:
+            columns[f"{name}{MEASURED}"] = rows.column(name).to_numpy()
     return columns
+
+
+def _under_our_names(table: pa.Table, recipes: Recipes) -> pa.Table:
+    """Return rows with the columns that have other names, or are made of others."""
+    if not recipes:
+        return table
+    columns = MappedColumns(RowTable(table, ""), recipes)
+    made = {n: pa.array(columns.flat(n)) for n in recipes}
+    kept = table.select([n for n in table.column_names if n not in made])
+    for name, values in made.items():
+        kept = kept.append_column(name, values)
+    return kept
 
 
 def _mass(columns: Mapping[str, AnyArray], table: pa.Table, chosen: BoolArray) -> AnyArray:
@@ -529,9 +580,10 @@ def _with_columns(table: pa.Table, columns: Mapping[str, AnyArray]) -> pa.Table:
 
 
 # NanoAOD -----------------------------------------------------------------------------------------
-def _block(columns: Mapping[str, ak.Array], where: Mapping[str, Any]) -> ak.Array:
+def _block(columns: Mapping[str, ak.Array], where: Mapping[str, Any], recipes: Recipes) -> ak.Array:
     """Return some entries of NanoAOD as the reader takes them: the muons and theirs."""
-    wanted = (*IDENTITY, N_MUONS, GEN_WEIGHT["nanoaod"], *GEN_PARTICLES)
+    others = [branch for recipe in recipes.values() for branch in recipe.branches]
+    wanted = (*IDENTITY, N_MUONS, GEN_WEIGHT["nanoaod"], *GEN_PARTICLES, *others)
     own = {n: c for n, c in columns.items() if n in wanted or n.startswith("Muon_")}
     return ak.with_parameter(ak.zip(own, depth_limit=1), "metadata", dict(where))
 
@@ -541,7 +593,11 @@ def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written
         if "Events" not in file:
             raise InputError(f"{path}: no tree 'Events' in it; expected NanoAOD")
         copy = TreeCopy(file["Events"], STEP)
-        have = set(copy.names)
+        named = next((name for name in SIMULATED["nanoaod"] if name in copy.names), None)
+        simulation = bool(named) if task.simulation is None else task.simulation
+        mapped = task.columns(path, "nanoaod", copy.names, simulation)
+        recipes = recipes_of(_sample("nanoaod", simulation, mapped))
+        have = set(our_names(copy.names, recipes))
         _require(path, [f"Muon_{name}" for name in ("pt", "eta", "phi", "charge")], have)
         if copy.length == 0:
             raise InputError(f"{path}: no events in it; give a file with events")
@@ -550,9 +606,8 @@ def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written
         selection = ResolvedSelection(
             identification="medium" if identification_column("medium") in _short(have) else None,
             isolation=0.25 if f"Muon_{ISOLATION}" in have else None,
-            muon_pt=task.muon_pt(path, "nanoaod", have),
+            muon_pt=task.muon_pt(path, "nanoaod", have, recipes),
         )
-        named = next((name for name in SIMULATED["nanoaod"] if name in have), None)
         signs = () if named else _signs_in_root(copy)
         assumed = task.assume(path, f"it has {named}" if named else "", signs)
         task.require(path, "nanoaod", have, assumed.simulation)
@@ -568,16 +623,16 @@ def _nanoaod(task: _Task, path: Path, out: Path, progress: Progress) -> _Written
                     "entrystop": stop,
                     "fileuuid": str(file.file.uuid),
                 }
-                block = _block(columns, where)
-                simulated = matched and assumed.simulation
-                chunk = _read(block, "nanoaod", simulated, selection, needs)
+                block = _block(columns, where, recipes)
+                sample = _sample("nanoaod", matched and assumed.simulation, mapped)
+                chunk = reader.read(block, sample, needs, selection)
                 if issubclass(task.kind, CorrectsMuons):
                     part = _each_muon(task.kind, task.document, chunk, assumed.simulation)
                 else:
                     part = _pairs(task.kind, task.document, _told(chunk, assumed), selection)
                 task.tally.update(part.left_alone)
-                new, replaced = _branches(columns, part)
-                added |= dict.fromkeys(name for name in new if name not in have)
+                new, replaced = _branches(columns, part, recipes)
+                added |= dict.fromkeys(name for name in new if name not in copy.names)
                 copy.write(made, "Events", {**columns, **new})
                 progress("apply", stop, copy.length)
             made[MARK] = as_text((*marks, task.mark(assumed, replaced)))
@@ -593,15 +648,22 @@ def _signs_in_root(copy: TreeCopy) -> tuple[str, ...]:
     return ("run 1 in all events",) if bool(ak.all(run == 1)) else ()
 
 
-def _branches(columns: Mapping[str, ak.Array], part: Corrected) -> tuple[dict[str, Any], list[str]]:
+def _branches(
+    columns: Mapping[str, ak.Array], part: Corrected, recipes: Recipes
+) -> tuple[dict[str, Any], list[str]]:
     """Return new branches and replaced ones, and the names of the latter."""
     new: dict[str, Any] = {k: v for k, v in part.columns.items() if k not in REPLACED}
     replaced = []
     for quantity in QUANTITIES:
         name = f"Muon_{quantity}"
-        if name not in columns:
+        if name in recipes:
+            parts = [columns[branch] for branch in recipes[name].branches]
+            values = recipes[name].made(tuple(ak.to_numpy(ak.flatten(p)) for p in parts))
+            measured = ak.unflatten(values.astype(np.float32), ak.num(parts[0]))
+        elif name in columns:
+            measured = columns[name]
+        else:
             continue
-        measured = columns[name]
         flat = np.array(ak.to_numpy(ak.flatten(measured)))
         if part.muons is not None:
             values = part.muons.pt if quantity == "pt" else part.muons.pt_err
@@ -613,8 +675,8 @@ def _branches(columns: Mapping[str, ak.Array], part: Corrected) -> tuple[dict[st
         else:
             continue
         new[name] = ak.unflatten(flat, ak.num(measured))
-        if f"{name}{MEASURED}" not in columns:
-            new[f"{name}{MEASURED}"] = measured
+        if f"{name}{MEASURED}" not in columns and name in columns:
+            new[f"{name}{MEASURED}"] = columns[name]
         replaced.append(name)
     return new, replaced
 

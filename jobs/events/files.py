@@ -33,6 +33,7 @@ from processors.certified import load_certified
 from processors.corrections import Correction, with_reads
 from processors.defaults import has_fallback, lacking, near_matches, resolve
 from processors.readers import columns
+from processors.readers.mapping import Recipes, branches_of, missing_branches, our_names, recipes_of
 from processors.selection import ResolvedSelection
 
 NEARLY = 0.87
@@ -306,7 +307,8 @@ def _facts(
     look = inspect_root if sample.format == "nanoaod" else inspect_parquet
     # identification and isolation are not resolved yet; they do not matter for clusters
     open_selection = ResolvedSelection(triggers=config.selection.triggers, veto=sample.veto)
-    wanted = columns.read(sample, needs, open_selection)
+    recipes = recipes_of(sample)
+    wanted = branches_of(columns.read(sample, needs, open_selection), recipes)
     found: list[tuple[str, Facts]] = []
     bad: list[BadFile] = []
     paths = [file.path for file in files]
@@ -322,7 +324,7 @@ def _facts(
                     f"{path}: damaged so that its reader crashes ({deadly[path]}); copy it again or"
                     " leave it out"
                 )
-            fact = look(path, wanted)
+            fact = _under_our_names(sample, path, look(path, wanted), recipes)
             if known[path] not in (None, fact.uuid):
                 raise InputError(
                     f"{path}: changed since it was added to the catalogue of sample"
@@ -350,6 +352,29 @@ def _facts(
             bad += odd
         found += empty
     return found, bad
+
+
+def _under_our_names(sample: Sample, path: str, fact: Facts, recipes: Recipes) -> Facts:
+    """Return what a file says of itself, with its columns under our names.
+
+    Raises
+    ------
+    InputError
+        If it lacks a branch that the key ``columns`` names.
+    """
+    for branch, key in missing_branches(fact.columns, recipes).items():
+        near = near_matches(branch, [n for n in fact.columns if n not in fact.stand_ins])
+        hint = f"did you mean {' or '.join(near)}?" if near else "name one that it has"
+        raise InputError(
+            f"{path}: no branch {branch!r}, which key 'columns.{key}' of sample {sample.name!r}"
+            f" names; {hint}"
+        )
+    if not recipes:
+        return fact
+    have = our_names(fact.columns, recipes)
+    kinds = {n: fact.columns[recipes[n].branches[0] if n in recipes else n] for n in have}
+    stand_ins = {n: made for n, made in fact.stand_ins.items() if n not in recipes}
+    return replace(fact, columns=kinds, stand_ins=stand_ins)
 
 
 def _falls_back(sample: Sample, config: Config, facts: Sequence[tuple[str, Facts]]) -> bool:

@@ -22,7 +22,7 @@ from calib.documents import yaml_text
 from calib.errors import CalibError, InputError
 from calib.events.pairs import Pairs
 from calib.physics.kinematics import mass
-from calib.schema import Selection
+from calib.schema import MappedColumn, Sample, Selection
 from jobs.clusters import Workers
 from jobs.config.complete import complete
 from jobs.config.schema import Config, dump
@@ -36,6 +36,7 @@ from jobs.run import accounting as accounts
 from jobs.run import provenance, selection_levels
 from jobs.run.accounting import Counts
 from jobs.storage.files import RunDirectory, whole, write_json, write_text
+from processors.readers.mapping import pt_of
 from processors.skim import OPTIONS, Kept, SkimProcessor, work
 
 log = logging.getLogger(__name__)
@@ -357,13 +358,28 @@ def _plain(selection: Any) -> dict[str, Any]:
     return found | {"certified_ranges": None if certified is None else len(certified)}
 
 
+def _columns(sample: Sample) -> dict[str, MappedColumn]:
+    """Return the key ``columns`` of a skimmed sample: a skim has our names, and says which pt."""
+    pt = pt_of(sample)
+    if pt is None:
+        return {}
+    return {f"mu{i}_pt": MappedColumn(branch=f"mu{i}_{pt}") for i in (1, 2)}
+
+
 def _use(config: Config) -> Config:
     """Return the configuration that reads the skim; files are relative to it.
 
     What the skim has asked for and does not keep is not asked for again.
     """
     samples = tuple(
-        s.model_copy(update={"format": "stage1", "files": (f"{s.name}/*.parquet",), "veto": ()})
+        s.model_copy(
+            update={
+                "format": "stage1",
+                "files": (f"{s.name}/*.parquet",),
+                "veto": (),
+                "columns": _columns(s),
+            }
+        )
         for s in config.samples
     )
     done: dict[str, Any] = {

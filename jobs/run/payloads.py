@@ -20,6 +20,7 @@ from jobs.config.schema import Config
 from jobs.events.addresses import is_remote
 from jobs.storage.files import write_bytes, write_text
 from processors.corrections import Correction, tried
+from processors.readers.mapping import pt_of
 
 
 def write(path: Path, document: Mapping[str, Any]) -> None:
@@ -110,12 +111,23 @@ def _require_new(one: Correction, before: Sequence[Correction]) -> None:
 
 
 def _require_pt(one: Correction, config: Config) -> None:
-    own, asked = muon_pt_of(one.document), config.selection.muon_pt
+    own, asked = muon_pt_of(one.document), muon_pt_of_samples(config)
     if own != asked and corrects(one.kind) != "nothing":
+        mapped = any(pt_of(sample) for sample in config.samples)
+        key = "the key 'columns' of the samples" if mapped else "key 'selection.muon_pt'"
         raise InputError(
-            f"made for muons with {own} as their pt, but key 'selection.muon_pt' is {asked!r};"
+            f"made for muons with {own} as their pt, but {key} is {asked!r};"
             f" set it to {own!r}, or take another payload"
         )
+
+
+def muon_pt_of_samples(config: Config) -> str:
+    """Return what the pt of the muons is in the files of a configuration, ``pt`` if nothing else.
+
+    Where the samples do not have the same, all are said.
+    """
+    found = (pt_of(sample) or config.selection.muon_pt for sample in config.samples)
+    return " or ".join(dict.fromkeys(found))
 
 
 def correction(address: str, base: Path) -> Correction:

@@ -393,7 +393,8 @@ class Run(Work):
             document = self.calibration.publish(reduction)
         require_payload(self.calibration, document)
         document = description.with_origin(document, description.origin(self.config.samples))
-        return description.with_muon_pt(document, self.config.selection.muon_pt)
+        document = description.with_columns(document, self.config.samples)
+        return description.with_muon_pt(document, payloads.muon_pt_of_samples(self.config))
 
     def write_reduction(self, reduced: ReducedPass) -> None:
         """Write the fits, the tables and the payload.

@@ -27,6 +27,7 @@ from processors.readers import columns as names
 from processors.readers.baskets import open_baskets
 from processors.readers.events import Events, Selected
 from processors.readers.given import GivenColumns, metadata_of, require_no_lost_nulls
+from processors.readers.mapping import branches_of, mapped, missing_branches, our_names, recipes_of
 from processors.readers.nanoaod import read_nanoaod
 from processors.readers.stage1 import RowTable, completed, open_table, read_stage1, select_stage1
 from processors.readers.table import select_table
@@ -127,28 +128,33 @@ def open_columns(
     InputError
         If given events lack a column that is needed.
     """
+    recipes = recipes_of(sample)
+    asked = branches_of(names.read(sample, needs, selection), recipes)
     if isinstance(events, FileEntries):
         if sample.format == "nanoaod":
             with open_baskets(events.metadata) as baskets:
-                yield baskets
+                yield mapped(baskets, recipes)
         else:
-            with open_table(events.metadata, names.read(sample, needs, selection)) as table:
-                yield table
+            with open_table(events.metadata, asked) as table:
+                yield mapped(table, recipes)
         return
     columns = GivenColumns(events)
     wanted = names.required(sample, needs, selection)
     made = names.stand_ins(columns.names) if sample.format == "stage1" else {}
-    missing = {(n,): by for n, by in wanted.items() if n not in columns.names and n not in made}
+    lacking = missing_branches(columns.names, recipes)
+    missing = {(b,): f"key 'columns.{key}'" for b, key in lacking.items()}
+    have = our_names({*columns.names, *made}, recipes)
+    missing |= {(n,): by for n, by in wanted.items() if n not in have}
     groups = {group: by for by, group in names.any_of(sample, selection).items()}
-    missing |= {g: by for g, by in groups.items() if not columns.names & set(g)}
+    missing |= {g: by for g, by in groups.items() if not have & set(g)}
     for group, by in missing.items():
         raise InputError(
             f"{columns.where}: no column {' or '.join(map(repr, group))} (sample {sample.name!r}),"
             f" needed by {by}; give events that have it, as a column or in a record"
         )
-    asked = names.read(sample, needs, selection)
     require_no_lost_nulls(events, asked)
-    yield _with_stand_ins(columns, asked) if set(made) & set(asked) else columns
+    stood_in = set(made) & set(asked)
+    yield mapped(_with_stand_ins(columns, asked) if stood_in else columns, recipes)
 
 
 def _with_stand_ins(columns: GivenColumns, asked: Iterable[str]) -> RowTable:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import uproot
 import yaml
 from typer.testing import CliRunner
 
@@ -16,7 +17,8 @@ import jobs.events.skim
 from calib.toys.generation import generate
 from jobs.cli import app
 from jobs.config.schema import load
-from jobs.events.toys import write_toys
+from jobs.events.toys import write_nanoaod, write_toys
+from processors.readers.mapping import pt_of
 from processors.skim import SkimProcessor
 from tests.processors import test_levels as levels
 from tests.processors.peak import Settings, collect
@@ -136,6 +138,32 @@ def test_reads_the_same_from_stage1(tmp_path: Path, simulation: bool) -> None:
     n_bad += np.count_nonzero(skimmed.column("mu2_ptErr").to_numpy() == 0)
     events = set(pq.read_table(path).filter(bad == 0).column("event").to_pylist())
     assert n_bad == len(events & set(before.events["event"].tolist())) > 10
+
+
+def test_reads_the_same_under_the_names_of_others(tmp_path: Path) -> None:
+    made = generate("z", 900, seed=7)
+    write_nanoaod(tmp_path / "ours.root", made.pairs, simulation=False)
+    with uproot.open(tmp_path / "ours.root") as file:
+        old = {n: file["Events"][n].array() for n in file["Events"].keys()}
+    theirs = {n.replace("Muon_pt", "mu_p"): v for n, v in old.items() if n[0] != "n"}
+    theirs["mu_pErr"] = theirs["mu_pErr"] * 1.25
+    kinds = {n: v.type.content for n, v in theirs.items()}
+    with uproot.recreate(tmp_path / "theirs.root") as file:
+        file.mktree("Events", kinds).extend(theirs)
+    sample = {
+        "name": "s",
+        "format": "nanoaod",
+        "files": [str(tmp_path / "theirs.root")],
+        "columns": {"pt": "mu_p", "ptErr": "mu_pErr"},
+    }
+    config = write(tmp_path, [sample])
+    before, after = both(config, tmp_path / "out", Settings(muon=("ptErr",)))
+    assert 400 < before.counts["selected"] == after.counts["selected"]
+    for name, values in before.events.items():
+        np.testing.assert_array_equal(after.events[name], values, err_msg=name)
+    # what pt it is goes on to whatever is made of the skim
+    (used,) = load(tmp_path / "out" / "skimmed.yaml").samples
+    assert pt_of(used) == pt_of(load(config).samples[0]) == "mu_p"
 
 
 def test_accounting_provenance_and_layout(tmp_path: Path, dirty: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import awkward as ak
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import uproot
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from calib.calibrations.momentum_scale.payloads import payload
 from calib.errors import InputError
 from calib.payload import description
+from calib.schema import Sample
 from calib.toys.generation import generate
 from jobs.cli import app
 from jobs.config.schema import Config
@@ -203,3 +205,61 @@ def test_a_payload_says_which_pt_it_is_for(scale: Path, tmp_path: Path) -> None:
     values["payloads"] = [str(tmp_path / "own.json")]
     with pytest.raises(InputError, match="'selection.muon_pt' is 'pt'"):
         inspected(Config.model_validate(values), tmp_path)
+
+
+@pytest.mark.parametrize("format", ["nanoaod", "stage1"])
+def test_columns_of_the_payload_are_those_of_the_files(
+    scale: Path, tmp_path: Path, format: str
+) -> None:
+    """The same events under the names and units of others get the same corrected muons."""
+    pairs = generate("z", 300, seed=5).pairs
+    suffix = "root" if format == "nanoaod" else "parquet"
+    ours, theirs = (tmp_path / f"{name}.{suffix}" for name in ("ours", "theirs"))
+    if format == "nanoaod":
+        write_nanoaod(ours, pairs, simulation=False)
+        with uproot.open(ours) as file:
+            old = {n: file["Events"][n].array() for n in file["Events"].keys()}
+        flat = {n: np.asarray(v) for n, v in old.items() if "Muon" not in n}
+        muon = {n.removeprefix("Muon_"): v for n, v in old.items() if n.startswith("Muon_")}
+        muon["mevPt"] = ak.values_astype(muon.pop("pt"), "f8") * 1000
+        with uproot.recreate(theirs) as file:
+            branches = {**flat, "Muon": ak.zip(muon)}
+            kinds = {
+                k: v.type.content if isinstance(v, ak.Array) else v.dtype
+                for k, v in branches.items()
+            }
+            file.mktree("Events", kinds).extend(branches)
+        columns: dict[str, Any] = {"pt": {"branch": "Muon_mevPt", "unit": "MeV"}}
+    else:
+        write_stage1(ours, pairs, simulation=False)
+        table = pq.read_table(ours)
+        for i in (1, 2):
+            place = table.column_names.index(f"mu{i}_pt")
+            values = table.column(place).to_numpy().astype(np.float64) * 1000
+            table = table.set_column(place, f"mu{i}_mev", pa.array(values))
+        pq.write_table(table, theirs)
+        columns = {f"mu{i}_pt": {"branch": f"mu{i}_mev", "unit": "MeV"} for i in (1, 2)}
+    values = configured(format, [theirs]).samples[0].model_dump() | {"columns": columns}
+    sample = Sample.model_validate(values)
+    document = description.with_columns(payload.document(synthetic.reduction()), (sample,))
+    document = description.with_muon_pt(document, "mevPt")
+    assert description.columns_of(document, format, False) == sample.columns
+    assert description.muon_pt_of(document) == "mevPt"
+    payloads.write(tmp_path / "mapped.json", document)
+    apply(scale, ours, tmp_path / f"ours_out.{suffix}")
+    found = apply(tmp_path / "mapped.json", theirs, tmp_path / f"theirs_out.{suffix}")
+    name = "Muon_pt" if format == "nanoaod" else "mu1_pt"
+    assert name in found["added"] and found["corrected"] == 300
+    one, other = (read_column(tmp_path / f"{n}_out.{suffix}", name) for n in ("ours", "theirs"))
+    np.testing.assert_allclose(other, one, rtol=1e-6)
+    measured = read_column(theirs, "Muon_mevPt" if format == "nanoaod" else "mu1_mev")
+    assert np.max(np.abs(one / (measured / 1000) - 1)) > 1e-4
+    missing = "Muon_mevPt" if format == "nanoaod" else "mu1_mev"
+    assert missing in refused(tmp_path / "mapped.json", ours, tmp_path / f"no.{suffix}")
+
+
+def read_column(path: Path, name: str) -> Any:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).column(name).to_numpy()
+    with uproot.open(path) as file:
+        return ak.to_numpy(ak.flatten(file["Events"][name].array()))
