@@ -121,6 +121,9 @@ def generate(
     injected = {**asdict(truth), "min_pt": cuts.min_pt, "mass_window": cuts.mass_window}
     if truth.impact_parameter is None:
         del injected["impact_parameter"]
+    if not truth.phi_edges:
+        for key in ("phi_edges", "A_phi", "M_phi"):
+            del injected[key]
     events = _as_events(columns, random, injected, simulation, resonance, first_event)
     if truth.impact_parameter is None:
         return events
@@ -196,7 +199,9 @@ def _block(
         radiated = np.where(is_background, 0.0, decay.photon_fraction(mass, random))
         gen_pt = decayed["pt" + name] * (1 - radiated)
         muons["gen_pt" + name] = gen_pt
-        pt, pt_err = _measured(gen_pt, decayed["eta" + name], q, truth, random)
+        pt, pt_err = _measured(
+            gen_pt, decayed["eta" + name], decayed["phi" + name], q, truth, random
+        )
         muons["pt" + name], muons["pt_err" + name] = pt, pt_err
     reco = pair_mass(
         muons["pt1"], muons["eta1"], muons["phi1"], muons["pt2"], muons["eta2"], muons["phi2"]
@@ -246,7 +251,7 @@ def _in_acceptance(muons: dict[str, Array], cuts: _PtCuts, share: float = 1.0) -
 
 
 def _measured(
-    gen_pt: Array, eta: Array, q: int, truth: Truth, random: np.random.Generator
+    gen_pt: Array, eta: Array, phi: Array, q: int, truth: Truth, random: np.random.Generator
 ) -> tuple[Array, Array]:
     """Return pt and ptErr of muons with charge q: smeared in k, then biased."""
     n, at = len(gen_pt), truth.bins(eta)
@@ -256,8 +261,7 @@ def _measured(
     k = (1 + width * truth.resolution_scale * random.normal(size=n)) / gen_pt
     k = np.where(k > 1e-5, k, 1e-5)
     if truth.has_momentum_scale:
-        A, e, M = (np.asarray(values)[at] for values in (truth.A, truth.e, truth.M))
-        k = biased(k, q, A, e, M)
+        k = biased(k, q, *truth.scale_of(eta, phi))
     pt = truth.scale / k
     return pt, pt * width / np.asarray(truth.pt_err_factor)[at]
 

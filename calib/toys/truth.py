@@ -28,8 +28,14 @@ LIMITS = {
     "A": (-0.1, 0.1),
     "e": (-0.5, 0.5),
     "M": (-0.01, 0.01),
+    "A_phi": (-0.1, 0.1),
+    "M_phi": (-0.01, 0.01),
 }
 """Least and largest numbers of a truth that events can be made from."""
+
+
+WHOLE = 3.1415
+"""Least size of the first and the last edge of phi."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,10 @@ class Truth:
     A, e, M : per eta bin
         Momentum scale, k_true / k = 1 + A - e k + q M / k with the measured k = 1/pt; e in GeV,
         M in 1/GeV. The generated k is smeared first, and then biased.
+    phi_edges : tuple
+        Of bins of phi, from -pi to pi, where the momentum scale changes with it.
+    A_phi, M_phi : per eta bin and phi bin
+        What is added to A and M there.
     impact_parameter : ImpactTruth, optional
         Resolution of d0 and z0, which the events then have.
 
@@ -84,6 +94,9 @@ class Truth:
     A: tuple[float, ...] = ()
     e: tuple[float, ...] = ()
     M: tuple[float, ...] = ()
+    phi_edges: tuple[float, ...] = ()
+    A_phi: tuple[tuple[float, ...], ...] = ()
+    M_phi: tuple[tuple[float, ...], ...] = ()
     impact_parameter: ImpactTruth | None = None
 
     def __post_init__(self) -> None:
@@ -106,12 +119,32 @@ class Truth:
                     f"key {key!r}: found {len(getattr(self, key))} numbers, expected {expected},"
                     f" one for each bin of {edges!r}; give as many as there are bins"
                 )
+        self._check_phi(n_scale)
+
+    def _check_phi(self, n_eta: int) -> None:
+        edges = np.asarray(self.phi_edges)
+        if len(edges) and (np.any(np.diff(edges) <= 0) or np.abs(edges[[0, -1]]).min() < WHOLE):
+            raise InputError(
+                f"key 'phi_edges': found {edges[0]:g} to {edges[-1]:g}, expected ascending edges"
+                " from -pi to pi; correct them"
+            )
+        n_phi = max(len(edges) - 1, 0)
+        for key in ("A_phi", "M_phi"):
+            found = [len(row) for row in getattr(self, key)]
+            if found != [n_phi] * (n_eta if n_phi else 0):
+                raise InputError(
+                    f"key {key!r}: found rows of {found} numbers, expected {n_eta} rows of {n_phi},"
+                    " one number for each bin of 'eta_edges' and 'phi_edges'; correct it"
+                )
 
     def _check_numbers(self) -> None:
         for field in fields(self):
             if field.name == "impact_parameter":
                 continue  # it has checked its own
-            values = np.atleast_1d(np.asarray(getattr(self, field.name), dtype=float))
+            given = getattr(self, field.name)
+            if field.name in ("A_phi", "M_phi"):
+                given = [value for row in given for value in row]
+            values = np.atleast_1d(np.asarray(given, dtype=float))
             low, high = LIMITS.get(field.name, (-np.inf, np.inf))
             bad = values[~(np.isfinite(values) & (values >= low) & (values <= high))]
             if len(bad):
@@ -124,6 +157,27 @@ class Truth:
     def has_momentum_scale(self) -> bool:
         """Whether A, e, M are put in."""
         return bool(self.eta_edges)
+
+    def scale_of(self, eta: Array, phi: Array) -> tuple[Array, Array, Array]:
+        """Return A, e (GeV) and M (1/GeV) of each muon.
+
+        Parameters
+        ----------
+        eta, phi : array, shape (n,)
+            Pseudorapidity and azimuth.
+
+        Returns
+        -------
+        (array, array, array), each of shape (n,)
+            With what is added in the bin of phi.
+        """
+        at = self.bins(eta)
+        A, e, M = (np.asarray(values)[at] for values in (self.A, self.e, self.M))
+        if not self.phi_edges:
+            return A, e, M
+        n_phi = len(self.phi_edges) - 1
+        turned = np.clip(np.digitize(phi, self.phi_edges) - 1, 0, n_phi - 1)
+        return A + np.asarray(self.A_phi)[at, turned], e, M + np.asarray(self.M_phi)[at, turned]
 
     def bins(self, eta: Array) -> IntArray:
         """Return the |eta| ring or eta bin of each muon; those outside go to the last one.

@@ -148,6 +148,7 @@ def test_a_truth_from_a_file(tmp_path: Path) -> None:
         ('{"c": [0.1, "x", 0.1]}', ["key 'c.1'", "'x'"]),
         ('{"A": [0.001, 0.002]}', ["key 'A'", "found 2 numbers", "expected 48"]),
         ('{"pair_pt": NaN}', ["key 'pair_pt'", "nan"]),
+        ('{"A_phi": [[0.1]]}', ["key 'A_phi'", "rows of [1]"]),
         ("[1, 2]", ["expected keys"]),
         ("{", ["expected a JSON file"]),
         (None, ["--truth", "mine.json"]),

@@ -149,3 +149,58 @@ def test_refusals():
         Truth(c=(1e-4, float("nan"), 1e-4))
     with pytest.raises(InputError, match="none of 20 blocks"):
         generate("z", 10, min_pt=(4000.0, 4000.0))
+
+
+EDGES = tuple(np.linspace(-np.pi, np.pi, 9).tolist())
+FLAT = ((0.0,) * 8,) * 48
+
+
+def with_phi(**changed):
+    """Return a truth in which every cell of eta and phi has numbers of its own."""
+    random = np.random.default_rng(8)
+    A, M = (size * random.standard_normal((48, 8)) for size in (1e-3, 2e-5))
+    own = {"phi_edges": EDGES, "A_phi": tuple(map(tuple, A)), "M_phi": tuple(map(tuple, M))}
+    return replace(momentum_truth(), **{**own, **changed})
+
+
+def test_a_scale_that_changes_with_phi_is_put_into_its_cells():
+    """The same random numbers without it: the corrected k is the same, muon by muon."""
+    truth = with_phi()
+    made = generate("jpsi", 4000, seed=5, truth=truth, mass_window=(0.5, 9.0), min_pt=(0.5, 0.4))
+    plain = generate(
+        "jpsi", 4000, seed=5, truth=momentum_truth(), mass_window=(0.5, 9.0), min_pt=(0.5, 0.4)
+    )
+    assert made.truth["A_phi"] == truth.A_phi and "A_phi" not in plain.truth
+    same = made.pairs.leading.charge == plain.pairs.leading.charge  # else the other one leads
+    assert same.mean() > 0.95
+    for a, b in (
+        (made.pairs.leading, plain.pairs.leading),
+        (made.pairs.subleading, plain.pairs.subleading),
+    ):
+        k = []
+        for muons, added in ((a, 1), (b, 0)):
+            i = np.digitize(muons.eta, truth.eta_edges) - 1
+            j = np.digitize(muons.phi, EDGES) - 1
+            A = np.array(truth.A)[i] + added * np.array(truth.A_phi)[i, j]
+            M = np.array(truth.M)[i] + added * np.array(truth.M_phi)[i, j]
+            k_measured = 1 / muons.pt
+            k.append((1 + A - np.array(truth.e)[i] * k_measured) * k_measured + muons.charge * M)
+        np.testing.assert_array_equal(a.phi[same], b.phi[same])
+        np.testing.assert_allclose(k[0][same], k[1][same], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "changed, words",
+    [
+        ({"phi_edges": (0.0, 1.0, 6.28)}, "from -pi to pi"),
+        ({"phi_edges": EDGES[::-1]}, "ascending"),
+        ({"A_phi": FLAT[:47]}, "'A_phi'.*48 rows of 8"),
+        ({"M_phi": (*FLAT[:47], (0.0,) * 7)}, "'M_phi'.*48 rows of 8"),
+        ({"M_phi": (*FLAT[:47], (0.1,) * 8)}, "'M_phi'.*-0.01 to 0.01"),
+        ({"phi_edges": ()}, "'A_phi'"),
+        ({"A_phi": ((float("nan"),) * 8,) * 48}, "'A_phi'.*nan"),
+    ],
+)
+def test_a_phi_that_cannot_be(changed, words):
+    with pytest.raises(InputError, match=words):
+        with_phi(**changed)
