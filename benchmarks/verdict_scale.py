@@ -1,7 +1,7 @@
 """Whether a verdict on the momentum scale can be trusted: right results pass, wrong ones do not.
 
     python benchmarks/verdict_scale.py [--sets 3] [--events 500000] [--z 300000] [--eta 24]
-        [--cases clean radiation background tails phi]
+        [--cases clean radiation background tails phi phi_first]
 
 A set is J/psi data and as many simulated ones (with biases and a resolution of their own), and Z of
 both kinds. ``clean`` sets have nothing that the calibration does not describe; the others have
@@ -10,7 +10,8 @@ one thing in the J/psi data that it does not know of:
 - ``radiation``: photons 1.2 times as often, in the data alone;
 - ``background``: 15 % under the peak, rising from nothing below 3 GeV;
 - ``tails``: 2 % of the muons with 2.5 times the resolution;
-- ``phi``: A + 5e-4 cos(2 phi).
+- ``phi``: A + 5e-4 cos(2 phi);
+- ``phi_first``: A + 5e-4 cos(phi), in the truth of the toys, in 48 bins of phi.
 
 The table has the checks that did not pass, the mean of the mass along each axis, and the largest
 and mean error of the correction k_corr/k at 10 GeV, also in units of what is stated (the
@@ -102,6 +103,11 @@ def jpsi(case: str, n: int, seed: int, n_eta: int, strength: float = 1.2) -> Pai
     if case == "background":  # about a sixth of it goes with the turn-on
         made = generate("jpsi", int(1.1 * n), seed=seed, truth=replace(truth, background=0.19))
         return with_turn_on(made, n, seed)
+    if case == "phi_first":
+        edges = np.linspace(-np.pi, np.pi, 49)
+        wave = tuple((5e-4 * np.cos(0.5 * (edges[1:] + edges[:-1]))).tolist())
+        flat = ((0.0,) * len(wave),) * n_eta
+        truth = replace(truth, phi_edges=tuple(edges.tolist()), A_phi=(wave,) * n_eta, M_phi=flat)
     pairs = generate("jpsi", n, seed=seed, truth=truth).pairs
     if case == "tails":
         return with_tails(pairs, truth, seed)
@@ -110,19 +116,19 @@ def jpsi(case: str, n: int, seed: int, n_eta: int, strength: float = 1.2) -> Pai
     return pairs
 
 
-CASES = ("clean", "radiation", "background", "tails", "phi")
+CASES = ("clean", "radiation", "background", "tails", "phi", "phi_first")
 
 
-def events(case: str, n: int, n_z: int, seed: int, n_eta: int) -> dict[Sample, Pairs]:
+def events(case: str, n: int, n_z: int, seed: int, n_eta: int) -> list[tuple[Sample, Pairs]]:
     """Return the samples of a set with their pairs."""
-    found = {
-        sample("jpsi"): jpsi(case, n, 10 * seed + 1, n_eta),
-        sample("jpsi", True): _simulated("jpsi", n, 10 * seed + 2, n_eta),
-    }
+    found = [
+        (sample("jpsi"), jpsi(case, n, 10 * seed + 1, n_eta)),
+        (sample("jpsi", True), _simulated("jpsi", n, 10 * seed + 2, n_eta)),
+    ]
     if n_z:
         truth = momentum_truth(n_eta, resonance="z")
-        found[sample("z")] = generate("z", n_z, seed=10 * seed + 3, truth=truth).pairs
-        found[sample("z", True)] = _simulated("z", n_z, 10 * seed + 4, n_eta)
+        z = generate("z", n_z, seed=10 * seed + 3, truth=truth).pairs
+        found += [(sample("z"), z), (sample("z", True), _simulated("z", n_z, 10 * seed + 4, n_eta))]
     return found
 
 
@@ -163,10 +169,10 @@ def collected(calibration: Calibration, pairs: Mapping[str, Pairs], walk: Pass) 
     return out
 
 
-def calibrated(settings: Settings, of: Mapping[Sample, Pairs]) -> tuple[Reduction, Closure]:
+def calibrated(settings: Settings, of: Sequence[tuple[Sample, Pairs]]) -> tuple[Reduction, Closure]:
     """Do what `calib run` does: pass after pass, then the closure."""
-    calibration = Calibration(settings, list(of), seed=1)
-    pairs = {s.name: selected(calibration, p, s) for s, p in of.items()}
+    calibration = Calibration(settings, [s for s, _ in of], seed=1)
+    pairs = {s.name: selected(calibration, p, s) for s, p in of}
     following: Pass | None = Pass()
     while following is not None:
         reduction = calibration.reduce(collected(calibration, pairs, following), {}, following)

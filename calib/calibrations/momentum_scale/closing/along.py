@@ -40,6 +40,9 @@ OF_MEAN = 2e-5
 
 MOST_MEAN = 3.0
 
+PERIODIC = 5
+"""Parameters of a mean and two harmonics in phi."""
+
 
 # fits --------------------------------------------------------------------------------------------
 def fits_of(g: Grid, data: Sums, reference: Sums, settings: Settings) -> AxisFits:
@@ -276,6 +279,85 @@ def check_phi(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE)
         f" {tolerance:g}); what moves it is a scale that changes with phi, which A, e, M do not"
         " describe",
     )
+
+
+def check_period(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE) -> Check:
+    """Return whether the mass has no period of 2 pi in phi: its first and second harmonic.
+
+    Of what a detector does to phi most is in these (the beam spot, a shift of the solenoid, two
+    halves of a barrel), and four numbers see it where `check_phi` spreads it over all bins.
+
+    Parameters
+    ----------
+    resonance : str
+        In the name of the check.
+    table : DataFrame
+        Of `table_of`.
+    tolerance : float
+        Of ln(mass), added to the error of each coefficient.
+
+    Returns
+    -------
+    Check
+        ``closure_phi_period_RESONANCE``: the probability of both charges together.
+    """
+    own = table[(table["variable"] == "phi") & (table["kind"] == "axis")]
+    found, words = [], []
+    for charge in axes.CHARGES:
+        rows = own[own["charge"] == charge]
+        value = np.log(rows["fitted"].to_numpy(dtype=float))
+        error = rows["error"].to_numpy(dtype=float)
+        good = np.isfinite(value) & (error > 0)
+        if good.sum() <= PERIODIC:  # the mean and four coefficients need more bins than that
+            found.append(np.nan)
+            continue
+        values, covariance = harmonics(
+            value[good],
+            error[good],
+            rows["low"].to_numpy(dtype=float)[good],
+            rows["high"].to_numpy(dtype=float)[good],
+        )
+        found.append(chi2_probability(values, covariance, tolerance))
+        first, second = np.hypot(values[0], values[1]), np.hypot(values[2], values[3])
+        words.append(f"{charge} {first:.1e} and {second:.1e}")
+    p = combined(found)
+    sizes = f" ({', '.join(words)})" if words else "; no bin could be tested"
+    return Check(
+        f"closure_phi_period_{resonance}",
+        _number(p),
+        PROBABILITY,
+        bool(p >= PROBABILITY),
+        "probability of the first and second harmonic of the mass in phi of the muon of either"
+        f" charge{sizes}, with a tolerance of {tolerance:g}; A, e, M are constants of eta alone:"
+        " a scale with a period in phi needs a correction before this calibration",
+    )
+
+
+def harmonics(value: Array, error: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """Return the first and second harmonic of values in bins of phi, around their mean.
+
+    Parameters
+    ----------
+    value, error : array, shape (n,)
+        Of each bin, in one unit; n more than `PERIODIC`.
+    low, high : array, shape (n,)
+        Edges of the bins.
+
+    Returns
+    -------
+    array, shape (4,)
+        Coefficients of cos phi, sin phi, cos 2 phi, sin 2 phi.
+    array, shape (4, 4)
+        Their covariance.
+    """
+    middle, half = 0.5 * (low + high), 0.5 * (high - low)
+    columns = [np.ones(len(value))]
+    for n in (1, 2):
+        damped = np.sinc(n * half / np.pi)  # the mean over a bin
+        columns += [damped * np.cos(n * middle), damped * np.sin(n * middle)]
+    rows = np.stack(columns, 1) / error[:, None]
+    covariance = np.asarray(np.linalg.inv(rows.T @ rows), dtype=float)
+    return (covariance @ (rows.T @ (value / error)))[1:], covariance[1:, 1:]
 
 
 def check_mean(resonance: str, mean: float, error: float) -> Check:

@@ -108,6 +108,7 @@ def evaluate(
         checks += [
             along.check_eta(resonance, tests, frames[-1]),
             along.check_phi(resonance, table),
+            along.check_period(resonance, table),
             along.check_mean(resonance, mean, error),
         ]
         frames.append(_mean_row(resonance, mean, error))

@@ -29,11 +29,12 @@ def probability(check, name):
         "halves": lambda: closure._check_halves(check.first, check.second, GOOD).value,
         "eta": lambda: along.check_eta("jpsi", check.tests, rows, 0.0).value,
         "phi": lambda: along.check_phi("jpsi", check.table, 0.0).value,
+        "period": lambda: along.check_period("jpsi", check.table, 0.0).value,
         "categories": lambda: float(chi2.sf(check.whole.chi2.chi2, check.whole.chi2.ndf)),
     }[name]()
 
 
-@pytest.mark.parametrize("name", ["halves", "eta", "phi", "categories"])
+@pytest.mark.parametrize("name", ["halves", "eta", "phi", "period", "categories"])
 def test_probabilities_of_clean_sets_are_uniform(sets, name):
     found = [probability(one, name) for one in sets]
     assert kstest(found, "uniform").pvalue > 0.01, np.sort(found)
@@ -106,3 +107,28 @@ def test_background_put_under_the_reference_is_that_of_the_data():
     assert not under[1].any()
     np.testing.assert_allclose(variance, 4 * found)
     assert with_background(made, None, CategoryFits(**values), edges)[1] is None
+
+
+def test_harmonics_are_those_of_the_scale_not_of_its_means_over_bins():
+    edges = np.linspace(-np.pi, np.pi, 13)
+    wave = np.array([3e-4, -1e-4, 2e-4, 5e-4])
+    whole = [
+        wave[0] * np.sin(edges),
+        -wave[1] * np.cos(edges),
+        wave[2] * np.sin(2 * edges) / 2,
+        -wave[3] * np.cos(2 * edges) / 2,
+    ]
+    value = 1e-3 + np.diff(sum(whole)) / np.diff(edges)
+    error = np.linspace(1e-4, 2e-4, 12)
+    kept = np.arange(12) != 4  # a bin without events
+    found, covariance = along.harmonics(value[kept], error[kept], edges[:-1][kept], edges[1:][kept])
+    np.testing.assert_allclose(found, wave, atol=1e-12)
+    assert covariance.shape == (4, 4) and (np.diagonal(covariance) > 2 * 1e-8 / 12).all()
+
+
+def test_a_period_in_too_few_bins_of_phi_is_not_passed(sets):
+    table = sets[0].table
+    phi = (table["variable"] == "phi") & (table["low"] > -1.0)
+    few = table.assign(fitted=np.where(phi, np.nan, table["fitted"]))
+    check = along.check_period("jpsi", few)
+    assert not check.passed and "no bin could be tested" in check.text
