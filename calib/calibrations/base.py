@@ -145,6 +145,11 @@ class Calibration(ABC, Generic[EventsT]):
         data = tuple(s for s in self.samples if not s.simulation)
         return data or self.samples
 
+    @classmethod
+    def settings_for(cls, resonance: str) -> Mapping[str, Any]:
+        """Return settings to begin with on a resonance, where the defaults are of another one."""
+        return {}
+
     # before any event ------------------------------------------------------------------------
     def needs(self, sample: Sample) -> Needs:
         """Return the columns to read beyond the kinematics of muons; by default none."""

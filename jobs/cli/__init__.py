@@ -60,6 +60,14 @@ def init(
     resonance: Annotated[
         str | None, typer.Option(help="jpsi, upsilon, z or h; by default what it takes, Z first.")
     ] = None,
+    files: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Files to look at: format, resonance, simulation and triggers are filled in from"
+            " the first of them. May be given again, for a simulation beside the data.",
+        ),
+    ] = None,
     table: Annotated[
         bool, typer.Option("--table", help="Write a page of all settings, OUT.md, instead.")
     ] = False,
@@ -73,6 +81,7 @@ def init(
     """Write a commented configuration.
 
     Example: [bold]calib init z-2018.yaml --resonance z[/bold], or
+    [bold]calib init mine.yaml --files data/*.root --files mc/*.root[/bold], which looks at them, or
     [bold]calib init settings.md --table[/bold], or
     [bold]calib init calib-schema.json --schema[/bold]: editors that know YAML check and complete
     the keys of a configuration by it.
@@ -102,14 +111,15 @@ def init(
             settings_table.write_table(out)
         return
     if out is None:
-        text = commented(calibration, resonance)
+        text = commented(calibration, resonance, files or ())
         if own.json:
             own.result({"configuration": text})
         else:
             typer.echo(text, nl=False)
         return
-    write_configuration(out, calibration, resonance)
-    own.say(f"{out}: written; name your files in it, then [bold]calib run {out} --out DIR[/bold]")
+    write_configuration(out, calibration, resonance, files or ())
+    then = "" if files else "name your files in it, then "
+    own.say(f"{out}: written; {then}[bold]calib run {out} --out DIR[/bold]")
     own.result({"path": str(out)})
 
 

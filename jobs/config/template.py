@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import textwrap
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,8 +24,11 @@ from calib.physics.constants import RESONANCES
 from calib.schema import Sample, Selection
 from jobs.config.chain import Chain
 from jobs.config.schema import Cluster, Config
-from jobs.events.addresses import SUFFIX
+from jobs.events.addresses import SUFFIX, is_remote
 from jobs.storage.files import write_text
+
+if typing.TYPE_CHECKING:
+    from jobs.events.first_look import FirstLook
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +39,9 @@ OF_TABLE = ("certified", "prescale")
 """Keys of the selection that mean something without muons."""
 
 
-def write_configuration(path: Path, calibration: str | None, resonance: str | None) -> None:
+def write_configuration(
+    path: Path, calibration: str | None, resonance: str | None, files: Sequence[str] = ()
+) -> None:
     """Write a commented configuration to a new file.
 
     Parameters
@@ -45,19 +51,26 @@ def write_configuration(path: Path, calibration: str | None, resonance: str | No
     calibration : str or None
         Name; None: that to begin with on the resonance.
     resonance : str or None
-        None: Z, or the first that the calibration takes.
+        None: what is seen in the files; without files Z, or the first that the calibration takes.
+    files : sequence of str
+        Globs, relative to the working directory, that the samples are made from.
 
     Raises
     ------
     InputError
-        If the file exists, or there is no such calibration or resonance.
+        If the file exists, or there is no such calibration or resonance, or no such files.
     """
     if path.exists():
         raise InputError(f"{path}: exists already; choose another name or remove it")
-    write_text(path, commented(calibration, resonance))
+    write_text(path, commented(calibration, resonance, files, path.resolve().parent))
 
 
-def commented(calibration: str | None = None, resonance: str | None = None) -> str:
+def commented(
+    calibration: str | None = None,
+    resonance: str | None = None,
+    files: Sequence[str] = (),
+    base: Path | None = None,
+) -> str:
     """Return a configuration that loads, with a comment for every key.
 
     Parameters
@@ -65,7 +78,13 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
     calibration : str, optional
         The one to begin with on the resonance by default.
     resonance : str, optional
-        Z by default, or the first that the calibration takes.
+        What is seen in the files by default; without files Z, or the first that the calibration
+        takes.
+    files : sequence of str
+        Globs, relative to the working directory, whose first files are looked at.
+    base : Path, optional
+        Folder of the configuration, to which its files are relative; by default the working
+        directory.
 
     Returns
     -------
@@ -75,18 +94,26 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
     Raises
     ------
     InputError
-        If there is no such calibration or resonance.
+        If there is no such calibration or resonance, or no such files.
     """
     if resonance is not None and resonance not in RESONANCES:
         raise InputError(
             f"option --resonance: found {resonance!r}; give one of {', '.join(RESONANCES)}"
         )
-    name = calibration or first_for(resonance or "z")
-    sample = _sample(calibrations.get(name), resonance)
+    looks = _looked_at(files)
+    samples, about = _samples_of(looks, resonance, base or Path.cwd())
+    resonance = samples[0].resonance if samples else resonance
+    name = calibration or _first_of(looks, resonance or "z")
+    sample = samples[0] if samples else _sample(calibrations.get(name), resonance)
     what = sample.resonance if sample.resonance in RESONANCES else sample.format
-    config = Config(name=f"{what}-calibration", calibration=name, samples=(sample,))
+    settings = dict(calibrations.get(name).settings_for(sample.resonance))
+    config = Config(
+        name=f"{what}-calibration",
+        calibration=name,
+        samples=tuple(samples) or (sample,),
+        settings=settings,
+    )
     built = calibrations.build(config, "settings")
-    (files,) = sample.files
     lines = [
         f"# yaml-language-server: $schema={SCHEMA}",
         f"# (for editors: `calib init {SCHEMA} --schema` writes it beside this file)",
@@ -97,16 +124,9 @@ def commented(calibration: str | None = None, resonance: str | None = None) -> s
         "",
         *_about_samples(sample),
         "samples:",
-        f"  - name: {sample.name}",
-        f"    resonance: {sample.resonance}",
-        f"    format: {sample.format}",
-        f'    files: ["{files}"]',
-        "    simulation: false",
-        "  # - name: mc",
-        f"  #   resonance: {sample.resonance}",
-        f"  #   format: {sample.format}",
-        f'  #   files: ["{files.replace("data", "mc")}"]',
-        "  #   simulation: true",
+        *about,
+        *(line for one in config.samples for line in _sample_lines(one)),
+        *([] if samples else (f"  # {line[2:]}" for line in _sample_lines(_simulated(sample)))),
         "",
         "# Which events are used. null: as the calibration needs it, here",
         f"# {_defaults(built) or 'all'}.",
@@ -187,6 +207,65 @@ def _sample(kind: type[Calibration], resonance: str | None) -> Sample:
     return Sample(name="data", resonance=resonance, format=format, files=files)  # type: ignore[arg-type]
 
 
+def _looked_at(files: Sequence[str]) -> list[FirstLook]:
+    if not files:
+        return []
+    from jobs.events.first_look import first_look  # slow to load, and rarely needed
+
+    return [first_look(one, Path.cwd()) for one in files]
+
+
+def _simulated(sample: Sample) -> Sample:
+    """Return an example of a simulated sample beside one of data."""
+    files = tuple(str(f).replace("data", "mc") for f in sample.files)
+    return sample.model_copy(update={"name": "mc", "files": files, "simulation": True})
+
+
+def _sample_lines(sample: Sample) -> list[str]:
+    return [
+        f"  - name: {sample.name}",
+        f"    resonance: {sample.resonance}",
+        f"    format: {sample.format}",
+        f"    files: {json.dumps(list(sample.files))}",
+        f"    simulation: {'true' if sample.simulation else 'false'}",
+    ]
+
+
+def _samples_of(
+    looks: Sequence[FirstLook], resonance: str | None, base: Path
+) -> tuple[list[Sample], list[str]]:
+    """Return samples of files that were looked at, and comments on what was found."""
+    found: list[Sample] = []
+    for look in looks:
+        own = resonance or look.resonance
+        if not own:
+            raise InputError(
+                f"option --files: {look.files}: no peak of a known resonance is seen in"
+                f" {look.pairs} pairs, expected {', '.join(RESONANCES)}; name it by --resonance"
+            )
+        kind = "mc" if look.simulation else "data"
+        number = 1 + sum(s.simulation is look.simulation for s in found)
+        path = look.files if is_remote(look.files) else os.path.relpath(look.files, base)
+        found.append(
+            Sample(
+                name=kind if number == 1 else f"{kind}{number}",
+                resonance=own,  # type: ignore[arg-type]
+                format=look.format,  # type: ignore[arg-type]
+                files=(path,),
+                simulation=look.simulation,
+            )
+        )
+    lines = [line for look in looks for line in look.lines()]
+    return found, [f"  # {part}" for line in lines for part in textwrap.wrap(line, WIDTH - 4)]
+
+
+def _first_of(looks: Sequence[FirstLook], resonance: str) -> str:
+    """Return the calibration to begin with, of those that the columns of the files allow."""
+    if any(not look.has("ptErr") for look in looks) and resonance != "h":
+        return first_for("jpsi")  # the one that needs no ptErr
+    return first_for(resonance)
+
+
 def _about_samples(sample: Sample) -> list[str]:
     if sample.format == "table":
         return [
@@ -209,7 +288,9 @@ def first_for(resonance: str) -> str:
     found = []
     for name in names:
         try:
-            built = calibrations.build(Config(name="any", calibration=name, samples=(sample,)))
+            settings = dict(calibrations.get(name).settings_for(resonance))
+            config = Config(name="any", calibration=name, samples=(sample,), settings=settings)
+            built = calibrations.build(config)
         except InputError:
             continue
         if resonance in built.begins_with:
@@ -224,7 +305,14 @@ def first_for(resonance: str) -> str:
 
 def _defaults(calibration: Calibration) -> str:
     values = calibration.selection(calibration.samples[0])
-    return ", ".join(f"{k} {on_one_line(plain(v))}" for k, v in values.items() if v is not None)
+    return ", ".join(f"{k} {_short(v)}" for k, v in values.items() if v is not None)
+
+
+def _short(value: Any) -> str:
+    """Return a value for a comment, numbers without the digits of their rounding."""
+    if isinstance(value, (tuple, list)):
+        return f"[{', '.join(_short(v) for v in value)}]"
+    return f"{value:.6g}" if isinstance(value, float) else on_one_line(plain(value))
 
 
 def _settings(calibration: Calibration) -> list[str]:

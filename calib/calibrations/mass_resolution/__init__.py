@@ -23,6 +23,7 @@ from calib.events.categories import Categories
 from calib.events.histograms import Fill, Layout, Sums, add
 from calib.events.pairs import Pairs
 from calib.later import pandas as pd
+from calib.physics.constants import RESONANCES
 from calib.quality.error_budget import ErrorBudget
 from calib.quality.publication_gate import Effects
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section, with_shifts
@@ -74,11 +75,29 @@ class Calibration(Base, Closes, CorrectsPairs, HasTruth):
                 "key 'settings.line_shape' or 'settings.compare': 'simulation' needs a sample"
                 " with 'simulation: true' beside the data; add one, or choose 'embedded'"
             )
+        mass = RESONANCES[self.samples[0].resonance].masses[0]
+        if not self.settings.fit.range[0] < mass < self.settings.fit.range[1]:
+            raise InputError(
+                f"key 'settings.fit.range': found {list(self.settings.fit.range)}, but the samples"
+                f" are of {self.samples[0].resonance!r} at {mass:g} GeV; `calib init --resonance"
+                f" {self.samples[0].resonance}` writes the ranges for it"
+            )
         if self.settings.apply == "muon" and self.model() == "breit_wigner":
             raise InputError(
                 "key 'settings.apply': factors of muons need templates, which 'line_shape:"
                 " breit_wigner' has not; choose 'category', or another line_shape"
             )
+
+    @classmethod
+    def settings_for(cls, resonance: str) -> Mapping[str, Any]:
+        """Return ranges around the mass of the Higgs boson; the defaults are those of the Z."""
+        if resonance != "h":
+            return {}
+        return {
+            "window": (115.0, 135.0),
+            "source_window": (122.0, 128.4),
+            "fit": {"range": (117.0, 133.0), "bins": 128},
+        }
 
     # samples and models ----------------------------------------------------------------------
     def _simulated(self) -> tuple[Sample, ...]:
