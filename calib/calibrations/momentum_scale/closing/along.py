@@ -294,7 +294,7 @@ def check_period(resonance: str, table: pd.DataFrame, tolerance: float = TOLERAN
     table : DataFrame
         Of `table_of`.
     tolerance : float
-        Of ln(mass), added to the error of each coefficient.
+        Of ln(mass), added to the error of each bin.
 
     Returns
     -------
@@ -306,7 +306,7 @@ def check_period(resonance: str, table: pd.DataFrame, tolerance: float = TOLERAN
     for charge in axes.CHARGES:
         rows = own[own["charge"] == charge]
         value = np.log(rows["fitted"].to_numpy(dtype=float))
-        error = rows["error"].to_numpy(dtype=float)
+        error = np.hypot(rows["error"].to_numpy(dtype=float), tolerance)
         good = np.isfinite(value) & (error > 0)
         if good.sum() <= PERIODIC:  # the mean and four coefficients need more bins than that
             found.append(np.nan)
@@ -317,7 +317,7 @@ def check_period(resonance: str, table: pd.DataFrame, tolerance: float = TOLERAN
             rows["low"].to_numpy(dtype=float)[good],
             rows["high"].to_numpy(dtype=float)[good],
         )
-        found.append(chi2_probability(values, covariance, tolerance))
+        found.append(chi2_probability(values, covariance, 0.0))
         first, second = np.hypot(values[0], values[1]), np.hypot(values[2], values[3])
         words.append(f"{charge} {first:.1e} and {second:.1e}")
     p = combined(found)
@@ -328,7 +328,7 @@ def check_period(resonance: str, table: pd.DataFrame, tolerance: float = TOLERAN
         PROBABILITY,
         bool(p >= PROBABILITY),
         "probability of the first and second harmonic of the mass in phi of the muon of either"
-        f" charge{sizes}, with a tolerance of {tolerance:g}; A, e, M are constants of eta alone:"
+        f" charge{sizes}, tolerance {tolerance:g} in each bin; A, e, M are constants of eta alone:"
         " a scale with a period in phi needs a correction before this calibration",
     )
 
