@@ -52,13 +52,97 @@ class Status(StrEnum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the verdict."""
+    """One line of the verdict: a number and the limit that it must keep.
+
+    Parameters
+    ----------
+    name : str
+        The key of the check in verdict.json.
+    value, threshold : float
+        The number and its limit.
+    passed : bool
+        Whether the check is passed.
+    text : str
+        What the value is of.
+    sense : str
+        ``<=`` where the value may not be above the threshold, ``>=`` where it may not be below;
+        where it is not given, the one that agrees with ``passed``.
+    title : str
+        The name for people; by default the words of ``name``.
+    advice : str
+        What to do where the check is not passed, in one sentence; not kept where it is.
+    """
 
     name: str
     value: float
     threshold: float
     passed: bool
     text: str = ""
+    sense: Literal["<=", ">=", ""] = ""
+    title: str = ""
+    advice: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.sense:
+            above = self.value > self.threshold
+            object.__setattr__(self, "sense", ">=" if above == bool(self.passed) else "<=")
+        if not self.title:
+            words = self.name.replace("_", " ")
+            object.__setattr__(self, "title", words[:1].upper() + words[1:])
+        if self.passed:
+            object.__setattr__(self, "advice", "")
+
+    @classmethod
+    def at_most(
+        cls,
+        name: str,
+        value: float,
+        threshold: float,
+        text: str = "",
+        *,
+        title: str = "",
+        advice: str = "",
+    ) -> Check:
+        """Return the check that a value is not above its threshold; NaN does not pass.
+
+        Parameters
+        ----------
+        name, value, threshold, text, title, advice
+            As of `Check`.
+
+        Returns
+        -------
+        Check
+            With its sense.
+        """
+        passed = bool(value <= threshold)
+        return cls(name, float(value), float(threshold), passed, text, "<=", title, advice)
+
+    @classmethod
+    def at_least(
+        cls,
+        name: str,
+        value: float,
+        threshold: float,
+        text: str = "",
+        *,
+        title: str = "",
+        advice: str = "",
+    ) -> Check:
+        """Return the check that a value is not below its threshold; NaN does not pass.
+
+        Parameters
+        ----------
+        name, value, threshold, text, title, advice
+            As of `Check`.
+
+        Returns
+        -------
+        Check
+            With its sense.
+        """
+        passed = bool(value >= threshold)
+        return cls(name, float(value), float(threshold), passed, text, ">=", title, advice)
 
 
 @dataclass(frozen=True)
@@ -265,7 +349,14 @@ class Parameters:
         """Return whether every bin has values that may be used."""
         bad = [name for name, usable in zip(self.bins, self.usable, strict=True) if not usable]
         text = "bins without a value" + f": {', '.join(bad[:5])}" * bool(bad)
-        return Check("bins_usable", float(len(bad)), 0.0, not bad, text)
+        return Check.at_most(
+            "bins_usable",
+            len(bad),
+            0,
+            text,
+            title="Bins without a value",
+            advice=f"look at the fit of {bad[0]}: more events or coarser bins" if bad else "",
+        )
 
     def as_fits(self, sample: str) -> pd.DataFrame:
         """Return the parameters as fits, one row a bin, where there is no other fit.

@@ -27,7 +27,7 @@ from calib.events.histograms import Fill, Sums, add
 from calib.events.pairs import Pairs
 from calib.fitting.many import fit_categories
 from calib.payload import nodes
-from calib.physics.constants import RESONANCES
+from calib.physics.constants import LABELS, RESONANCES
 from calib.results import MAIN, Check, Closure, Pass, Reduction, Section, Status
 from calib.schema import Positive, Probability, Sample, Strict
 from calib.types import AnyArray, Array, BoolArray, IntArray
@@ -468,22 +468,41 @@ def judged(resonance: str, table: pd.DataFrame, settings: AuditSettings) -> list
         tolerance = getattr(settings, f"{quantity}_tolerance")
         good = own[own["status"] == "ok"]
         name = f"{resonance}_{quantity}_{axis}"
+        of = "all events" if axis == "all" else f"in {axis.replace('_', ' ')}"
+        title = f"{LABELS[resonance]} {quantity}, {of}"
         if good.empty:
             text = f"no bin of {axis} has enough events of data and simulation to be tested"
-            found.append(Check(name, float("nan"), settings.probability, axis != "all", text))
+            found.append(
+                Check(
+                    name,
+                    float("nan"),
+                    settings.probability,
+                    axis != "all",
+                    text,
+                    ">=",
+                    title,
+                    "take more events of data and of simulation",
+                )
+            )
             continue
         value, error = good["value"].to_numpy(), np.hypot(good["error"], tolerance).to_numpy()
         probability = float(chi2_sf(float(((value / error) ** 2).sum()), len(good)))
         i = int(np.argmax(np.abs(value / error)))
         worst = good.iloc[i]
         text = (
-            f"{quantity} of data over simulation - 1, probability of {len(good)} bins; the worst:"
+            f"{quantity} of data over simulation - 1, p-value of {len(good)} bins; the worst:"
             f" {value[i]:+.2e} ± {worst['error']:.1e} in {worst['kind']} {worst['bin']}"
         ).rstrip()
-        passed = probability >= settings.probability
-        if not passed:
-            text += f"; {_suspect(quantity, axis, value[i])}"
-        found.append(Check(name, probability, settings.probability, passed, text))
+        found.append(
+            Check.at_least(
+                name,
+                probability,
+                settings.probability,
+                text,
+                title=title,
+                advice=f"look for {_suspect(quantity, axis, value[i])}",
+            )
+        )
     return found
 
 
@@ -491,8 +510,8 @@ def _suspect(quantity: str, axis: str, value: float) -> str:
     """Return what such a residual is known from."""
     if quantity == "width":
         if value > 0:
-            return "the data are wider than the simulation: the data smeared, or the simulation not"
-        return "the simulation is wider than the data: smeared twice, or both muons alike"
+            return "data that were smeared, or a simulation that was not: the data are wider"
+        return "a simulation smeared twice, or both muons alike: it is wider than the data"
     if axis == "pt_ratio":
         return "a shift that is odd in the charge: its sign, or a file of another campaign"
     return "a file of another campaign, one that was applied twice, or the other sign of the charge"
@@ -517,14 +536,18 @@ def not_together(resonance: str, sums: AnyArray, settings: AuditSettings) -> Che
     """
     w, x, y, xx, yy, xy, w2 = (float(v) for v in sums)
     name = f"{resonance}_muons_independent"
+    title = f"{LABELS[resonance]} muons smeared independently"
     if not (w > 0 and xx > 0 and yy > 0):
         text = "simulation without generated muons: not tested"
-        return Check(name, float("nan"), settings.correlation, True, text)
+        return Check(name, float("nan"), settings.correlation, True, text, "<=", title)
     variance = (xx / w - (x / w) ** 2) * (yy / w - (y / w) ** 2)
     value = (xy / w - x * y / w**2) / np.sqrt(max(variance, 1e-300))
     limit = settings.correlation + 4 * np.sqrt(w2) / w
-    text = "correlation of pt over generated pt of both muons of simulated pairs"
-    passed = bool(abs(value) <= limit)
-    if not passed:
-        text += "; both were smeared by the same random number"
-    return Check(name, float(abs(value)), float(limit), passed, text)
+    return Check.at_most(
+        name,
+        abs(value),
+        limit,
+        "correlation of pt over generated pt between the muons of simulated pairs",
+        title=title,
+        advice="smear the two muons with different random numbers: both had the same",
+    )

@@ -223,13 +223,14 @@ class Validation(Calibration, Closes):
         good = table[table["status"] == Status.OK.value]
         share = float(good["n_events"].sum() / max(float(table["n_events"].sum()), 1.0))
         found = [
-            Check(
+            Check.at_least(
                 "events_tested",
                 share,
                 own.coverage,
-                share >= own.coverage,
                 f"share of the simulated events in the {len(good)} of {len(table)} bins of the"
                 " predicted resolution that could be fitted",
+                title="Events in bins that could be fitted",
+                advice="take more simulated events, or coarser settings.resolution",
             )
         ]
         if good.empty:
@@ -240,26 +241,31 @@ class Validation(Calibration, Closes):
         worst = int(np.argmax(np.abs(value / error)))
         of_worst = good.iloc[worst]
         found.append(
-            Check(
+            Check.at_least(
                 "resolution_in_bins",
                 probability,
                 own.probability,
-                probability >= own.probability,
-                f"probability of fitted over predicted resolution in {len(good)} bins; the worst:"
+                f"p-value of fitted over predicted resolution in {len(good)} bins; the worst:"
                 f" {of_worst['ratio']:.3f} ± {of_worst['ratio_err']:.3f} at"
                 f" {of_worst['bin']} GeV",
+                title="Resolution in bins",
+                advice=f"at {of_worst['bin']} GeV the predicted resolution is too"
+                f" {'small' if value[worst] > 0 else 'large'}: calibrate finer categories, or state"
+                " the difference as a systematic uncertainty",
             )
         )
         weight = good["ratio_err"].to_numpy() ** -2.0
         mean, err = float(np.average(value, weights=weight)), float(weight.sum() ** -0.5)
         limit = own.tolerance + 3 * err
         found.append(
-            Check(
+            Check.at_most(
                 "resolution_on_average",
                 abs(mean),
                 limit,
-                abs(mean) <= limit,
-                f"fitted over predicted resolution of all bins {1 + mean:.4f} ± {err:.4f}",
+                f"fitted over predicted resolution of all bins, minus 1: {mean:+.4f} ± {err:.4f}",
+                title="Resolution on average",
+                advice="a difference common to all bins: a payload of data on simulation, or of"
+                " another campaign",
             )
         )
         return found

@@ -25,3 +25,6 @@ RESONANCES = {
     "z": Resonance("z", (Z_MASS,), Z_WIDTH, (75.0, 105.0)),
     "h": Resonance("h", (125.200,), 3.7e-3, (115.0, 135.0)),
 }
+
+LABELS = {"jpsi": "J/psi", "upsilon": "Upsilon", "z": "Z", "h": "Higgs boson"}
+"""Names of the resonances in a sentence."""

@@ -30,19 +30,27 @@ def worst_pull(table: pd.DataFrame, least: float) -> Check:
     pulls = table["pull"].to_numpy(dtype=float)
     n = int(np.isfinite(pulls).sum())
     if not n:
-        return Check(
-            "closure", 0.0, least, False, "no closure bin has enough events in a half to be tested"
+        return Check.at_least(
+            "closure",
+            0.0,
+            least,
+            "no closure bin has enough events in a half to be tested",
+            title="Closure",
+            advice="take more events, or coarser bins of the closure",
         )
     worst = int(np.nanargmax(np.abs(pulls)))
     probability = 1 - (1 - 2 * normal_sf(abs(pulls[worst]))) ** n
     at = table.iloc[worst]
-    return Check(
+    where = f"{at['kind']} {at['bin']}"
+    return Check.at_least(
         "closure",
         float(probability),
         least,
-        bool(probability >= least),
-        f"probability of the worst of {n} pulls: {pulls[worst]:+.2f} in {at['kind']}"
-        f" {at['bin']}, half {at['half']}",
+        f"global p-value of {n} pulls; the largest: {pulls[worst]:+.2f} in {where}, half"
+        f" {at['half']}",
+        title="Closure",
+        advice=f"look at the closure of {where}: a model that does not fit there, or bins too"
+        " coarse for how the resolution changes within them",
     )
 
 
@@ -71,7 +79,15 @@ def coverage(
     tested = np.isfinite(table["pull"].to_numpy(dtype=float))
     events = table["n_events"].to_numpy(dtype=float)
     share = float(events[chosen & tested].sum() / max(events[chosen].sum(), 1.0))
-    return Check("closure_coverage", share, least, share >= least, text)
+    return Check.at_least(
+        "closure_coverage",
+        share,
+        least,
+        text,
+        title="Events covered by the closure",
+        advice=f"{least:.0%} of the events must be in closure bins that can be tested: take more"
+        " events, or coarser closure bins",
+    )
 
 
 def combined(probabilities: Sequence[float]) -> float:

@@ -324,32 +324,55 @@ def checks(
     share = float(table["n_events"][held].sum() / max(table["n_events"].sum(), 1))
     bad = ", ".join(table["bin"][~usable].unique()[:5])
     made = [
-        Check(
+        Check.at_least(
             "bins_usable",
             float(usable.mean()),
             1.0,
-            bool(usable.all()),
             f"share of the bins that have {words}" + f"; not: {bad}" * bool(bad),
+            title="Bins with a value",
+            advice=f"{_why(table[~usable])}: take more events, or merge {bad} with their neighbours"
+            " by coarser edges",
         ),
-        Check(
+        Check.at_most(
             "events_in_held_bins",
             share,
             gates.max_held,
-            share <= gates.max_held,
-            f"{int(held.sum())} bins failed a gate and are held at merged ones",
+            f"{int(held.sum())} bins failed a gate and take the value of the merged bins",
+            title="Events in bins that failed a gate",
+            advice=f"{_why(table[held])}: look at the fits there, and refit or merge these bins",
         ),
-        Check(
+        Check.at_most(
             "categories_dropped",
             lost,
             gates.max_dropped,
-            lost <= gates.max_dropped,
             f"share of the events in the {int(failed.sum())} categories that failed a gate",
+            title="Events in categories without a good fit",
+            advice=f"{_why(fits[failed])}: look at the fits of these categories",
         ),
     ]
     own = table[table["own_status"] == Status.OK.value]
     if len(own):
-        p = min(probability(c, int(n)) for c, n in zip(own["chi2"], own["ndf"], strict=True))
-        least = 1 - (1 - p) ** len(own)
-        text = f"of the worst of {len(own)} lines, given their number"
-        made.append(Check("worst_chi2_probability", least, 1e-4, least > 1e-4, text))
+        every = [probability(c, int(n)) for c, n in zip(own["chi2"], own["ndf"], strict=True)]
+        worst = own["bin"].iloc[int(np.argmin(every))]
+        made.append(
+            Check.at_least(
+                "worst_chi2_probability",
+                1 - (1 - min(every)) ** len(own),
+                1e-4,
+                f"global p-value of {len(own)} fits of a line; the worst: {worst}",
+                title="Goodness of fit",
+                advice=f"a line does not describe {worst}: look at it, and take finer bins",
+            )
+        )
     return tuple(made)
+
+
+def _why(rows: pd.DataFrame) -> str:
+    """Return the commonest reason of some rows, and the first of them."""
+    if rows.empty:
+        return ""
+    status = rows["own_status" if "own_status" in rows else "status"]
+    reason = Status(status.mode().iloc[0])
+    what = f"mostly {reason.value.replace('_', ' ')}"
+    named = next((key for key in ("bin", "category") if key in rows), None)
+    return f"{what}, first in {rows[named][status == reason.value].iloc[0]}" if named else what

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from calib.later import pandas as pd
+from calib.quality.verdict import for_people
 
 ROWS = 12
 """Rows of a table that are shown; the others are a `to_dataframe()` away."""
@@ -94,19 +95,23 @@ def _number(value: float) -> str:
 
 
 def checks(lines: Sequence[dict[str, Any]]) -> str:
-    """Return the checks of a verdict, those that are not passed first."""
-    rows = [
-        {
-            "check": line["name"],
-            "value": line["value"],
-            "threshold": line["threshold"],
-            "": "passed" if line["passed"] else "NOT PASSED",
-            "what": line["text"],
-        }
-        for line in sorted(lines, key=lambda line: bool(line["passed"]))
+    """Return the checks of a verdict, those that are not passed first, with what to do."""
+    columns = ["check", "value", "limit", "outcome", "what the value is", "what to do"]
+    found = [
+        (
+            line["title"],
+            line["value"],
+            line["limit"],
+            "passed" if line["passed"] else f"NOT PASSED {line['beyond']}".rstrip(),
+            line["text"],
+            line["advice"],
+        )
+        for line in for_people({"checks": lines})
     ]
-    frame = pd.DataFrame(rows, columns=["check", "value", "threshold", "", "what"])
-    return f"<details><summary>{len(rows)} checks</summary>{_all(frame)}</details>"
+    bad = sum(not line["passed"] for line in lines)
+    shown = _all(pd.DataFrame(found[:bad], columns=columns)) if bad else ""
+    folded = _all(pd.DataFrame(found[bad:], columns=columns).drop(columns="what to do"))
+    return f"{shown}<details><summary>{len(found) - bad} checks passed</summary>{folded}</details>"
 
 
 def _all(frame: pd.DataFrame) -> str:

@@ -9,6 +9,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
+from calib.quality.verdict import for_people
 from jobs.config.schema import dump
 from jobs.pages.report import environment, template_text
 from jobs.storage.files import write_text
@@ -27,6 +28,7 @@ class StepLine:
     seconds: float | None
     n_passed: int
     n_checks: int
+    failed: tuple[dict[str, Any], ...]
 
 
 def write_page(
@@ -73,4 +75,5 @@ def _line(work: ChainRun, one: StepState, made: Mapping[str, Any]) -> StepLine:
         sum(float(t["wall_s"]) for t in times.values()) if times else None,
         sum(bool(c["passed"]) for c in checks),
         len(checks),
+        tuple(c for c in for_people(one.decided) if not c["passed"]),
     )

@@ -14,17 +14,20 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import matplotlib
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from calib.later import pandas as pd
 from calib.plots import figures as plots
+from calib.quality.verdict import SIGNS, for_people
 from calib.results import Check, Closure, Curve, Reduction, Section
 from jobs.config.schema import Config, dump
 from jobs.pages import report_fits
@@ -107,7 +110,7 @@ def write_report(directory: Path, context: ReportContext) -> Path:
     appendix = [p for p, s in zip(parts, context.sections, strict=True) if s.place != "main"]
     fit_pictures = _pictures(_of_fits(context.reduction), keep)
     tested = _closure_part(context.closure, drawn, keep)
-    checks = list(context.verdict.get("checks") or ())
+    checks = for_people(context.verdict)
     script = template_text("report.js")
     page = (
         environment()
@@ -119,7 +122,8 @@ def write_report(directory: Path, context: ReportContext) -> Path:
             script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
             passed=bool(context.verdict.get("passed")),
             checks=checks,
-            n_passed=sum(bool(c.get("passed")) for c in checks),
+            n_passed=sum(c["passed"] for c in checks),
+            linked=partial(_linked, drawn=_by_name(drawn)),
             facts=_facts(context),
             notes=list(dict.fromkeys([*context.notes, *(context.accounting.get("notes") or ())])),
             sections=main,
@@ -158,6 +162,25 @@ def environment() -> Environment:
 def template_text(name: str) -> str:
     """Return the text of a file beside the templates."""
     return (files("jobs") / "pages" / "templates" / name).read_text(encoding="utf-8")
+
+
+def _by_name(drawn: Iterable[str]) -> dict[str, str]:
+    """Return the fits that are drawn by their name, with and without their sample."""
+    return {key: name for name in drawn for key in (name.split("/", 1)[-1], name)}
+
+
+def _linked(text: str, drawn: Mapping[str, str]) -> Markup:
+    """Return a sentence in which the names of fits lead to their pictures."""
+    parts = []
+    for part in re.split(r"(\s+)", text):
+        word = part.strip("():;,.")
+        if word not in drawn:
+            parts.append(escape(part))
+            continue
+        before, _, after = part.partition(word)
+        link = f'<a href="#fit={quote(drawn[word])}">{escape(word)}</a>'
+        parts.append(escape(before) + Markup(link) + escape(after))
+    return Markup("").join(parts)
 
 
 def _json(values: Any) -> str:
@@ -286,9 +309,8 @@ def _closure_part(closure: Closure | None, drawn: set[str], keep: Path) -> PageP
 def _sentence(check: Check) -> str:
     numbers = ""
     if np.isfinite(check.value):
-        numbers = f" {number(check.value)} (threshold {number(check.threshold)})"
-    text = f"{words(check.name)}{numbers}: {check.text or ('passed' if check.passed else 'failed')}"
-    return text[:1].upper() + text[1:] + "."
+        numbers = f" {number(check.value)} (must be {SIGNS[check.sense]} {number(check.threshold)})"
+    return f"{check.title}{numbers}: {check.text or ('passed' if check.passed else 'failed')}."
 
 
 # accounting and provenance -----------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 from calib.documents import json_values
 from calib.errors import CalibError, InputError
 from calib.payload.validity import LAST, Validity
+from calib.quality.verdict import for_people
 from jobs.nightly import states
 from jobs.pages.charts import Chart, ChartStep, chart
 from jobs.pages.store_values import Shelf, Values
@@ -211,7 +212,7 @@ class Pages:
             "source": revision.source,
             "as_of": revision.as_of,
             "files": [{"name": n, **facts} for n, facts in sorted(listed.items())],
-            "checks": verdict.get("checks") or [],
+            "checks": for_people(verdict),
             "inputs": {"files": len(inputs), "events": sum(i.get("events") or 0 for i in inputs)},
             "queries": made.get("queries") or [],
             "before": _earlier(found, revision),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -136,6 +137,7 @@ def checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[Check, 
     bad = accounting.get("bad_files", ())
     if bad:
         share = bad_share(accounting)
+        first = bad[0]["path"]
         found.append(
             Check(
                 "bad_files",
@@ -143,7 +145,11 @@ def checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[Check, 
                 allowed,
                 allowed > 0 and share <= allowed,
                 f"share of the events left out, in {len({b['path'] for b in bad})} files; first:"
-                f" {bad[0]['path']} ({bad[0]['error']})",
+                f" {first} ({bad[0]['error']})",
+                "<=",
+                "Events in bad files",
+                f"copy {first} again, or take it out of 'files'; to go on without these events, set"
+                f" bad_files: {{skip_up_to: {_above(share)}}}",
             )
         )
     return tuple(found)
@@ -160,13 +166,21 @@ def _check_lost(accounting: Mapping[str, Any]) -> Check:
             if missing and not where:
                 where = f"; the first: sample {name}, {file['path']}, {missing}"
             lost += missing
-    return Check(
-        name="accounting",
-        value=float(lost),
-        threshold=0.0,
-        passed=lost == 0,
-        text=f"events neither selected, nor rejected under a reason, nor in bad files{where}",
+    return Check.at_most(
+        "accounting",
+        lost,
+        0,
+        f"events neither selected, nor rejected for a reason, nor in bad files{where}",
+        title="Events lost",
+        advice="do not use this result: collect it again in a new directory; if events are lost"
+        " again, the reader of this file is wrong",
     )
+
+
+def _above(share: float) -> str:
+    """Return a share of two digits that is not below another."""
+    step = 10.0 ** (math.floor(math.log10(share)) - 1) if share > 0 else 0.01
+    return f"{min(math.ceil(share / step) * step, 1.0):.3g}"
 
 
 # files that give far less than others ----------------------------------------------------------
@@ -251,14 +265,15 @@ def yield_checks(accounting: Mapping[str, Any], allowed: float = 0.0) -> tuple[C
     threshold = max(UNSEEN, allowed)
     more = f", and {len(poor) - 1} more" if len(poor) > 1 else ""
     return (
-        Check(
+        Check.at_most(
             "file_yields",
             share,
             threshold,
-            share <= threshold,
-            f"share of the pairs of a sample that is missing in files which give far less than the"
-            f" others: {poor[0].text}{more}; look at them, and leave them out of 'files', or allow"
-            " them by key 'bad_files.skip_up_to'",
+            "share of the pairs of a sample missing in files that yield far less than the others:"
+            f" {poor[0].text}{more}",
+            title="Pairs missing in poor files",
+            advice="look at these files, and take them out of 'files', or allow them by key"
+            " 'bad_files.skip_up_to'",
         ),
     )
 

@@ -25,7 +25,7 @@ from jobs.pages.chain_page import write_page
 from jobs.progress import Progress, silent
 from jobs.run import provenance
 from jobs.run.run import Run
-from jobs.run.summary import checks_table, verdict_line
+from jobs.run.summary import advice, checks_table, verdict_line
 from jobs.storage.files import RunDirectory, write_json, write_text
 from jobs.storage.schemas import written_json
 
@@ -259,6 +259,8 @@ class ChainRun:
         found = self.status()
         own.show(checks_table(found["verdict"]))
         own.say(verdict_line(found["verdict"]))
+        for line in advice(found["verdict"]):
+            own.say(line)
         own.say(f"report: {self.directory / 'report.html'}")
         return found
 
@@ -418,8 +420,15 @@ def verdict_on(states: Sequence[StepState]) -> dict[str, Any]:
             text += f": {', '.join(one.bad)}"
         if one.why:
             text += f"; {one.why}"
-        checks.append(Check(one.name, n_bad, 0.0, one.passed, text))
+        advice = f"read {one.name}/report.html: {_first_advice(one)}".removesuffix(": ")
+        checks.append(
+            Check(one.name, n_bad, 0.0, one.passed, text, "<=", f"Step {one.name}", advice)
+        )
     return verdict(checks)
+
+
+def _first_advice(one: StepState) -> str:
+    return next((c["advice"] for c in one.decided.get("checks", ()) if c.get("advice")), one.why)
 
 
 def lines(found: Mapping[str, Any]) -> list[str]:
@@ -432,6 +441,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         text += f": {', '.join(step['bad'])}" if step["bad"] else ""
         out.append(text + (f"; {step['why']}" if step["why"] else ""))
     out.append(verdict_line(found["verdict"]))
+    out += advice(found["verdict"])
     if not found["finished"]:
         out.append(f"not finished: [bold]calib run {found['directory']}[/bold] goes on")
     out.append(f"report: {found['report'] or 'not written yet'}")

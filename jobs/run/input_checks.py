@@ -290,26 +290,29 @@ def checks(accounting: Mapping[str, Any]) -> list[Check]:
     for entry in accounting.get("duplicates", ()):
         n = entry["duplicates"]
         found.append(
-            Check(
+            Check.at_most(
                 "duplicates",
-                float(n),
-                0.0,
-                n == 0,
+                n,
+                0,
                 f"selected events that are there again, of {entry['selected']} in"
                 f" {', '.join(entry['samples'])}",
+                title="Duplicate events",
+                advice="take the files that overlap out of 'files', or use each event once:"
+                " duplicates: first",
             )
         )
     for entry in accounting.get("repeated", ()):
         if entry["repeated"]:
             share = entry["repeated"] / entry["selected"]
             found.append(
-                Check(
+                Check.at_most(
                     f"repeated numbers {entry['sample']}",
                     share,
                     MOST_REPEATED,
-                    share <= MOST_REPEATED,
-                    "share of the simulated events with run, section and event of another one,"
-                    " and so with the same random numbers; give each event numbers of its own",
+                    "share of the simulated events with run, section and event number of another"
+                    " one, and so with the same random numbers",
+                    title=f"Repeated event numbers in {entry['sample']}",
+                    advice="give each simulated event an event number of its own",
                 )
             )
     for name, entry in accounting.get("peaks", {}).items():
@@ -321,7 +324,11 @@ def checks(accounting: Mapping[str, Any]) -> list[Check]:
                 float("nan") if ratio is None else ratio,
                 LEAST_RATIO,
                 not without,
-                f"events under the peak over those expected from beside it{first}",
+                f"events under the peak over those expected from the sidebands{first}",
+                ">=",
+                f"Peak in {name}",
+                f"look at {without[0] if without else ''}: another resonance than its key"
+                " 'resonance' says, another unit of pt, or masses that are not of these muons",
             )
         )
     return found

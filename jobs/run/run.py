@@ -795,7 +795,15 @@ def _say_what_is_applied(before: list[dict[str, Any]], now: list[dict[str, Any]]
 
 def _untested(why: str) -> Closure:
     columns = ["bin", "expected", "fitted", "error", "pull", "status"]
-    check = Check("closure", float("nan"), float("nan"), False, f"not done: {why}")
+    check = Check(
+        "closure",
+        float("nan"),
+        float("nan"),
+        False,
+        f"not done: {why}",
+        title="Closure",
+        advice="remove what keeps the closure from being done, and go on with `calib closure`",
+    )
     return Closure(pd.DataFrame(columns=columns), (check,))
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel
 
 from jobs.config.schema import load
 from jobs.console import FAILED, NOT_PASSED, PASSED
-from jobs.run.summary import verdict_line
+from jobs.run.summary import advice, verdict_line
 from jobs.storage.files import RunDirectory
 from jobs.storage.schemas import Accounting, Verdict, checked, written_json
 
@@ -80,6 +80,7 @@ def lines(found: dict[str, Any]) -> list[str]:
     if found["edits"]:
         out.append(f"edited categories: {', '.join(found['edits'])}")
     out.append(verdict_line(found["verdict"]) if found["verdict"] else "verdict: none yet")
+    out += advice(found["verdict"])
     if not found["finished"]:
         out.append(f"not finished: [bold]calib run {found['directory']}[/bold] goes on")
     elif not found["current"]:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from calib.quality.verdict import for_people
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -40,6 +42,8 @@ def conclude(
     own.show(counts_table(accounting))
     own.show(checks_table(decided))
     own.say(verdict_line(decided))
+    for line in advice(decided):
+        own.say(line)
     page = directory / "report.html"
     own.say(f"report: {page}" if page.is_file() else "report: not written yet")
     return {
@@ -62,6 +66,20 @@ def verdict_line(decided: Mapping[str, Any]) -> str:
     )
 
 
+def advice(decided: Mapping[str, Any]) -> list[str]:
+    """Return what to do about each check that is not passed, a line each."""
+    lines = []
+    for check in for_people(decided):
+        if not check["passed"]:
+            beyond = f", {check['beyond']}" * bool(check["beyond"])
+            number = f" {_number(check['value'])} (must be {check['limit']}{beyond})"
+            lines.append(
+                f"[bold]{escape(check['title'])}[/bold]{number * bool(check['limit'])}:"
+                f" {escape(check['advice'] or check['text'])}"
+            )
+    return lines
+
+
 def counts_table(accounting: Mapping[str, Any]) -> Table:
     """Return where the events went, by sample."""
     from rich.table import Table
@@ -78,20 +96,20 @@ def counts_table(accounting: Mapping[str, Any]) -> Table:
 
 
 def checks_table(decided: Mapping[str, Any]) -> Table:
-    """Return each check beside its threshold."""
+    """Return each check beside its limit, those that are not passed first."""
     from rich.table import Table
 
     table = Table("check", box=None, pad_edge=False)
-    for column in ("value", "threshold"):
+    for column in ("value", "limit"):
         table.add_column(column, justify="right")
     table.add_column("")
     table.add_column("")
-    for check in decided["checks"]:
+    for check in for_people(decided):
         mark = "[green]passed[/green]" if check["passed"] else "[red]not passed[/red]"
         table.add_row(
-            escape(check["name"]),
+            escape(check["title"]),
             _number(check["value"]),
-            _number(check["threshold"]),
+            check["limit"] or "–",
             mark,
             escape(check["text"]),
         )

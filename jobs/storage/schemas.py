@@ -77,6 +77,9 @@ class _Check(_Open):
     threshold: float | None = None
     passed: bool
     text: str = ""
+    sense: str = ""
+    title: str = ""
+    advice: str = ""
 
 
 class Verdict(_Open):

@@ -71,7 +71,9 @@ def test_it_is_frozen(result):
 
 def test_it_shows_verdict_and_statuses_in_words(result):
     page = result._repr_html_()
-    assert "verdict: passed" in page and "closure_coverage" in page and CATEGORY in page
+    assert (
+        "verdict: passed" in page and "Events covered by the closure" in page and CATEGORY in page
+    )
     bad = {
         "passed": False,
         "checks": [

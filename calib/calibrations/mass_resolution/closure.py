@@ -39,14 +39,28 @@ TEXTS = {
 }
 ADVICE = {
     "resolution": "ptErr fluctuates beyond the width, or its scale depends on more than the"
-    " categories",
-    "category": "the errors of the factors are too small",
-    "leading_pt": "ptErr is wrong in a way that depends on pt within the categories",
+    " categories: make leading_pt or abs_eta finer, or state the difference as a systematic"
+    " variation",
+    "category": "the two halves of the events disagree beyond the errors of the factors: look at"
+    " the fits of this category",
+    "leading_pt": "ptErr is wrong in a way that depends on pt within the categories: make"
+    " leading_pt finer there, or apply the factors of muons (settings.apply: muon)",
     "abs_eta": "the resolution changes inside the |eta| rings: apply the factors of muons"
     " (settings.apply: muon), or make abs_eta finer",
-    "phi": "ptErr is wrong in a way that depends on phi",
-    "period": "the resolution changed with time: calibrate the periods apart",
+    "phi": "ptErr is wrong in a way that depends on phi, which the factors average over: look for a"
+    " part of the detector that was off, or state the difference as a systematic variation",
+    "period": "the resolution changed with time: calibrate the periods apart (one run of each,"
+    " published with `--since` and `--until`)",
 }
+TITLES = {
+    "resolution": "Closure in predicted resolution",
+    "category": "Closure by category",
+    "leading_pt": "Closure in leading pt",
+    "abs_eta": "Closure in |eta|",
+    "phi": "Closure in phi",
+    "period": "Closure by period",
+}
+MORE = "take more events, or lower settings.closure.min_events"
 
 
 def walk_of(reduction: Reduction) -> Pass:
@@ -267,7 +281,8 @@ def _checks(found: _Compared, kind: str, settings: Settings) -> list[Check]:
     name = "closure" if kind == "resolution" else f"closure_{kind}"
     least = settings.closure.probability
     if not len(found.table):
-        return [Check(name, 0.0, least, False, "no template could be made for the closure")]
+        text = "no template could be made for the closure"
+        return [Check.at_least(name, 0.0, least, text, title=TITLES[kind], advice=MORE)]
     own = (found.table["kind"] == kind).to_numpy()
     z = np.where(own, found.z, np.nan)
     tested = np.isfinite(z)
@@ -285,24 +300,27 @@ def _checks(found: _Compared, kind: str, settings: Settings) -> list[Check]:
         enough = int(failed.sum())
         text = f"no bin of {TEXTS[kind]} in a half has enough events to be tested"
         return (
-            [*checks, Check(name, 0.0, least, False, text)]
+            [*checks, Check.at_least(name, 0.0, least, text, title=TITLES[kind], advice=MORE)]
             if kind == "resolution" or enough
             else checks
         )
     probability, worst, shape = _probability(z, found)
     at = found.table.iloc[worst]
     text = (
-        f"probability of the {int(tested.sum())} pulls in bins of {TEXTS[kind]}: worst"
+        f"p-value of {int(tested.sum())} pulls in bins of {TEXTS[kind]}: largest"
         f" {z[worst]:+.2f} in {at['bin']}, half {at['half']} ({at['fitted']:.3f} GeV for"
         f" {at['expected']:.3f}); {shape}"
     )
+    advice = f"{at['bin']}: {ADVICE[kind]}"
     if failed.any():
         probability = 0.0
         names = ", ".join(f"{b}" for b in found.table.loc[failed, "bin"].head(3))
         text += f"; {int(failed.sum())} with enough events could not be tested ({names})"
-    if probability < least:
-        text += f"; {ADVICE[kind]}"
-    return [*checks, Check(name, probability, least, probability >= least, text)]
+        advice = f"look at the closure fits of {names}, which failed"
+    return [
+        *checks,
+        Check.at_least(name, probability, least, text, title=TITLES[kind], advice=advice),
+    ]
 
 
 def _probability(z: Array, found: _Compared) -> tuple[float, int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 
 import numpy as np
@@ -11,7 +12,7 @@ from calib.calibrations.mass_resolution.settings import Settings
 from calib.later import pandas as pd
 from calib.quality.category_gates import probability
 from calib.results import Check, Status
-from calib.types import AnyArray, IntArray
+from calib.types import AnyArray, BoolArray, IntArray
 
 from .population import FALLBACK, FitSet
 
@@ -245,19 +246,18 @@ def line_checks(found: FitSet) -> list[Check]:
     table = line_shape(found)
     worst = table.loc[table["pull"].abs().idxmax()]
     text = (
-        f"standard deviations of the line shape of the data from what was known; most of it is"
-        f" {worst['variation']} ({worst['text']}), {worst['tails']:+.2f} +-"
-        f" {worst['tails_err']:.2f} of it, by which the factors were changed by"
+        "pull of the line shape of the data from the expected one, mostly in"
+        f" {worst['variation']} ({worst['text']}): {worst['tails']:+.2f} ±"
+        f" {worst['tails_err']:.2f} of it, which changed the factors by"
         f" {worst['effect_percent']:+.1f} %"
     )
+    advice = (
+        "the tails below the peak do not fit, the factors could be off by"
+        f" {abs(worst['effect_percent']):.1f} %: look at radiation and background of the templates"
+    )
     value = abs(float(worst["pull"]))
-    if value > MOST_LINE:
-        text += (
-            f"; the tails below the peak do not fit, the factors could be off by"
-            f" {abs(worst['effect_percent']):.1f} %: look at radiation and background of the"
-            " templates"
-        )
-    return [Check("line_shape", value, MOST_LINE, value <= MOST_LINE, text)]
+    title = "Line shape of the data"
+    return [Check.at_most("line_shape", value, MOST_LINE, text, title=title, advice=advice)]
 
 
 RADIATION = 0.05
@@ -279,15 +279,18 @@ def radiation_check(strength: float, error: float) -> Check:
     """
     value = abs(strength - 1) / float(np.hypot(error, RADIATION))
     text = (
-        f"standard deviations of the radiation of the simulated muons, {strength:.3f} +-"
-        f" {error:.3f} of the known one, which is known to {100 * RADIATION:.0f} %"
+        f"pull of the radiation of simulated muons: {strength:.3f} ± {error:.3f} times the known"
+        f" one, which is known to {100 * RADIATION:.0f} %"
     )
-    if value > MOST_LINE:
-        text += (
-            f"; the factors could be off by {20 * abs(strength - 1):.0f} %: take a simulation"
-            " with final-state radiation, or line_shape embedded"
-        )
-    return Check("simulated_radiation", value, MOST_LINE, value <= MOST_LINE, text)
+    return Check.at_most(
+        "simulated_radiation",
+        value,
+        MOST_LINE,
+        text,
+        title="Radiation in the simulation",
+        advice=f"the factors could be off by {20 * abs(strength - 1):.0f} %: take a simulation with"
+        " final-state radiation, or settings.line_shape: embedded",
+    )
 
 
 def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:
@@ -311,47 +314,72 @@ def checks(found: FitSet, entries: IntArray, settings: Settings) -> list[Check]:
     held = np.array([s is Status.HELD for s in found.status])
     share = float(entries[held].sum() / max(float(entries.sum()), 1.0))
     checks = [
-        Check(
+        Check.at_least(
             "categories_usable",
             float(usable.mean()),
             1.0,
-            bool(usable.all()),
-            f"{int(usable.sum())} of {len(usable)} categories have a value that may be used",
+            f"{int(usable.sum())} of {len(usable)} categories have a usable factor",
+            title="Categories with a factor",
+            advice=f"{_why(found, ~usable)}: take more events, or coarser leading_pt",
         ),
-        Check(
+        Check.at_most(
             "events_in_held_categories",
             share,
             settings.gates.max_held,
-            share <= settings.gates.max_held,
-            f"{int(held.sum())} categories failed a gate and are held at the rings' value",
+            f"{int(held.sum())} categories failed a gate and take the factor of their rings",
+            title="Events in categories that failed a gate",
+            advice=f"{_why(found, held)}: look at the fit, refit it with `calib reduce --category`,"
+            " or make leading_pt coarser",
         ),
     ]
     values = found.factor[np.isfinite(found.factor)]
     low, high = settings.gates.factor_range
-    worst = float(max(values, key=lambda v: abs(np.log(v)), default=np.nan))
+    outside = np.maximum(values / high, low / values)
+    worst = float(values[np.argmax(outside)]) if len(values) else np.nan
+    is_low = bool(len(values)) and low / worst > worst / high
+    name = (
+        found.members.names[int(np.nanargmin(np.abs(found.factor - worst)))] if len(values) else ""
+    )
+    limit = Check.at_least if is_low else Check.at_most
     checks.append(
-        Check(
+        limit(
             "extreme_factor",
             worst,
-            high,
-            bool(len(values) and low <= worst <= high),
-            f"the factor furthest from 1, within [{low:g}, {high:g}]",
+            low if is_low else high,
+            f"the factor nearest to, or beyond, a limit of [{low:g}, {high:g}]: {name}",
+            title="Most extreme factor",
+            advice=f"look at {name}: ptErr in other units, another campaign, or a fit in the wrong"
+            " minimum; a range that is right is set by gates.factor_range"
+            if name
+            else "no category has a factor: take more events, or coarser leading_pt",
         )
     )
     own = [c for c, s in enumerate(found.own) if s is Status.OK]
     if own:
         p = [probability(found.curves.chi2[c], int(found.curves.ndf[c])) for c in own]
-        least = 1 - (1 - min(p)) ** len(p)
+        worst_fit = found.members.names[own[int(np.argmin(p))]]
         checks.append(
-            Check(
+            Check.at_least(
                 "worst_chi2_probability",
-                least,
+                1 - (1 - min(p)) ** len(p),
                 1e-4,
-                least > 1e-4,
-                f"probability of the worst of {len(p)} fits, given their number",
+                f"global p-value of {len(p)} fits; the worst: {worst_fit}",
+                title="Goodness of fit",
+                advice=f"look at the pulls of {worst_fit}: background (fit.background), tails"
+                " of the line shape (settings.line_shape), or a narrower fit.range",
             )
         )
     return checks + line_checks(found)
+
+
+def _why(found: FitSet, chosen: BoolArray) -> str:
+    """Return the commonest reason of some categories, and the first that has it."""
+    at = np.flatnonzero(chosen)
+    if not len(at):
+        return ""
+    reason = Counter(found.own[i] for i in at).most_common(1)[0][0]
+    first = next(i for i in at if found.own[i] is reason)
+    return f"mostly {reason.value.replace('_', ' ')}, first in {found.members.names[first]}"
 
 
 def agreement(opinion: pd.DataFrame) -> Check:
@@ -359,13 +387,19 @@ def agreement(opinion: pd.DataFrame) -> Check:
     n, agree = len(opinion), int(opinion["minuit_agrees"].sum())
     least = min(0.98, 1 - 1 / max(n, 1))
     share = agree / n if n else 1.0
-    return Check(
+    other = opinion[~opinion["minuit_agrees"].astype(bool)] if n else opinion
+    return Check.at_least(
         "second_opinion",
         share,
         least,
-        share >= least,
-        f"share of {n} fits that iminuit repeated independently, and found the same",
+        f"share of {n} fits for which iminuit finds the same",
+        title="Cross-check by iminuit",
+        advice=f"look at the fit of {_name_of(other)}: two minima, or a parameter at its limit",
     )
+
+
+def _name_of(rows: pd.DataFrame) -> str:
+    return str(rows["category"].iloc[0]) if len(rows) and "category" in rows else "these categories"
 
 
 def covariance(found: FitSet) -> dict[str, AnyArray]:

@@ -24,6 +24,7 @@ from calib.events.histograms import Sums
 from calib.fitting.kernel.result import CategoryFits
 from calib.fitting.many import fit_categories
 from calib.later import pandas as pd
+from calib.physics.constants import LABELS
 from calib.quality.closure import combined
 from calib.results import Check, Status
 from calib.types import Array, BoolArray
@@ -231,13 +232,18 @@ def check_eta(
     """
     p = combined([chi2_probability(t.values, t.covariance, tolerance) for t in tests])
     own = table[(table["variable"] == "eta") & (table["kind"] == "axis")]
-    return Check(
+    where = _worst_bin(own)
+    return Check.at_least(
         f"closure_axes_{resonance}",
         _number(p),
         PROBABILITY,
-        bool(p >= PROBABILITY),
-        "probability of the mass in bins of eta, each half of the events with the constants of"
-        f" the other half{_worst(own)} (tolerance {tolerance:g})",
+        "p-value of the mass in bins of eta, each half of the events with the constants of the"
+        f" other half{_worst(own)} (tolerance {tolerance:g})",
+        title=f"{LABELS[resonance]} closure in eta",
+        advice=f"the mass is off around {where}: take finer eta bins there (settings.eta), and look"
+        " at the fits of its categories"
+        if where
+        else "take more events, or coarser eta bins",
     )
 
 
@@ -270,14 +276,19 @@ def check_phi(resonance: str, table: pd.DataFrame, tolerance: float = TOLERANCE)
         p = float(chi2_sf(np.nansum(pull**2), n - 1)) if n > 1 else np.nan
         found.append(p)
     p = combined(found)
-    return Check(
+    where = _worst_bin(own)
+    return Check.at_least(
         f"closure_phi_{resonance}",
         _number(p),
         PROBABILITY,
-        bool(p >= PROBABILITY),
-        f"probability of the mass in bins of phi around its mean{_worst(own)} (tolerance"
-        f" {tolerance:g}); what moves it is a scale that changes with phi, which A, e, M do not"
-        " describe",
+        f"p-value of the mass in bins of phi around its mean{_worst(own)} (tolerance"
+        f" {tolerance:g})",
+        title=f"{LABELS[resonance]} closure in phi",
+        advice=f"the scale changes with phi, furthest at {where}, which A, e, M per eta bin do not"
+        " describe: state it as a systematic uncertainty, and look for a part of the"
+        " detector that was off"
+        if where
+        else "take more events",
     )
 
 
@@ -376,13 +387,18 @@ def check_mean(resonance: str, mean: float, error: float) -> Check:
         ``closure_mean_RESONANCE``: the pull.
     """
     pull = abs(mean) / float(np.hypot(error, OF_MEAN))
-    return Check(
+    return Check.at_most(
         f"closure_mean_{resonance}",
         _number(pull, np.inf),
         MOST_MEAN,
-        bool(pull <= MOST_MEAN),
-        f"mean of the mass over phi, in units of its error: 1 {mean:+.1e} +- {error:.1e}, with a"
-        f" tolerance of {OF_MEAN:g}",
+        f"pull of the mean mass over phi: 1 {mean:+.1e} ± {error:.1e}, with a tolerance of"
+        f" {OF_MEAN:g}",
+        title=f"{LABELS[resonance]} mean mass",
+        advice=f"the corrected {LABELS[resonance]} mass is {'high' if mean > 0 else 'low'} by"
+        f" {abs(mean):.1e}: look at radiation and background of its peak, then at the fits with the"
+        " largest pulls"
+        if np.isfinite(mean)
+        else f"no {LABELS[resonance]} peak could be fitted in bins of phi: take more events",
     )
 
 
@@ -390,9 +406,15 @@ def _number(value: float, otherwise: float = 0.0) -> float:
     return float(value) if np.isfinite(value) else otherwise
 
 
+def _worst_bin(table: pd.DataFrame) -> str:
+    pull = table["pull"].to_numpy(dtype=float)
+    tested = np.isfinite(pull).any()
+    return str(table["bin"].iloc[int(np.nanargmax(np.abs(pull)))]) if tested else ""
+
+
 def _worst(table: pd.DataFrame) -> str:
     pull = table["pull"].to_numpy(dtype=float)
     if not np.isfinite(pull).any():
         return "; no bin could be tested"
     at, n = int(np.nanargmax(np.abs(pull))), int(np.isfinite(pull).sum())
-    return f"; the furthest of {n}: {table['bin'].iloc[at]} {pull[at]:+.1f}"
+    return f"; the largest pull of {n}: {table['bin'].iloc[at]} {pull[at]:+.1f}"

@@ -19,6 +19,7 @@ from calib.distributions import chi2_sf
 from calib.events.histograms import Sums
 from calib.fitting.scale.model import KINDS
 from calib.later import pandas as pd
+from calib.physics.constants import LABELS
 from calib.results import Check, Closure, Pass, Reduction, Status
 from calib.types import Array, BoolArray
 
@@ -153,30 +154,50 @@ def _parameter_rows(
 def _check_again(table: pd.DataFrame) -> Check:
     pulls = table["pull"].dropna().abs()
     worst = float(pulls.max()) if len(pulls) else np.nan  # nothing determined is nothing shown
-    return Check(
+    name = str(table.loc[table["pull"].abs().idxmax(), "bin"]) if len(pulls) else ""
+    return Check.at_most(
         "closure_second_run",
         worst,
         AGAIN,
-        bool(worst <= AGAIN),
-        "largest parameter found on the corrected events, in units of its error",
+        f"largest parameter left on the corrected events, in units of its error: {name}",
+        title="Nothing left after the correction",
+        advice=f"{name} is found again on corrected events: let the iteration converge further"
+        " (settings.convergence), or take coarser eta bins where it is weak"
+        if name
+        else "no parameter is determined: take more events, or coarser eta bins",
     )
 
 
 def _check_halves(first: Kind, second: Kind, good: BoolArray) -> Check:
     at = np.flatnonzero(np.isfinite(first.chi2.values) & np.isfinite(second.chi2.values) & good)
     if not len(at):
-        return Check("closure_halves", np.nan, PROBABILITY, False, "no parameter is determined")
+        return Check.at_least(
+            "closure_halves",
+            np.nan,
+            PROBABILITY,
+            "no parameter is determined in both halves",
+            title=HALVES,
+            advice="take more events, or coarser eta bins (settings.eta)",
+        )
     d = (second.chi2.values - first.chi2.values)[at]
     both = first.chi2.covariance[np.ix_(at, at)] + second.chi2.covariance[np.ix_(at, at)]
     chi2, ndf = distance2(d, both)
     p = float(chi2_sf(chi2, ndf))
-    return Check(
+    names = [first.chi2.names[i] for i in at]
+    worst = names[int(np.argmax(np.abs(d) / np.sqrt(np.diagonal(both))))]
+    return Check.at_least(
         "closure_halves",
         p,
         PROBABILITY,
-        p >= PROBABILITY,
-        f"probability of the difference between the halves, chi2/ndf {chi2:.0f}/{ndf}",
+        f"p-value of the difference between the halves, chi2/ndf {chi2:.0f}/{ndf}; the largest:"
+        f" {worst}",
+        title=HALVES,
+        advice=f"{worst} differs between random halves of the events by more than its error: look"
+        " for events that are in the sample twice, and for fits that failed in one half",
     )
+
+
+HALVES = "Halves agree"
 
 
 def distance2(difference: Array, covariance: Array) -> tuple[float, int]:
@@ -247,11 +268,14 @@ def _all_together(table: pd.DataFrame, resonance: str, least: float) -> pd.DataF
 def _check_held_out(row: pd.DataFrame, resonance: str) -> Check:
     value, error = float(row["fitted"].iloc[0]), float(row["error"].iloc[0])
     pull = abs(value - 1) / float(np.hypot(error, TOLERANCE))
-    return Check(
+    label = LABELS[resonance]
+    return Check.at_most(
         f"closure_held_out_{resonance}",
         pull,
         3.0,
-        bool(pull <= 3.0),
-        f"mass scale of the held-out resonance after the correction: 1 {value - 1:+.1e}"
-        f" +- {error:.1e}",
+        f"pull of the mass scale of the held-out {label} after the correction: 1"
+        f" {value - 1:+.1e} ± {error:.1e}",
+        title=f"Held-out {label}",
+        advice=f"the constants of the other resonances do not hold at the momenta of {label}: take"
+        f" {label} out of settings.held_out, or state the difference as a systematic uncertainty",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from calib.distributions import chi2_sf
 from calib.fitting.cross_check import second_opinion
 from calib.fitting.scale.model import KINDS
 from calib.later import pandas as pd
+from calib.physics.constants import LABELS
 from calib.results import Check, Status
 from calib.types import Array
 
@@ -44,44 +46,53 @@ def of_kind(kind: Kind, settings: Settings) -> list[Check]:
     list of Check
         Those of the simulation begin with ``simulation_``.
     """
-    gates, found, prefix = settings.gates, kind.chosen, "" if kind.name == "data" else "simulation_"
+    gates, found = settings.gates, kind.chosen
+    prefix, of = ("", "") if kind.name == "data" else ("simulation_", ", simulation")
     total = sum(float(p.n_events.sum()) for p in kind.peaks)
     lost = sum(float(p.n_events[~p.ok].sum()) for p in kind.peaks)
     share = lost / total if total > 0 else 1.0
     status = kind.statuses()
     missing = int((status != Status.OK.value).sum())
     out = [
-        Check(
+        Check.at_most(
             f"{prefix}categories_dropped",
             share,
             gates.max_dropped,
-            share <= gates.max_dropped,
-            "share of the events in categories that took no part",
+            "share of the events in categories that are not used",
+            title=f"Events in dropped categories{of}",
+            advice=_of_dropped(kind),
         ),
-        Check(
+        Check.at_most(
             f"{prefix}eta_bins_not_determined",
-            float(missing),
-            0.0,
-            missing == 0,
+            missing,
+            0,
             _not_determined(kind, status),
+            title=f"Eta bins not determined{of}",
+            advice=_of_undetermined(kind),
         ),
         Check(
             f"{prefix}extraction_converged",
             found.edm,
             1e-3,
             found.converged,
-            f"EDM of the extraction by {found.method}",
+            f"EDM of the {found.method} extraction",
+            "<=",
+            f"Extraction converged{of}",
+            "take coarser eta bins or more events: the likelihood is flat along some combination of"
+            " parameters; settings.method: chi2 is always solved exactly",
         ),
     ]
     if kind.chi2.ndf > 0:
         p = float(chi2_sf(kind.chi2.chi2, kind.chi2.ndf))
         out.append(
-            Check(
+            Check.at_least(
                 f"{prefix}extraction_chi2_probability",
                 p,
                 gates.extraction_probability,
-                p >= gates.extraction_probability,
                 f"chi2/ndf {kind.chi2.chi2:.0f}/{kind.chi2.ndf} of all categories together",
+                title=f"Goodness of fit of A, e, M{of}",
+                advice="A, e and M do not describe how the mass scale changes with eta and pt: look"
+                " at the categories with the largest pulls, and take finer eta bins (settings.eta)",
             )
         )
     if kind.likelihood is not None:
@@ -106,6 +117,35 @@ def _not_determined(kind: Kind, status: Array) -> str:
     return text
 
 
+def _of_dropped(kind: Kind) -> str:
+    """Return what brings back the events of dropped categories: it depends on why they are."""
+    lost = Counter[str]()
+    first: dict[str, str] = {}
+    for p in kind.peaks:
+        for i in np.flatnonzero(~p.ok):
+            status = str(p.status[i])
+            lost[status] += int(p.n_events[i])
+            first.setdefault(status, p.names()[i])
+    if not lost:
+        return "no category has an event: check the samples and the selection"
+    status = lost.most_common(1)[0][0]
+    cure = (
+        "take more events, or coarser edges of settings.eta and cos_delta_phi"
+        if status == Status.TOO_FEW_EVENTS.value
+        else "the model does not fit these peaks: look at their background and window"
+    )
+    return f"mostly {status.replace('_', ' ')} (first in {first[status]}): {cure}"
+
+
+def _of_undetermined(kind: Kind) -> str:
+    """Return what would determine the other eta bins: it depends on the resonances at hand."""
+    have = {p.resonance for p in kind.peaks}
+    more = [LABELS[r] for r in ("jpsi", "z") if r not in have]
+    if more:
+        return f"add {' and '.join(more)}: with one range of pt, A, e and M cannot be told apart"
+    return "take more events, or coarser eta bins (settings.eta) where these are"
+
+
 def _between(kind: Kind, prefix: str) -> Check:
     assert kind.likelihood is not None
     good = kind.good()
@@ -114,12 +154,14 @@ def _between(kind: Kind, prefix: str) -> Check:
         with np.errstate(invalid="ignore"):
             pull = (kind.likelihood.kind(k) - kind.chi2.kind(k)) / kind.chi2.kind_err(k)
         worst = max(worst, float(np.max(np.abs(pull[good]), initial=0.0)))
-    return Check(
+    return Check.at_most(
         f"{prefix}extractions_agree",
         worst,
         MOST_BETWEEN,
-        worst <= MOST_BETWEEN,
-        "largest difference of likelihood and chi2 in A, e, M, in units of the error",
+        "largest difference between likelihood and chi2 in A, e, M, in units of the error",
+        title="Likelihood and chi2 agree" + ", simulation" * bool(prefix),
+        advice="categories with few events bias the chi2: take coarser bins (gates.merge_below),"
+        " and look at the categories with the largest pulls",
     )
 
 
@@ -175,12 +217,16 @@ def agreement(table: pd.DataFrame) -> Check:
     """Return whether the second opinions agree."""
     own = table[table["opinion"] == "sample"] if len(table) else table
     share = float(own["opinion_agrees"].mean()) if len(own) else 1.0
-    return Check(
+    bad = list(own["category"][~own["opinion_agrees"].astype(bool)]) if len(own) else []
+    return Check.at_least(
         "second_opinion",
         share,
         AGREEMENT,
-        share >= AGREEMENT,
-        f"share of {len(own)} categories drawn at random in which iminuit finds the same",
+        f"share of {len(own)} categories, drawn at random, for which iminuit finds the same",
+        title="Cross-check by iminuit",
+        advice=f"look at the fit of {bad[0]}: two minima, or a parameter at its limit"
+        if bad
+        else "",
     )
 
 
@@ -211,7 +257,15 @@ def spectrum(sums: Sequence[tuple[str, Array]]) -> Check:
             " over it is missing in the reference; take a file with a looser cut, or raise"
             " leading_pt and subleading_pt by five resolutions"
         )
-    return Check("spectrum_reaches_below_cut", float(worst), 0.2, True, text)
+    return Check(
+        "spectrum_reaches_below_cut",
+        float(worst),
+        0.2,
+        True,
+        text,
+        ">=",
+        "Spectrum reaches below the pt cut",
+    )
 
 
 def convergence(significance: dict[str, float], settings: Settings, passes: int) -> Check:
@@ -233,10 +287,21 @@ def convergence(significance: dict[str, float], settings: Settings, passes: int)
     """
     worst = max(significance.values())
     done = worst < settings.convergence
-    text = f"largest move of pass {passes} in units of its error"
+    kind = max(significance, key=lambda k: significance[k])
+    text = f"largest shift in pass {passes}, in units of its error: of {kind}"
     if not done:
         text += f"; not_converged in {settings.max_passes} passes" * (passes >= settings.max_passes)
-    return Check("converged", worst, settings.convergence, done, text)
+    return Check(
+        "converged",
+        worst,
+        settings.convergence,
+        done,
+        text,
+        "<=",
+        "Iteration converged",
+        f"{kind} still moves: with more events or coarser eta bins it is determined better; else"
+        f" allow more passes (settings.max_passes, now {settings.max_passes})",
+    )
 
 
 def fitted(peaks: Peaks) -> int:

@@ -20,7 +20,7 @@ import numpy as np
 
 from calib.fitting.kernel import numpy_engine
 from calib.fitting.kernel.problem import SLOPE_ERROR, Problem, coefficients, problem
-from calib.physics.constants import ALPHA, MUON_MASS, RESONANCES
+from calib.physics.constants import ALPHA, LABELS, MUON_MASS, RESONANCES
 from calib.results import Check
 from calib.types import Array, IntArray
 
@@ -278,16 +278,20 @@ def check(p: Peaks, r: Response) -> Check:
     off = abs(found.value - 1)
     most = float(np.hypot(STRENGTH, ERRORS * found.error))
     passed = bool(off <= most) or not np.isfinite(found.value)
-    name = f"tail_below_peak_{p.resonance}"
+    name, title = f"tail_below_peak_{p.resonance}", f"Radiative tail of {LABELS[p.resonance]}"
     if not np.isfinite(found.value):
-        return Check(name, 0.0, STRENGTH, True, "no category can tell")
+        return Check(name, 0.0, STRENGTH, True, "no category can tell", "<=", title)
     shift_of = found.scale * (found.value - 1)
     return Check(
         name,
         off,
         most,
         passed,
-        f"the tail below the peak is that of radiation {found.value:.3f} +- {found.error:.3f}"
-        f" times that of the reference; were it radiation, the mass scale would be off by"
-        f" {shift_of:+.1e} ({STRENGTH:.0%} are in the stated error)",
+        f"the tail below the peak is {found.value:.3f} ± {found.error:.3f} times that of the"
+        f" reference; were all of it radiation, the mass scale would be off by {shift_of:+.1e}"
+        f" ({STRENGTH:.0%} is in the stated error)",
+        "<=",
+        title,
+        "take a simulation whose muons radiate (final-state radiation), or embedding with"
+        " settings.fsr: true; else look for a background below the peak",
     )

@@ -54,28 +54,33 @@ def check(payload: Mapping[str, Any], reduction: Reduction, seed: int) -> Sequen
     composed = max((_composed(reduction, kind) for kind in kinds), default=0.0)
     sign = _sign(payload)
     return [
-        Check(
+        Check.at_most(
             "payload_read_back",
-            float(wrong),
-            0.0,
-            wrong == 0,
+            wrong,
+            0,
             f"of {n} points at which the payload differs from the parameters",
+            title="Payload read back",
+            advice="do not publish it: the formula of the payload is not that of the result",
         ),
-        Check(
+        Check.at_most(
             "corrections_composed",
             composed,
             COMPOSED,
-            composed <= COMPOSED,
-            "largest relative difference in pt of the published A, e, M and the corrections of"
-            " all passes one after the other, pt 4 to 200 GeV",
+            "largest relative difference in pt between the published A, e, M and the corrections"
+            " of all passes one after the other, for pt of 4 to 200 GeV",
+            title="Corrections of all passes in one",
+            advice="a correction this large is not one A, e, M: look at the eta bin with the"
+            " largest e or M, which is often one that the data hardly determine",
         ),
-        Check(
+        Check.at_most(
             "sign_convention",
             sign,
             reading.TOLERANCE,
-            sign <= reading.TOLERANCE,
             "largest relative difference of the corrected pt of either charge from A, e, M in the"
             " payload",
+            title="Sign of the charge",
+            advice="do not publish it: the payload corrects one charge in the direction of the"
+            " other",
         ),
     ]
 
