@@ -333,14 +333,15 @@ def check_period(resonance: str, table: pd.DataFrame, tolerance: float = TOLERAN
         words.append(f"{charge} {first:.1e} and {second:.1e}")
     p = combined(found)
     sizes = f" ({', '.join(words)})" if words else "; no bin could be tested"
-    return Check(
+    return Check.at_least(
         f"closure_phi_period_{resonance}",
         _number(p),
         PROBABILITY,
-        bool(p >= PROBABILITY),
-        "probability of the first and second harmonic of the mass in phi of the muon of either"
-        f" charge{sizes}, tolerance {tolerance:g} in each bin; A, e, M are constants of eta alone:"
-        " a scale with a period in phi needs a correction before this calibration",
+        "p-value of the first and second harmonic of the mass in phi of the muon of either"
+        f" charge{sizes}, tolerance {tolerance:g} in each bin; A, e, M are constants of eta alone",
+        title=f"{LABELS[resonance]} harmonics in phi",
+        advice="a scale that changes with phi needs a correction in eta and phi before this"
+        " calibration (the key payloads): what is left is no constant of eta",
     )
 
 
