@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from calib.errors import InputError
+from calib.events.cuts import condition_of, own_cut
 from calib.sentences import sentence, short
 
 SECRET = re.compile(
@@ -270,6 +271,25 @@ Isolation = Annotated[float, Field(gt=0)]
 Momentum = Annotated[float, Field(ge=0, lt=10_000)]
 
 
+def _condition(text: str) -> str:
+    condition_of(own_cut(text).text)
+    return text
+
+
+Condition = Annotated[str, AfterValidator(_condition)]
+"""A cut in the language of `calib.events.cuts`."""
+
+Branch = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+
+
+def _none_twice(values: tuple[str, ...]) -> tuple[str, ...]:
+    plain = [" ".join(value.split()) for value in values]
+    for value in plain:
+        if plain.count(value) > 1:
+            raise ValueError(f"{value!r} is there twice; give it once")
+    return values
+
+
 class Fallback(Strict):
     """What is asked for where files lack a branch of the selection. None: as it is there."""
 
@@ -314,6 +334,14 @@ class Selection(Strict):
         ge=1,
         le=1e6,
         description="one selected event in this many is used, by its numbers (collision data only)",
+    )
+    cuts: Annotated[tuple[Condition, ...], AfterValidator(_none_twice)] = Field(
+        default=(),
+        description="own ones, all to be passed: Muon_nTrackerLayers > 5 of each muon (in stage1 of"
+        " mu1_ and mu2_), MET_pt < 100 of the event; + - * /, abs(), comparisons, and, or, not",
+    )
+    filters: Annotated[tuple[Branch, ...], AfterValidator(_none_twice)] = Field(
+        default=(), description="branches that all have to be true, such as Flag_goodVertices"
     )
     fallbacks: tuple[Fallback, ...] = Field(
         default=(),

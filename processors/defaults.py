@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from calib.errors import InputError
+from calib.events.cuts import Cut, event_filter, own_cut
 from calib.schema import Fallback, Sample, Selection
 from processors.certified import Sections
 from processors.readers.columns import ISOLATION, any_of, identification_column, muon_columns
@@ -90,10 +91,16 @@ def resolve(
         prescale=1.0 if sample.simulation else float(values["prescale"]),
         veto=sample.veto,
         muon_pt=str(values["muon_pt"]),
+        cuts=cuts_of(selection),
     )
     if resolved.certified is not None:
         _require_sections(sample, have)
     return resolved, notes
+
+
+def cuts_of(selection: Selection) -> tuple[Cut, ...]:
+    """Return the event filters and the own cuts of a selection, in their order."""
+    return (*map(event_filter, selection.filters), *map(own_cut, selection.cuts))
 
 
 def _of_table(

@@ -19,12 +19,14 @@ import numpy as np
 
 from calib.calibrations.base import Needs
 from calib.errors import InputError
+from calib.events.cuts import CUT, FILTER
 from calib.events.pairs import Muons, Pairs
 from calib.schema import Sample
 from calib.types import AnyArray, Array, BoolArray, IntArray, UIntArray
 from processors import pairing
 from processors.certified import is_certified, is_other_run
 from processors.corrections import Corrections, corrected_events, corrects_muons, reads_of
+from processors.cuts import pass_cuts
 from processors.readers import columns as names
 from processors.readers.events import (
     EventColumns,
@@ -50,9 +52,10 @@ from processors.selection import (
     VETO,
     ResolvedSelection,
     counted,
+    reasons_of,
 )
 
-LEVELS = ("trigger", "identification", "kinematics", "mass", "calibration")
+LEVELS = ("trigger", "cuts", "identification", "kinematics", "mass", "calibration")
 """In the order in which they are decided; the last one holds the reasons of the calibration."""
 
 COLUMNS = "pairs"
@@ -72,6 +75,8 @@ _LEVEL = {
 
 def level_of(reason: str) -> str:
     """Return the level at which an event is left out under a reason."""
+    if reason.startswith((CUT, FILTER)):
+        return "cuts"
     return _LEVEL.get(reason, "kinematics" if reason in REASONS else "calibration")
 
 
@@ -119,6 +124,9 @@ def select_nanoaod(
     with _costs(costs, "trigger", branches):
         muons = _MuonColumns(branches, selection)
         muons = muons.left(_by_event(muons, selection), rejected)
+    if selection.cuts:
+        with _costs(costs, "cuts", branches):
+            muons = _by_cuts(muons, rejected)
     if muons.has_identification:
         with _costs(costs, "identification", branches):
             muons = muons.left(_by_identification(muons), rejected)
@@ -128,11 +136,11 @@ def select_nanoaod(
             identity = _identity(muons.branches, where)
             measured = corrected_events(measured, corrections, sample.simulation, identity)
         pairs, refused = pairing.select(
-            measured, replace(selection, runs=None, certified=None, triggers=(), veto=())
+            measured, replace(selection, runs=None, certified=None, triggers=(), veto=(), cuts=())
         )
     with _costs(costs, COLUMNS, branches):
         pairs = _completed(pairs, muons, sample, needs, along, where)
-    return Selected(pairs, read, _in_order(rejected, refused), costs)
+    return Selected(pairs, read, _in_order(selection, rejected, refused), costs)
 
 
 @contextmanager
@@ -144,12 +152,12 @@ def _costs(
     costs[level] = {"bytes": float(branches.bytes - before), "seconds": time.perf_counter() - start}
 
 
-def _in_order(*parts: Mapping[str, int]) -> dict[str, int]:
+def _in_order(selection: ResolvedSelection, *parts: Mapping[str, int]) -> dict[str, int]:
     found: dict[str, int] = {}
     for part in parts:
         for reason, n in part.items():
             found[reason] = found.get(reason, 0) + n
-    return {reason: found[reason] for reason in REASONS if found.get(reason)}
+    return {reason: found[reason] for reason in reasons_of(selection) if found.get(reason)}
 
 
 class _MuonColumns:
@@ -201,7 +209,7 @@ class _MuonColumns:
 
     def left(self, reason: IntArray, rejected: dict[str, int]) -> _MuonColumns:
         """Return the muons of the events without a reason, and count those with one."""
-        for name, n in counted(reason).items():
+        for name, n in counted(reason, reasons_of(self.selection)).items():
             rejected[name] = rejected.get(name, 0) + n
         return self.take(reason == SELECTED)
 
@@ -222,6 +230,14 @@ def _by_event(muons: _MuonColumns, selection: ResolvedSelection) -> IntArray:
     if selection.runs is not None:
         reason[is_other_run(branches.flat("run"), selection.runs)] = OTHER_RUN
     return reason
+
+
+def _by_cuts(muons: _MuonColumns, rejected: dict[str, int]) -> _MuonColumns:
+    """Return the muons that pass the user's own cuts, of the events that have two of them."""
+    branches, failed = pass_cuts(muons.branches, muons.selection.cuts)
+    count = muons.count if branches is muons.branches else branches.flat(names.N_MUONS)
+    passing = _MuonColumns(branches, muons.selection, count)
+    return passing.left(np.where(failed >= 0, len(REASONS) + failed, SELECTED), rejected)
 
 
 def _by_identification(muons: _MuonColumns) -> IntArray:

@@ -14,6 +14,7 @@ from processors.rows import Rows, find
 from processors.selection import (
     NOT_CERTIFIED,
     OTHER_RUN,
+    REASONS,
     SELECTED,
     TRIGGER,
     VETO,
@@ -22,6 +23,7 @@ from processors.selection import (
     counted,
     leave_out,
     outside_window,
+    reasons_of,
 )
 
 
@@ -46,7 +48,7 @@ def select(events: Events, selection: ResolvedSelection) -> tuple[Pairs, dict[st
     kept = np.flatnonzero(choice.reason == SELECTED)
     pairs = pairs_of(events, kept, choice.leading[kept], choice.subleading[kept])
     pairs, outside = leave_out(pairs, {"mass_window": outside_window(pairs, selection)})
-    return pairs, counted(choice.reason) | outside
+    return pairs, counted(choice.reason, reasons_of(selection)) | outside
 
 
 def select_rows(
@@ -94,9 +96,11 @@ def excluded(events: Events, selection: ResolvedSelection) -> IntArray:
     Returns
     -------
     int array, shape (n,)
-        `SELECTED`, or an index into `REASONS`.
+        `SELECTED`, or an index into `processors.selection.reasons_of`.
     """
     reason = np.full(len(events), SELECTED, dtype=np.int64)
+    if events.failed is not None:
+        reason[events.failed >= 0] = len(REASONS) + events.failed[events.failed >= 0]
     if events.vetoed is not None:
         reason[events.vetoed] = VETO
     if events.fired is not None:

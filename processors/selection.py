@@ -1,7 +1,8 @@
 """The selection: which muons make the pair of an event, or under which reason it is left out.
 
 Every event ends selected or rejected under exactly one reason, the first that applies in the
-order of `REASONS`; a calibration adds its own behind them.
+order of `REASONS`; the user's own cuts (`processors.cuts`) come after ``fewer_than_two_muons``, a
+calibration adds its own reasons behind all of them.
 
 Bad values: an event is bad if a muon that passes identification and isolation has a pt that is
 not a positive number (it could have been the leading one); a bad eta, phi or charge counts only
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import numba
 import numpy as np
 
+from calib.events.cuts import Cut
 from calib.events.pairs import Pairs
 from calib.types import AnyArray, Array, BoolArray, IntArray
 from processors.certified import Sections
@@ -77,7 +79,7 @@ class ResolvedSelection:
     None; ``leading_pt, subleading_pt`` lower edges in GeV, ``abs_eta`` an upper edge;
     ``mass_window`` is [low, high) in GeV. None always means: not required. Of the selected events
     one in ``prescale`` is used. ``runs`` are those of one file: see `of_chunk`. ``muon_pt`` is the
-    column that is the pt of a muon.
+    column that is the pt of a muon, ``cuts`` the user's own, event filters first.
     """
 
     triggers: tuple[str, ...] = ()
@@ -93,6 +95,7 @@ class ResolvedSelection:
     runs: tuple[int, ...] | None = None
     veto: tuple[str, ...] = ()
     muon_pt: str = "pt"
+    cuts: tuple[Cut, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -274,21 +277,28 @@ def leave_out(pairs: Pairs, masks: Mapping[str, BoolArray]) -> tuple[Pairs, dict
     return (pairs if kept.all() else pairs.take(kept)), _without_zeros(taken)
 
 
-def counted(reason: IntArray) -> dict[str, int]:
-    """Return the number of events under each reason, in the order of `REASONS`.
+def reasons_of(selection: ResolvedSelection) -> tuple[str, ...]:
+    """Return `REASONS`, and behind them those of the user's own cuts."""
+    return REASONS + tuple(cut.reason for cut in selection.cuts)
+
+
+def counted(reason: IntArray, reasons: tuple[str, ...] = REASONS) -> dict[str, int]:
+    """Return the number of events under each reason, in their order.
 
     Parameters
     ----------
     reason : int array, shape (events,)
-        `SELECTED` (negative) or an index into `REASONS`.
+        `SELECTED` (negative) or an index into the reasons.
+    reasons : tuple of str
+        By default those that need no cut of the user's own.
 
     Returns
     -------
     dict of str to int
         Without zeros.
     """
-    counts = np.bincount(reason[reason >= 0], minlength=len(REASONS))
-    return _without_zeros(dict(zip(REASONS, counts.tolist(), strict=True)))
+    counts = np.bincount(reason[reason >= 0], minlength=len(reasons))
+    return _without_zeros(dict(zip(reasons, counts.tolist(), strict=True)))
 
 
 def _without_zeros(counts: Mapping[str, int]) -> dict[str, int]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from calib.calibrations.base import Calibration, Needs
 from calib.errors import InputError
+from calib.events.cuts import OF_MUONS
 from calib.schema import Query, Sample
 from jobs.catalog.answers import Wanted, answer
 from jobs.config.schema import Config
@@ -31,7 +32,7 @@ from jobs.run import payloads
 from jobs.storage.files import RunDirectory
 from processors.certified import load_certified
 from processors.corrections import Correction, with_reads
-from processors.defaults import has_fallback, lacking, near_matches, resolve
+from processors.defaults import cuts_of, has_fallback, lacking, near_matches, resolve
 from processors.readers import columns
 from processors.readers.mapping import Recipes, branches_of, missing_branches, our_names, recipes_of
 from processors.selection import ResolvedSelection
@@ -306,7 +307,10 @@ def _facts(
     """Return what each file of a sample says of itself, and the files that cannot be used."""
     look = inspect_root if sample.format == "nanoaod" else inspect_parquet
     # identification and isolation are not resolved yet; they do not matter for clusters
-    open_selection = ResolvedSelection(triggers=config.selection.triggers, veto=sample.veto)
+    own_cuts = () if sample.format == "table" else cuts_of(config.selection)
+    open_selection = ResolvedSelection(
+        triggers=config.selection.triggers, veto=sample.veto, cuts=own_cuts
+    )
     recipes = recipes_of(sample)
     wanted = branches_of(columns.read(sample, needs, open_selection), recipes)
     found: list[tuple[str, Facts]] = []
@@ -512,6 +516,7 @@ def _require(
                 missing |= dict.fromkeys(group, key)
         if missing:
             raise InputError(_missing_sentence(sample, needs, path, missing, fact))
+        _require_of_event(path, fact, selection)
         _require_kind(sample, path, fact, columns.read(sample, needs, selection))
     if sample.simulation and sample.format == "stage1":
         _require_generated(sample, facts)
@@ -523,6 +528,16 @@ def _require(
             raise InputError(
                 f"{made[0]}: no column {name!r}, which other files of sample {sample.name!r} have;"
                 " make two samples of them"
+            )
+
+
+def _require_of_event(path: str, fact: Facts, selection: ResolvedSelection) -> None:
+    """Raise InputError where a cut is on a list of numbers that are none of muons."""
+    for name, why in columns.of_cuts(selection).items():
+        if not name.startswith(OF_MUONS) and fact.columns[name].kind != "flat":
+            raise InputError(
+                f"{path}: column {name!r}, needed by {why}, is of type {fact.columns[name].type},"
+                " expected one number an event, or one a muon (Muon_...); cut on such a column"
             )
 
 

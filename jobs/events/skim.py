@@ -388,6 +388,8 @@ def _use(config: Config) -> Config:
         "isolation": "none",
         "certified": None,
         "fallbacks": (),
+        "cuts": (),
+        "filters": (),
     }
     selection: Selection = config.selection.model_copy(update=done)
     return config.model_copy(update={"samples": samples, "selection": selection})

@@ -335,6 +335,11 @@ def _samples(context: ReportContext) -> list[dict[str, Any]]:
     return found
 
 
+def _named(reason: str) -> str:
+    """Return a reason as words; a cut stays as it is written."""
+    return reason if selection_levels.level_of(reason) == "cuts" else words(reason)
+
+
 def stages(totals: Mapping[str, Any]) -> list[Stage]:
     """Return the flow of events from the files to the selected ones, reason by reason."""
     events = int(totals.get("events", totals.get("read", 0)))
@@ -343,7 +348,7 @@ def stages(totals: Mapping[str, Any]) -> list[Stage]:
     left = events
     out = [Stage("in the files", 0, events, events / scale, 0.0)]
     losses = [("not read", events - read)] if events > read else []
-    losses += [(words(str(r)), int(n)) for r, n in (totals.get("rejected") or {}).items()]
+    losses += [(_named(str(r)), int(n)) for r, n in (totals.get("rejected") or {}).items()]
     for reason, n in losses:
         left -= n
         out.append(Stage(reason, n, left, max(left, 0) / scale, n / scale))

@@ -121,7 +121,7 @@ def _looking(
     values = config.model_dump(mode="json", include=keys, exclude_unset=True)
     for sample, own in zip(values["samples"], config.samples, strict=True):
         sample |= absolute_in(own, base)
-    given = {"certified", "triggers", "identification", "isolation", "muon_pt"}
+    given = {"certified", "triggers", "identification", "isolation", "muon_pt", "cuts", "filters"}
     selection = config.selection.model_dump(mode="json", include=given, exclude_unset=True)
     if selection.get("certified"):
         selection["certified"] = absolute(selection["certified"], base)

@@ -80,6 +80,8 @@ def flow(totals: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
         taken[level_of(reason)] += int(n)
     left, found = int(totals.get("read", 0)), {}
     for level, n in taken.items():
+        if level == "cuts" and not n:  # most runs have none of their own
+            continue
         found[level] = (left, left - n)
         left -= n
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from calib.calibrations.base import Needs
+from calib.events.cuts import OF_MUONS
 from calib.schema import Sample
 from processors.selection import ResolvedSelection
 
@@ -159,9 +160,23 @@ def required(sample: Sample, needs: Needs, selection: ResolvedSelection) -> dict
     if sample.simulation and sample.format == "nanoaod":
         names[GEN_PARTNER] = "a sample with simulation: true"
         wanted |= dict.fromkeys(GEN_PARTICLES, "a sample with simulation: true")
+    for branch, why in of_cuts(selection).items():
+        if branch.startswith(OF_MUONS):
+            names.setdefault(branch.removeprefix(OF_MUONS), why)
+        else:
+            wanted.setdefault(branch, why)
     for name, why in names.items():
         wanted |= dict.fromkeys(muon_columns(sample.format, name), why)
     return wanted
+
+
+def of_cuts(selection: ResolvedSelection) -> dict[str, str]:
+    """Return the branches of the user's own cuts, each with the key, the cut and the place."""
+    found: dict[str, str] = {}
+    for cut in selection.cuts:
+        for name, place in cut.branches.items():
+            found.setdefault(name, f"key {cut.key!r} (in {cut.text!r} at character {place})")
+    return found
 
 
 def any_of(sample: Sample, selection: ResolvedSelection) -> dict[str, tuple[str, ...]]:

@@ -22,7 +22,8 @@ class Events:
     """One chunk of events before any cut: muons, and what belongs to the whole event.
 
     ``gen_mass`` and the ``gen`` columns of the muons (flat, like the candidates) are None in
-    collision data; ``fired`` and ``vetoed`` are None where no trigger is asked for.
+    collision data; ``fired`` and ``vetoed`` are None where no trigger is asked for,
+    ``failed`` is the number of the user's cut that an event fails, None where there is none.
     """
 
     muons: Candidates
@@ -35,6 +36,7 @@ class Events:
     gen_mass: Array | None = None
     extra: Mapping[str, AnyArray] = field(default_factory=dict)
     vetoed: BoolArray | None = None
+    failed: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.run)

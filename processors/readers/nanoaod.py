@@ -15,6 +15,7 @@ from calib.calibrations.base import Needs
 from calib.errors import InputError
 from calib.schema import Sample
 from calib.types import AnyArray, Array
+from processors.cuts import PASSED, pass_cuts
 from processors.readers.events import (
     EventColumns,
     Events,
@@ -60,6 +61,11 @@ def read_nanoaod(
     InputError
         If a column has other numbers of muons than ``Muon_pt``.
     """
+    failed = None
+    if selection.cuts:
+        n_muons = np.diff(columns.jagged("Muon_pt")[0])
+        columns, failed = pass_cuts(columns, selection.cuts)
+        failed[n_muons < 2] = PASSED  # which is the reason then
     offsets, _ = columns.jagged("Muon_pt")
 
     def muon(name: str) -> AnyArray:
@@ -83,6 +89,7 @@ def read_nanoaod(
         event=identity["event"],
         fired=has_fired(columns, selection),
         vetoed=is_vetoed(columns, selection),
+        failed=failed,
         gen=gen,
         extra=extra,
     )

@@ -22,6 +22,7 @@ from calib.schema import Sample
 from calib.types import AnyArray, Array, IntArray
 from processors.certified import is_certified, is_other_run
 from processors.corrections import Corrections, corrected_events, corrected_rows
+from processors.cuts import PASSED, first_failed
 from processors.pairing import select_rows
 from processors.readers import columns as names
 from processors.readers.events import (
@@ -258,6 +259,7 @@ def read_stage1(
         event=identity["event"],
         fired=has_fired(columns, selection),
         vetoed=is_vetoed(columns, selection),
+        failed=first_failed(columns, selection.cuts) if selection.cuts else None,
         gen={name: np.concatenate(values) for name, values in gen.items()} or None,
         gen_mass=gen_mass,
         extra=extra,
@@ -329,6 +331,8 @@ def _rows(
     if selection.certified is not None:
         run, block = identity["run"], identity["luminosityBlock"]
         conditions.append(is_certified(run, block, selection.certified))
+    if selection.cuts:
+        conditions.append(first_failed(table, selection.cuts) == PASSED)
     if level is not None:
         conditions += [x != 0 for x in both(names.identification_column(level))]
     if selection.isolation is not None:

@@ -86,11 +86,20 @@ def test_reads_the_same_from_nanoaod(
             }
         ],
         settings={**needs, "beyond": 110.0},
-        selection={**CUTS, "triggers": ["HLT_IsoMu24"], "certified": str(dirty / "good.json")},
+        selection={
+            **CUTS,
+            "triggers": ["HLT_IsoMu24"],
+            "certified": str(dirty / "good.json"),
+            "cuts": ["abs(Muon_dxy) < 1.5"],
+            "filters": ["HLT_IsoMu24"],
+        },
     )
     settings = Settings(**needs, beyond=110.0)
     before, after = both(config, tmp_path / "out", settings)
-    assert len(before.events["event"]) >= 30 and "too_heavy" in before.counts["rejected"]
+    assert (
+        len(before.events["event"]) >= 30
+        and {"too_heavy", "cut abs(Muon_dxy) < 1.5"} <= before.counts["rejected"].keys()
+    )
     assert set(after.events) == set(before.events)
     for name, values in before.events.items():
         assert np.array_equal(after.events[name], values, equal_nan=values.dtype.kind == "f"), name
