@@ -52,7 +52,7 @@ ETA = tuple(round(0.4 * i, 1) for i in range(-6, 7))
 CM = 1e4  # in um
 
 
-class Gates(BinGates):
+class LineGates(BinGates):
     """What a category, and a bin of eta and phi, must pass before its values are published."""
 
     a_range: PositiveWindow = Field(default=(0.5, 1000.0), description="um")
@@ -72,7 +72,7 @@ class ImpactSettings(plugin.Strict):
     )
     window: float = Field(default=5000.0, gt=0, description="um, largest |d0| and |z0|")
     bins: int = Field(default=160, ge=40, le=2000, description="finer toward zero")
-    gates: Gates = Gates()
+    gates: LineGates = LineGates()
     closure: WidthClosure = WidthClosure()
 
     @property

@@ -24,8 +24,7 @@ from calib.fitting.kernel.block import Block
 from calib.fitting.kernel.block import Engine as Solver
 from calib.fitting.kernel.checks import Data, checked
 from calib.fitting.kernel.problem import Problem, coefficients, problem
-from calib.fitting.kernel.result import CategoryFits
-from calib.fitting.kernel.solution import Solution, empty, finished
+from calib.fitting.kernel.result import CategoryFits, Solution, empty, finished
 from calib.results import Status
 from calib.types import AnyArray, Array, BoolArray
 

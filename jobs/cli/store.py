@@ -143,14 +143,14 @@ def gain(
     Example: [bold]calib gain z-2018[/bold], or [bold]calib gain constants --times 3[/bold]
     """
     own = console(quiet, verbose, json)
-    from jobs.nightly import gain as gains
+    from jobs.nightly import constants
 
     if "://" in place or (Path(place) / "store.sqlite").is_file():
-        found = gains.of_store(_opened(place), times, tag, least)
+        found = constants.gain_of_store(_opened(place), times, tag, least)
     else:
-        found = gains.of_run(Path(place), times)
-    own.show(gains.table(found))
-    for line in gains.lines(found):
+        found = constants.gain_of_run(Path(place), times)
+    own.show(constants.gain_table(found))
+    for line in constants.gain_lines(found):
         own.say(line)
     own.result(found)
 

@@ -28,7 +28,7 @@ from jobs.events.addresses import SUFFIX, is_remote
 from jobs.storage.files import write_text
 
 if typing.TYPE_CHECKING:
-    from jobs.events.first_look import FirstLook
+    from jobs.config.first_look import FirstLook
 
 log = logging.getLogger(__name__)
 
@@ -210,7 +210,7 @@ def _sample(kind: type[Calibration], resonance: str | None) -> Sample:
 def _looked_at(files: Sequence[str]) -> list[FirstLook]:
     if not files:
         return []
-    from jobs.events.first_look import first_look  # slow to load, and rarely needed
+    from jobs.config.first_look import first_look  # slow to load, and rarely needed
 
     return [first_look(one, Path.cwd()) for one in files]
 

@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 
 from calib.toys.generation import generate
 from jobs.cli import app
-from jobs.events.first_look import first_look, seen
+from jobs.config.first_look import first_look, seen
 from jobs.events.toys import write_stage1, write_toys
 from jobs.run.run import Run
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from jobs.nightly.gain import of_run
+from jobs.nightly.constants import gain_of_run
 from jobs.run.run import Run
 
 from .test_commands import calib, told
@@ -47,7 +47,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 def test_errors_of_twice_the_data(runs: list[Path]) -> None:
     """The error of each parameter within 15 %, their mean within 5 %."""
-    before, after = (of_run(path, 2.0)["parameters"] for path in runs)
+    before, after = (gain_of_run(path, 2.0)["parameters"] for path in runs)
     said = np.array([p["error_then"] for p in before])
     found = np.array([p["error"] for p in after])
     assert len(found) == 20

@@ -29,7 +29,7 @@ class FitSettings(Strict):
     background: Literal["exponential", "none"] = "exponential"
 
 
-class Gates(Strict):
+class FactorGates(Strict):
     """What a category must pass before its own value is published."""
 
     min_events: int = Field(default=1000, ge=1, description="effective ones, with weights")
@@ -122,7 +122,7 @@ class Settings(Strict):
         description="instead of ptErr: [{abs_eta: [0.0, 0.9], a: 0.008, c: 1.0e-4}, ...]",
     )
     fit: FitSettings = FitSettings()
-    gates: Gates = Gates()
+    gates: FactorGates = FactorGates()
     closure: ClosureSettings = ClosureSettings()
     muons: MuonSettings = MuonSettings()
     apply: Literal["category", "muon"] = Field(

@@ -93,7 +93,7 @@ class Resolution(Strict):
     c: float = Field(default=1.5e-4, ge=0, lt=0.01, description="1/GeV")
 
 
-class Gates(Strict):
+class ScaleGates(Strict):
     """What a category must pass before it takes part, and a result before it is published."""
 
     merge_below: int = Field(
@@ -140,7 +140,7 @@ class Settings(Strict):
     convergence: float = Field(
         default=0.1, gt=0, description="largest move of a parameter in units of its error"
     )
-    gates: Gates = Gates()
+    gates: ScaleGates = ScaleGates()
 
     def of(self, resonance: str) -> ResonanceSettings:
         """Return the settings of a resonance."""

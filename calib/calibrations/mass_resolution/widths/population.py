@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from calib.calibrations.mass_resolution.settings import Gates
+from calib.calibrations.mass_resolution.settings import FactorGates
 from calib.fitting.random_effects import (
     GRID,
     Estimate,
@@ -290,7 +290,7 @@ def prior_of(n_rings: int) -> Prior:
 
 
 def solve(
-    curves_at: CurvesAt, members: Members, n_rings: int, gates: Gates, moving: bool = True
+    curves_at: CurvesAt, members: Members, n_rings: int, gates: FactorGates, moving: bool = True
 ) -> tuple[Common, Curves]:
     """Return what categories have in common, and their curves at the rings' factors.
 
@@ -305,7 +305,7 @@ def solve(
         What is known of each category.
     n_rings : int
         Number of rings.
-    gates : Gates
+    gates : FactorGates
         Which categories have a say.
     moving : bool
         Whether the curves are others at other rings' factors; else those at 1 are used.
@@ -370,7 +370,7 @@ def _moved(likelihood: Array, shift: Array) -> Array:
     return np.array(moved)
 
 
-def informative(curves: Curves, members: Members, gates: Gates) -> BoolArray:
+def informative(curves: Curves, members: Members, gates: FactorGates) -> BoolArray:
     """Return which categories have a likelihood that may speak for itself and for others.
 
     Parameters
@@ -379,7 +379,7 @@ def informative(curves: Curves, members: Members, gates: Gates) -> BoolArray:
         Of n categories.
     members : Members
         Their effective numbers of events.
-    gates : Gates
+    gates : FactorGates
         Least chi2 probability.
 
     Returns
@@ -401,7 +401,7 @@ def fit_set(
     curves_at: CurvesAt,
     members: Members,
     n_rings: int,
-    gates: Gates,
+    gates: FactorGates,
     share: float = 1.0,
     moving: bool = True,
 ) -> FitSet:
@@ -417,7 +417,7 @@ def fit_set(
         What is known of each category.
     n_rings : int
         Number of rings.
-    gates : Gates
+    gates : FactorGates
         What a category must pass.
     share : float
         Of the events of the whole sample, for the gates on numbers of events.
@@ -434,7 +434,12 @@ def fit_set(
 
 
 def judged(
-    model: str, members: Members, common: Common, curves: Curves, gates: Gates, share: float = 1.0
+    model: str,
+    members: Members,
+    common: Common,
+    curves: Curves,
+    gates: FactorGates,
+    share: float = 1.0,
 ) -> FitSet:
     """Return the factors of categories, with what they have in common given.
 
@@ -448,7 +453,7 @@ def judged(
         What they have in common.
     curves : Curves
         Likelihood of each category.
-    gates : Gates
+    gates : FactorGates
         What a category must pass.
     share : float
         Of the events of the whole sample, for the gates on numbers of events.
@@ -523,7 +528,7 @@ def _own_status(
     curves: Curves,
     expected: float,
     pull: float,
-    gates: Gates,
+    gates: FactorGates,
     share: float,
 ) -> tuple[Status, str]:
     """Return the status of a category by itself, and the sentence that explains it.

@@ -189,7 +189,7 @@ def resonance_peaks(
     source : Source
         Sums of the data and of the reference.
     settings : Settings
-        Gates and background.
+        ScaleGates and background.
     a2, c2 : array, shape (n_eta,)
         Resolution that the reference was made with.
     halves : tuple of int
