@@ -445,6 +445,10 @@ class Reduction:
             object.__setattr__(self, "arrays", arrays)
 
 
+STATISTICAL = ("statistical", "covariance_stat")
+"""Names in covariance.npz of the covariance without systematic variations."""
+
+
 def with_shifts(reduction: Reduction, shifts: Mapping[str, AnyArray]) -> Reduction:
     """Return a result with systematic shifts in the covariance of its parameters.
 
@@ -464,8 +468,7 @@ def with_shifts(reduction: Reduction, shifts: Mapping[str, AnyArray]) -> Reducti
     old = dict(reduction.arrays["covariance"])
     total = np.asarray(old["covariance"], dtype=np.float64)
     added = sum((np.outer(s, s) for s in shifts.values()), np.zeros_like(total))
-    apart = {"statistical", "covariance_stat"} & old.keys()
-    kept = {} if apart else {"statistical": total}
+    kept = {} if old.keys() & set(STATISTICAL) else {STATISTICAL[0]: total}
     named = {f"syst_{name}": np.asarray(s) for name, s in shifts.items()}
     found, at = {}, 0
     for key, own in reduction.parameters.items():

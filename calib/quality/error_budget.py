@@ -19,10 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from calib.later import pandas as pd
+from calib.results import STATISTICAL
 from calib.types import AnyArray, Array
 
-STATISTICAL = ("statistical", "covariance_stat")
-"""Names in covariance.npz of the covariance without systematic variations."""
 SHARE = "simulation_share"
 """Name in covariance.npz of the share of the statistical variance that simulated events have."""
 

@@ -124,7 +124,7 @@ class Dispatch:
                 if key not in self.running:
                     continue  # given up before
                 item, future = self.running.pop(key)
-                yield from self._ended(item, _outcome(future))
+                yield from self._ended(item, _outcome(future, self._patience_s))
             yield from self._killers
         finally:
             left = [future for _, future in self.running.values()]
@@ -132,6 +132,11 @@ class Dispatch:
                 self.client.cancel(left, force=True)
             if self._shared is not None:
                 self._shared.release()
+
+    @property
+    def _patience_s(self) -> float:
+        """Seconds to wait for a result that is ready: its worker may hang meanwhile."""
+        return min(ANSWER_S, max(LOOK_S, self.watch.limit_s))
 
     # handing out ---------------------------------------------------------------------------------
     def _fill(self) -> None:
@@ -257,7 +262,7 @@ class _Late:
         """Nothing to release."""
 
 
-def _outcome(future: Any) -> Outcome:
+def _outcome(future: Any, patience_s: float) -> Outcome:
     """Return what became of a chunk; of a lost worker, an outcome that says so."""
     from distributed.scheduler import KilledWorker
 
@@ -267,11 +272,11 @@ def _outcome(future: Any) -> Outcome:
         if future.status == "cancelled":
             raise _connection_lost(future.client)
         if future.status == "finished":
-            found: Outcome = future.result(timeout=ANSWER_S)
+            found: Outcome = future.result(timeout=patience_s)
             return found
-        error = future.exception(timeout=ANSWER_S)
+        error = future.exception(timeout=patience_s)
         if error is None:  # its result was lost with a worker, and made again meanwhile
-            again: Outcome = future.result(timeout=ANSWER_S)
+            again: Outcome = future.result(timeout=patience_s)
             return again
     except TimeoutError:
         return Outcome(error="the worker that has its result does not answer", lost=True)

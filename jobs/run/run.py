@@ -617,12 +617,12 @@ class Run(Work):
         if following_pass(self.calibration, reduced.reduction, reduced.walk) is not None:
             return reduced  # not the last pass yet
         edits = self.directory.edits() if edits is None else edits
-        shifts = {}
+        shifts, sums = {}, self.sums(reduced.walk) if self.config.variations else {}
         for own in variations.variations(self):
-            config, calibration = own.made
+            _, calibration = own.made
             if own.same_sums:
-                twin = Run(self.directory, config, calibration)
-                found = twin.reduced(reduced.walk, edits, progress).reduction
+                with blaming(calibration, "reduce"):
+                    found = calibration.reduce(sums, edits, reduced.walk)
             else:
                 place = self.directory.path / variations.FOLDER / own.name
                 where = Path(f"variation {own.name}")
