@@ -41,6 +41,28 @@ def require_known(
                 )
 
 
+def require_none(edits: Mapping[str, Mapping[str, Any]], what: str) -> None:
+    """Refuse any edits, where nothing can be set by hand.
+
+    Parameters
+    ----------
+    edits : mapping
+        Category: key: value.
+    what : str
+        What it is whose categories cannot be set: ``an audit``.
+
+    Raises
+    ------
+    InputError
+        If there are some.
+    """
+    if edits:
+        raise InputError(
+            f"category {next(iter(edits))!r}: nothing of {what} can be set by hand; change its"
+            " settings"
+        )
+
+
 def left_out(edits: Mapping[str, Mapping[str, Any]]) -> frozenset[str]:
     """Return the categories whose key ``use`` is false.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,3 +59,20 @@ def started(
 def _listen() -> None:
     """Undo an ignored Ctrl-C, which tests that run in the background inherit and pass on."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def untrue(checks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return the checks of a verdict whose outcome is not that of value, sense and threshold.
+
+    One without a number says nothing. A check that is not passed has advice, all have a title.
+    """
+    found = []
+    for check in checks:
+        value, limit = check["value"], check["threshold"]
+        if value is not None and limit is not None:
+            holds = {"<=": value <= limit, ">=": value >= limit}[check["sense"]]
+            if holds is not check["passed"]:
+                found.append(check["name"])
+        if not check["title"] or check["passed"] is bool(check.get("advice")):
+            found.append(check["name"])
+    return found

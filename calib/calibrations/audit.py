@@ -22,6 +22,7 @@ from calib.calibrations.capabilities import Closes, Edits
 from calib.calibrations.momentum_scale.settings import Settings as ScaleSettings
 from calib.calibrations.momentum_scale.sums.grid import WIDE, gen_edges
 from calib.distributions import chi2_sf
+from calib.edits import require_none
 from calib.errors import InputError
 from calib.events.histograms import Fill, Sums, add
 from calib.events.pairs import Pairs
@@ -190,10 +191,7 @@ class Audit(Calibration, Closes):
         InputError
             If there are edits.
         """
-        if edits:
-            raise InputError(
-                f"category {next(iter(edits))!r}: nothing of an audit can be set by hand"
-            )
+        require_none(edits, "an audit")
         tables, fits, checks = [], [], []
         for r in [r for r in self.resonances if any(s.resonance == r for s in self.samples)]:
             kinds = {
@@ -240,14 +238,8 @@ class Audit(Calibration, Closes):
         table = reduction.tables["residuals"]
         table = table[(table["axis"] == "all") & np.isfinite(table["value"])]
         values = {f"{r.resonance} {r.quantity}": float(r.value) for r in table.itertuples()}
-        made = nodes.correction(
-            self.payload_names[0],
-            "What a correction has left, data over simulation - 1, of all events",
-            [("parameter", "resonance and scale or width")],
-            "residual",
-            nodes.by_key("parameter", values or {"none": 0.0}),
-        )
-        return nodes.document([made], "An audit (dimucal); corrects nothing.")
+        words = "What a correction has left, data over simulation - 1, of all events"
+        return nodes.of_measured(self.payload_names[0], words, values, "residual", "An audit")
 
     def sections(
         self,

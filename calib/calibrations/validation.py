@@ -28,6 +28,7 @@ from pydantic import BaseModel, Field
 from calib.calibrations.base import Calibration, Needs
 from calib.calibrations.capabilities import Closes, Edits
 from calib.distributions import chi2_sf
+from calib.edits import require_none
 from calib.errors import InputError
 from calib.events.histograms import Fill, Sums, add
 from calib.events.pairs import Pairs
@@ -183,10 +184,7 @@ class Validation(Calibration, Closes):
         InputError
             If there are edits.
         """
-        if edits:
-            raise InputError(
-                f"category {next(iter(edits))!r}: nothing of a validation can be set by hand"
-            )
+        require_none(edits, "a validation")
         simulated = [s.name for s in self.samples if s.simulation]
         table, fits, curves = self._fitted(add(sums[name] for name in simulated))
         regions = _regions(sums)
@@ -295,14 +293,8 @@ class Validation(Calibration, Closes):
         table = reduction.tables["resolution"]
         good = table[table["status"] == Status.OK.value]
         values = {f"{r.kind} {r.bin}": float(r.ratio) for r in good.itertuples()}
-        made = nodes.correction(
-            self.payload_names[0],
-            "Fitted over predicted resolution of simulated Higgs bosons",
-            [("parameter", "response or mass, and the bin of the prediction in GeV")],
-            "ratio",
-            nodes.by_key("parameter", values or {"none": 1.0}),
-        )
-        return nodes.document([made], "A validation (dimucal); corrects nothing.")
+        words = "Fitted over predicted resolution of simulated Higgs bosons"
+        return nodes.of_measured(self.payload_names[0], words, values, "ratio", "A validation")
 
     def sections(
         self,

@@ -182,6 +182,34 @@ def by_key(name: str, nodes: Mapping[Any, Any]) -> dict[str, Any]:
     return plain(schemav2.Category(nodetype="category", input=name, content=content))
 
 
+def of_measured(
+    name: str, description: str, values: Mapping[str, float], unit: str, about: str
+) -> dict[str, Any]:
+    """Return the payload of something that was measured and corrects nothing.
+
+    Parameters
+    ----------
+    name : str
+        Of its correction.
+    description : str
+        What was measured.
+    values : mapping of word to number
+        May be empty.
+    unit : str
+        Name of the output.
+    about : str
+        What the whole is: ``An audit``.
+
+    Returns
+    -------
+    dict
+        A correctionlib document.
+    """
+    chosen = by_key("parameter", values or {"none": 0.0})
+    made = correction(name, description, [("parameter", ", ".join(values) or "none")], unit, chosen)
+    return document([made], f"{about} (dimucal); corrects nothing.")
+
+
 def formula(expression: str, variables: Sequence[str]) -> dict[str, Any]:
     """Return a formula of some inputs, for `formula_of` to refer to.
 

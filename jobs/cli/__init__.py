@@ -502,9 +502,10 @@ def status(
     """
     own = console(quiet, verbose, json)
     from jobs.config.schema import is_chain
+    from jobs.storage.files import is_store
 
     directory = Path(place)
-    if "://" in place or (directory / "store.sqlite").is_file():
+    if is_store(place):
         from jobs.nightly.overview import lines, standing
 
         found = standing(place)

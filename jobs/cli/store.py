@@ -144,8 +144,9 @@ def gain(
     """
     own = console(quiet, verbose, json)
     from jobs.nightly import constants
+    from jobs.storage.files import is_store
 
-    if "://" in place or (Path(place) / "store.sqlite").is_file():
+    if is_store(place):
         found = constants.gain_of_store(_opened(place), times, tag, least)
     else:
         found = constants.gain_of_run(Path(place), times)

@@ -16,7 +16,7 @@ from jobs.nightly import constants, directories, new_runs, states, steps
 from jobs.nightly.settings import Nightly, Task, before, ordered
 from jobs.nightly.states import Progress, State
 from jobs.storage import database
-from jobs.store.opening import FILE as STORE_FILE
+from jobs.storage.files import STORE
 from jobs.store.store import Store
 
 
@@ -60,7 +60,7 @@ def plans(settings: Nightly) -> Plans:
 def _store(settings: Nightly) -> Store | None:
     if not database.is_address(settings.store):
         place = Path(settings.store)
-        if not (place / STORE_FILE).is_file():
+        if not (place / STORE).is_file():
             return None
     return Store.open(settings.store)
 

@@ -23,6 +23,13 @@ from jobs.clusters import fingerprint
 from jobs.storage import locks
 
 INSIDE = ".calib"
+STORE = "store.sqlite"
+"""The file that makes a directory a store."""
+
+
+def is_store(place: str | Path) -> bool:
+    """Return whether this is a store, or the address of a database that may hold one."""
+    return "://" in str(place) or (Path(place) / STORE).is_file()
 
 
 @contextmanager

@@ -11,10 +11,8 @@ from sqlalchemy import Connection, Engine
 from calib.documents import json_values
 from calib.errors import InputError
 from jobs.storage import database
-from jobs.storage.files import write_json
+from jobs.storage.files import STORE, write_json
 from jobs.store import tables
-
-FILE = "store.sqlite"
 
 MARK = "store.json"
 """In the directory of the files of a database: which store they belong to."""
@@ -28,7 +26,7 @@ def make(address: str | Path, files: Path | None) -> None:
     remote = database.is_address(address)
     if not remote and files is not None:
         raise InputError("option --files: a directory has its files inside; leave it out")
-    engine = database.engine(address if remote else _made(Path(address)) / FILE)
+    engine = database.engine(address if remote else _made(Path(address)) / STORE)
     with database.writing(engine, LOCK) as connection:
         there = tables.version(connection)
         if there not in (None, *tables.OLDER):
@@ -52,7 +50,7 @@ def opened(address: str | Path) -> tuple[Engine, Path]:
         If there is none, it is of another version, or its files are not where they were.
     """
     remote = database.is_address(address)
-    place = address if remote else Path(address) / FILE
+    place = address if remote else Path(address) / STORE
     if not remote and not Path(place).is_file():
         raise InputError(
             f"{address}: there is no store; `calib publish` and `calib store init` make one"
@@ -81,9 +79,9 @@ def _made(folder: Path) -> Path:
         names = {p.name for p in folder.iterdir()}
     except OSError as error:
         raise InputError(f"{folder}: cannot be made ({error.strerror}); choose another") from None
-    if names and FILE not in names:
+    if names and STORE not in names:
         raise InputError(
-            f"{folder}: has files in it but no {FILE}, so it is no store; choose another directory"
+            f"{folder}: has files in it but no {STORE}, so it is no store; choose another directory"
         )
     return folder
 

@@ -24,6 +24,7 @@ from jobs.events.toys import write_stage1
 from jobs.run import payloads
 from tests import scale_smearing as field
 from tests.calib.calibrations.momentum_scale import synthetic
+from tests.small_run import untrue
 
 EVENTS = 120_000
 N_ETA = 12
@@ -85,6 +86,7 @@ def audit(out: Path, correction: Any, *events: Any) -> tuple[int, dict[str, bool
     done = run("audit", correction, *events, "--out", out, "--json")
     assert done.exit_code in (0, 3), done.output
     decided = json.loads((out / "verdict.json").read_text())
+    assert untrue(decided["checks"]) == []
     return done.exit_code, {c["name"]: c["passed"] for c in decided["checks"]}, done.output
 
 

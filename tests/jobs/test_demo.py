@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from tests.small_run import untrue
 
 
 @pytest.mark.slow
@@ -19,6 +20,8 @@ def test_demo(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, arguments)
     assert found.exit_code in (0, 3), found.output
     assert "truth" in found.stdout and "report.html" in found.stdout
+    verdict = json.loads((out / "run" / "verdict.json").read_text())
+    assert untrue(verdict["checks"]) == []
     table = pd.read_csv(out / "truth.csv")
     assert len(table) and table["pull"].abs().max() < 6
     truth = json.loads((out / "toys" / "truth.json").read_text())

@@ -16,6 +16,7 @@ from calib.toys.generation import generate, momentum_truth
 from jobs.cli import app
 from jobs.events.toys import write_toys
 from tests import scale_smearing as field
+from tests.small_run import untrue
 
 ETA = [-2.4, -1.2, 0.0, 1.2, 2.4]
 REAL = Path(__file__).parents[3] / "shared" / "data" / "cms2011_zmumu.stage1.parquet"
@@ -200,6 +201,7 @@ def test_real_z_without_simulation_say_what_they_do_not_know(tmp_path: Path) -> 
     table = pd.read_csv(tmp_path / "out" / "parameters.csv")
     assert table[["A", "A_err", "M", "M_err"]].notna().all().all()
     verdict = json.loads((tmp_path / "out" / "verdict.json").read_text())
+    assert untrue(verdict["checks"]) == []
     check = next(c for c in verdict["checks"] if c["name"] == "eta_bins_not_determined")
     assert "condition number" in check["text"]
     assert "combinations that the data do not fix" in check["text"]

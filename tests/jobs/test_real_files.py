@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import calib
 from jobs.cli import app
+from tests.small_run import untrue
 
 PREDICTED = [
     {"abs_eta": [0.0, 0.9], "a": 0.008, "c": 1.0e-4},
@@ -54,6 +55,7 @@ def test_forty_events_are_too_few_everywhere(tmp_path, shared_data):
         ],
     )
     assert found.exit_code == 3, found.output
+    assert untrue(json.loads((tmp_path / "out" / "verdict.json").read_text())["checks"]) == []
     factors = pd.read_csv(tmp_path / "out" / "factors.csv")
     assert len(factors) == 36 and set(factors["status"]) == {"too_few_events"}
     assert [t["events"] for t in events(tmp_path).values()] == [40, 40]
